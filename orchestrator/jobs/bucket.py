@@ -1,0 +1,109 @@
+"""Reading and writing whole jobs in the bucket: submit, list, look up."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from orchestrator.errors import ElasticError, UsageError
+from orchestrator.jobs import layout
+from orchestrator.jobs.events import Event, EventKind
+from orchestrator.jobs.head import Head, load_head
+from orchestrator.jobs.instances import Heartbeat
+from orchestrator.jobs.record import JobRecord
+from orchestrator.spec.models import JobSpec
+from orchestrator.store import document
+from orchestrator.store.document import Nonce, Stored
+from orchestrator.store.protocol import Conflict, Store, StoreError
+
+
+class UnknownJob(UsageError):
+    """No job of that name is in the store."""
+
+
+class NameTaken(UsageError):
+    """There is a job of that name already."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job as the bucket has it, with the heartbeats of the instances that it uses now."""
+
+    spec: JobSpec
+    record: JobRecord
+    head: Head | None
+    heartbeats: dict[str, Heartbeat]
+
+
+def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stored[JobRecord]:
+    """Put a job into the bucket. The spec is the claim of the name; the record makes it visible to controllers.
+
+    Raises NameTaken. A submit that died between the two is completed by the same submit again.
+    """
+    body = spec.model_dump_json(indent=2).encode()
+    try:
+        store.create(layout.spec_key(spec.name), body)
+    except Conflict as conflict:
+        present = store.get(layout.spec_key(spec.name))
+        half_done = present is not None and present.body == body and store.get(layout.record_key(spec.name)) is None
+        if not half_done:
+            raise NameTaken(
+                f"a job named '{spec.name}' exists already in {store.url}: choose another name with --name, "
+                f"or look at it with: elastic show {spec.name}"
+            ) from conflict
+    reason = "submitted; waiting for a controller"
+    submitted = Event(number=1, at=now, epoch=0, generation=0, kind=EventKind.SUBMITTED, message="submitted")
+    record = JobRecord(name=spec.name, reason=reason, created_at=now, last_event=1, outbox=(submitted,))
+    try:
+        return document.create(store, layout.record_key(spec.name), record, nonce)
+    except Conflict as conflict:
+        raise NameTaken(f"a job named '{spec.name}' was submitted just now by someone else: choose another name with --name") from conflict
+
+
+def job_names(store: Store) -> Iterator[str]:
+    """The names of all jobs, in order."""
+    return store.prefixes(layout.JOBS)
+
+
+def load_spec(store: Store, job: str) -> JobSpec:
+    """What was submitted. Raises UnknownJob, naming the closest job there is."""
+    found = store.get(layout.spec_key(job))
+    if found is None:
+        close = difflib.get_close_matches(job, list(job_names(store)), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "see what there is with: elastic ps --all"
+        raise UnknownJob(f"no job named '{job}' in {store.url}: {hint}")
+    try:
+        return JobSpec.model_validate_json(found.body)
+    except ValidationError as error:
+        raise ElasticError(f"{store.url}: {layout.spec_key(job)} was written by another version: {error.errors()[0]['msg']}") from error
+
+
+def load_record(store: Store, job: str) -> Stored[JobRecord]:
+    """The record of a job. Raises UnknownJob."""
+    stored = document.load(store, layout.record_key(job), JobRecord)
+    if stored is None:
+        load_spec(store, job)  # says what is wrong if there is no such job at all
+        raise UnknownJob(f"the submit of '{job}' was interrupted: submit the same file again to complete it")
+    return stored
+
+
+def load_heartbeat(store: Store, instance: str) -> Heartbeat | None:
+    """The last word of an instance, or None if it has said nothing yet."""
+    found = store.get(layout.heartbeat_key(instance))
+    if found is None:
+        return None
+    try:
+        return Heartbeat.model_validate_json(found.body)
+    except ValidationError as error:
+        raise StoreError(f"{store.url}: {layout.heartbeat_key(instance)} is not a heartbeat: {error.errors()[0]['msg']}") from error
+
+
+def load_state(store: Store, job: str) -> JobState:
+    """Everything that is shown of a job. Raises UnknownJob."""
+    record = load_record(store, job).value
+    instances = [i for generation in (record.generation, record.upcoming) if generation for i in generation.instances]
+    beats = {i: beat for i in instances if (beat := load_heartbeat(store, i)) is not None}
+    head = load_head(store, job)
+    return JobState(spec=load_spec(store, job), record=record, head=head.value if head else None, heartbeats=beats)

@@ -1,0 +1,76 @@
+"""Events: what was decided or seen, with its inputs, numbered per job and never rewritten."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.jobs import layout
+from orchestrator.store.protocol import Conflict, Store, StoreError
+
+
+class EventKind(StrEnum):
+    """What an event tells of."""
+
+    SUBMITTED = "submitted"
+    LEADER_CHANGED = "leader_changed"
+    REQUESTED = "requested"
+    REQUEST_REFUSED = "request_refused"
+    PROVISIONING = "provisioning"
+    NO_CAPACITY = "no_capacity"
+    STARTING = "starting"
+    TRAINING = "training"
+    SCALE_UP = "scale_up"
+    SCALE_DOWN = "scale_down"
+    RESIZE = "resize"
+    DRAINING = "draining"
+    CHECKPOINT_REJECTED = "checkpoint_rejected"
+    CHECKPOINT_FAILED = "checkpoint_failed"
+    NOTE = "note"
+    WORKER_FAILED = "worker_failed"
+    INSTANCE_LOST = "instance_lost"
+    UNRESPONSIVE = "unresponsive"
+    PREEMPTION_NOTICE = "preemption_notice"
+    GENERATION_ENDED = "generation_ended"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Event(BaseModel):
+    """One numbered fact of a job's story."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    number: int
+    at: datetime
+    epoch: int
+    generation: int
+    kind: EventKind
+    message: str
+    inputs: dict[str, Any] = {}
+
+
+def write_event(store: Store, job: str, event: Event) -> None:
+    """Append one event; writing it again is writing it once, for its number is its key."""
+    try:
+        store.create(layout.event_key(job, event.number), event.model_dump_json().encode())
+    except Conflict:
+        return  # a controller before us wrote it and died before it could say so
+
+
+def read_events(store: Store, job: str, after: int = 0) -> Iterator[Event]:
+    """The events of a job in order, from number `after` + 1 on."""
+    start = layout.event_key(job, after) if after else ""
+    for entry in store.list(layout.events_prefix(job), start_after=start):
+        found = store.get(entry.key)
+        if found is None:
+            continue
+        try:
+            yield Event.model_validate_json(found.body)
+        except ValueError as error:
+            raise StoreError(f"{store.url}: {entry.key} is not an event: {error}") from error

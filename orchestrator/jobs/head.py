@@ -1,0 +1,135 @@
+"""The head of a job: the checkpoint to resume from, and who may move it.
+
+The head is sealed by (epoch, generation). Whoever holds an older pair can commit no more: a new leader seals with its
+epoch, a new generation with its number, before anything of theirs runs. Every move is one compare-and-swap.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.jobs import layout
+from orchestrator.store import document
+from orchestrator.store.document import Document, Nonce, Stored
+from orchestrator.store.protocol import Conflict, Store
+
+
+class Head(Document):
+    """What the next generation starts from."""
+
+    epoch: int
+    generation: int
+    checkpoint: str | None = None
+    step: int = 0
+    total_steps: int | None = None
+    final: bool = False
+    rejected: tuple[str, ...] = ()
+    """Checkpoints that were found torn or altered: never to be loaded again."""
+
+
+class ManifestFile(BaseModel):
+    """A file of a checkpoint and what it must be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """The files of a checkpoint. It is written after them: without it there is no checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    step: int
+    total_steps: int | None
+    generation: int
+    epoch: int
+    final: bool
+    files: tuple[ManifestFile, ...]
+
+
+class Superseded(Exception):
+    """The head is sealed by a newer generation: this one has ended."""
+
+
+class NotYetAssigned(Exception):
+    """The head is sealed by a newer leader for this same generation: wait for its assignment, then commit."""
+
+
+def load_head(store: Store, job: str) -> Stored[Head] | None:
+    return document.load(store, layout.head_key(job), Head)
+
+
+def seal(store: Store, job: str, epoch: int, generation: int, nonce: Nonce) -> Stored[Head]:
+    """Take the head for (epoch, generation), keeping its checkpoint; doing it twice is doing it once.
+
+    Raises Superseded if a newer pair holds it, Conflict if it moved meanwhile: look again, then decide again.
+    """
+    stored = load_head(store, job)
+    if stored is None:
+        return document.create(store, layout.head_key(job), Head(epoch=epoch, generation=generation), nonce)
+    head = stored.value
+    if (head.epoch, head.generation) == (epoch, generation):
+        return stored
+    if head.epoch > epoch or head.generation > generation:
+        raise Superseded(f"{job}: the head is sealed by epoch {head.epoch}, generation {head.generation}")
+    sealed = head.model_copy(update={"epoch": epoch, "generation": generation})
+    return document.swap(store, layout.head_key(job), stored, sealed, nonce)
+
+
+def commit(store: Store, job: str, manifest: Manifest, checkpoint: str, nonce: Nonce) -> Stored[Head]:
+    """Make an uploaded checkpoint the one to resume from.
+
+    Raises Superseded when a newer generation holds the head, NotYetAssigned when a newer leader does.
+    """
+    while True:
+        stored = load_owned_head(store, job, manifest.epoch, manifest.generation)
+        if stored.value.checkpoint == checkpoint:
+            return stored
+        moved = stored.value.model_copy(
+            update={
+                "checkpoint": checkpoint,
+                "step": manifest.step,
+                "total_steps": manifest.total_steps,
+                "final": manifest.final,
+            }
+        )
+        try:
+            return document.swap(store, layout.head_key(job), stored, moved, nonce)
+        except Conflict:
+            continue  # only a seal can have come between: the check above tells, and ends this loop
+
+
+def reject(store: Store, job: str, epoch: int, generation: int, bad: str, instead: Manifest | None, nonce: Nonce) -> Stored[Head]:
+    """Move the head from a checkpoint that is torn or altered to the one before it (`instead`; None: start anew)."""
+    while True:
+        stored = load_owned_head(store, job, epoch, generation)
+        if stored.value.checkpoint != bad:
+            return stored
+        moved = stored.value.model_copy(
+            update={
+                "checkpoint": layout.checkpoint_prefix(job, instead.step, instead.generation) if instead else None,
+                "step": instead.step if instead else 0,
+                "final": False,
+                "rejected": (*stored.value.rejected, bad),
+            }
+        )
+        try:
+            return document.swap(store, layout.head_key(job), stored, moved, nonce)
+        except Conflict:
+            continue
+
+
+def load_owned_head(store: Store, job: str, epoch: int, generation: int) -> Stored[Head]:
+    """The head, if (epoch, generation) may move it."""
+    stored = load_head(store, job)
+    if stored is None:
+        raise Superseded(f"{job}: there is no head")
+    head = stored.value
+    if head.generation > generation:
+        raise Superseded(f"{job}: generation {head.generation} has taken over from {generation}")
+    if head.epoch > epoch:
+        raise NotYetAssigned(f"{job}: a leader of epoch {head.epoch} has taken over from {epoch}")
+    if (head.epoch, head.generation) != (epoch, generation):
+        raise Superseded(f"{job}: the head was never sealed for epoch {epoch}, generation {generation}")
+    return stored

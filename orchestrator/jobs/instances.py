@@ -1,0 +1,112 @@
+"""What controller and agent tell each other through the bucket: the assignment down, the heartbeat up."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.store.document import Document
+
+
+class Assignment(Document):
+    """What one instance is to do. A new generation or leader writes a new one; the agent follows the latest."""
+
+    epoch: int
+    job: str
+    generation: int
+    action: Literal["run", "drain", "stop"]
+    """run: train; drain: checkpoint, commit, stop, stay; stop: end the workers without more ado."""
+    node_rank: int = 0
+    nodes: int = 1
+    workers: int = 1
+    master_address: str = "127.0.0.1"
+    master_port: int = 0
+    resume: str | None = None
+    """Prefix of the checkpoint to start from."""
+    training: dict[str, Any] = {}
+    """config.json of the run directory."""
+    env: dict[str, str] = {}
+    checkpoint_every_s: float = 60.0
+    checkpoints_kept: int = 3
+    keep_free_bytes: int = 0
+
+    def same_order(self, other: "Assignment") -> bool:
+        """Whether both say the same, whoever wrote them when."""
+        return self.model_copy(update={"seq": 0, "nonce": ""}) == other.model_copy(update={"seq": 0, "nonce": ""})
+
+
+class Frozen(BaseModel):
+    """A part of a heartbeat."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TrainerProgress(Frozen):
+    """The last line of progress.jsonl: only `step` is asked of a trainer, the rest is shown where it is given."""
+
+    step: int
+    total_steps: int | None = None
+    epoch: float | None = None
+    samples: int | None = None
+    samples_per_second: float | None = None
+    loss: float | None = None
+    class_loss: float | None = None
+    consistency_loss: float | None = None
+    consistency_weight: float | None = None
+    learning_rate: float | None = None
+    ema_decay: float | None = None
+    student_accuracy: float | None = None
+    teacher_accuracy: float | None = None
+    data_wait: float | None = None
+    memory_bytes: int | None = None
+    checkpoint_stall_s: float | None = None
+    world_size: int | None = None
+
+
+class Utilization(Frozen):
+    """One sample a second since the workers' first step, newest last."""
+
+    source: Literal["nvml", "cpu"]
+    """nvml: share of time in which a kernel ran, mean over the GPUs; cpu: share of the instance's cores kept busy."""
+    percents: tuple[float, ...] = ()
+    """At most the last few minutes."""
+    count: int = 0
+    """How many samples there were in all: more than `percents` holds, later on."""
+
+
+class TrainerExit(Frozen):
+    """How the workers of a generation ended."""
+
+    outcome: Literal["finished", "drained", "failed"]
+    code: int
+    message: str
+    step: int | None = None
+    """The last step that they reported."""
+
+
+class Notice(Frozen):
+    """Something that the agent saw and the controller should tell: numbered by the agent, told once."""
+
+    number: int
+    kind: Literal["checkpoint_rejected", "checkpoint_failed", "preemption_notice", "note"]
+    message: str
+
+
+class Heartbeat(Frozen):
+    """What an instance says of itself, about once a second. One writer: its agent."""
+
+    instance: str
+    count: int
+    at: datetime
+    state: Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]
+    """ready: no workers, waiting; stopped: the workers of `generation` have ended (see `exit`); leaving: the agent ends."""
+    address: str = "127.0.0.1"
+    port: int = 0
+    job: str | None = None
+    epoch: int = 0
+    generation: int = 0
+    progress: TrainerProgress | None = None
+    committed_step: int | None = None
+    utilization: Utilization | None = None
+    exit: TrainerExit | None = None
+    notices: tuple[Notice, ...] = ()

@@ -1,0 +1,99 @@
+"""Where each thing lives in the bucket. Numbers are zero-padded so that names sort in the order of what they count."""
+
+from orchestrator.errors import UsageError
+from orchestrator.spec.names import is_job_name
+
+LEASE = "control/lease.json"
+JOBS = "jobs/"
+INSTANCES = "instances/"
+
+
+def job_prefix(job: str) -> str:
+    """The prefix of everything about one job; refuses names that could leave it."""
+    if not is_job_name(job):
+        raise UsageError(f"'{job}' is not a job name: use lower case letters, digits and hyphens, at most 63")
+    return f"{JOBS}{job}/"
+
+
+def spec_key(job: str) -> str:
+    return f"{job_prefix(job)}spec.json"
+
+
+def record_key(job: str) -> str:
+    return f"{job_prefix(job)}record.json"
+
+
+def head_key(job: str) -> str:
+    return f"{job_prefix(job)}head.json"
+
+
+def requests_prefix(job: str) -> str:
+    return f"{job_prefix(job)}requests/"
+
+
+def request_key(job: str, request: str) -> str:
+    return f"{requests_prefix(job)}{request}.json"
+
+
+def events_prefix(job: str) -> str:
+    return f"{job_prefix(job)}events/"
+
+
+def event_key(job: str, number: int) -> str:
+    return f"{events_prefix(job)}{number:012d}.json"
+
+
+def checkpoints_prefix(job: str) -> str:
+    return f"{job_prefix(job)}checkpoints/"
+
+
+def checkpoint_prefix(job: str, step: int, generation: int) -> str:
+    """One checkpoint's files: unique, since one generation commits one checkpoint a step."""
+    return f"{checkpoints_prefix(job)}{step:012d}-g{generation:06d}/"
+
+
+def manifest_key(checkpoint: str) -> str:
+    return f"{checkpoint}manifest.json"
+
+
+def progress_prefix(job: str) -> str:
+    return f"{job_prefix(job)}progress/"
+
+
+def progress_key(job: str, generation: int, chunk: int) -> str:
+    return f"{progress_prefix(job)}g{generation:06d}-{chunk:08d}.jsonl"
+
+
+def logs_prefix(job: str, generation: int | None = None, stream: str | None = None) -> str:
+    """Logs of a job, of one generation, or of one stream ('rank00003', 'node000-launcher') in it."""
+    prefix = f"{job_prefix(job)}logs/"
+    if generation is not None:
+        prefix += f"g{generation:06d}/"
+        if stream is not None:
+            prefix += f"{stream}/"
+    return prefix
+
+
+def log_key(job: str, generation: int, stream: str, chunk: int) -> str:
+    return f"{logs_prefix(job, generation, stream)}{chunk:08d}.log"
+
+
+def rank_stream(rank: int) -> str:
+    return f"rank{rank:05d}"
+
+
+def launcher_stream(node_rank: int) -> str:
+    return f"node{node_rank:03d}-launcher"
+
+
+def assignment_key(instance: str) -> str:
+    return f"{INSTANCES}{instance}/assignment.json"
+
+
+def heartbeat_key(instance: str) -> str:
+    return f"{INSTANCES}{instance}/heartbeat.json"
+
+
+def instance_id(job: str, generation: int, slot: int, attempt: int) -> str:
+    """The name of an instance, which is also the token of its launch: launching it twice is launching it once."""
+    return f"{job}-g{generation}-n{slot}-a{attempt}"

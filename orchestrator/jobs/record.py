@@ -1,0 +1,117 @@
+"""The record: the truth about a job. Only the leading controller writes it, by compare-and-swap."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.jobs.events import Event
+from orchestrator.jobs.instances import TrainerProgress
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.store.document import Document
+
+
+class Slot(BaseModel):
+    """A place for an instance in a generation. A slot in the record is the intent to launch its instance."""
+
+    model_config = ConfigDict(frozen=True)
+
+    instance: str
+    """Also the launch token."""
+    seen: bool = False
+    """Whether the instance has ever been seen alive: from then on, absent means lost."""
+
+
+Cause = Literal["start", "resume", "scale_up", "scale_down", "resize", "failure", "loss", "preemption", "upgrade"]
+Outcome = Literal["finished", "drained", "failed", "lost", "dropped"]
+
+
+class Generation(BaseModel):
+    """One life of a job's workers: a fixed size, from one checkpoint on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    rung: int
+    phase: GenerationPhase = GenerationPhase.PROVISIONING
+    cause: Cause
+    slots: tuple[Slot, ...]
+    sealed: bool = False
+    resume: str | None = None
+    resume_step: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    """When the workers were told to start."""
+    training_at: datetime | None = None
+    """When the first new step was seen."""
+    ended_at: datetime | None = None
+    drain_reason: str | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        return tuple(slot.instance for slot in self.slots)
+
+
+class InstanceUse(BaseModel):
+    """An instance that costs money: from when, at what price, until when."""
+
+    model_config = ConfigDict(frozen=True)
+
+    instance: str
+    usd_per_hour: float
+    since: datetime
+
+
+class JobRecord(Document):
+    """Everything that has been decided about a job."""
+
+    name: str
+    epoch: int = 0
+    """The leader that wrote it last: an older one may not write after it."""
+    phase: JobPhase = JobPhase.PENDING
+    reason: str
+    """Why it is in its phase, for a person."""
+    wanted: Literal["run", "pause", "cancel"] = "run"
+    pinned_rung: int | None = None
+    """Set by a person's resize: the job stays there until a person says otherwise."""
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    generation: Generation | None = None
+    """The one whose workers run, or the last that ran."""
+    upcoming: Generation | None = None
+    """The one that is being provisioned to follow it."""
+    last_generation: int = 0
+    retired: tuple[str, ...] = ()
+    """Instances to be ended, until the fleet says that they are gone."""
+
+    progress: TrainerProgress | None = None
+    committed_step: int = 0
+    failures: int = 0
+    """Generations in a row that ended by failure without a new checkpoint."""
+    retry_at: datetime | None = None
+    resizes: int = 0
+    last_resize_at: datetime | None = None
+    unavailable_rungs: dict[int, datetime] = {}
+    """Rungs that could not be had, and when they may be tried again."""
+    lost_steps: int = 0
+    utilization_percent: float | None = None
+    utilization_source: Literal["nvml", "cpu"] | None = None
+
+    uses: tuple[InstanceUse, ...] = ()
+    spent_usd: float = 0.0
+    """What the instances that are gone have cost; those in `uses` come on top."""
+
+    requests_done: tuple[str, ...] = ()
+    notices_told: dict[str, int] = {}
+    """Per instance, the number of the last notice that became an event."""
+    last_event: int = 0
+    outbox: tuple[Event, ...] = ()
+    """Events decided together with this version of the record; they are in the bucket before the next one is written."""
+
+    def spend_usd(self, now: datetime) -> float:
+        """What the job has cost up to now."""
+        running = sum(use.usd_per_hour * (now - use.since).total_seconds() / 3600 for use in self.uses)
+        return self.spent_usd + max(0.0, running)

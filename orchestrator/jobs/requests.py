@@ -1,0 +1,52 @@
+"""What a person asks of a job: objects that the controller carries out once and then removes."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.jobs import layout
+from orchestrator.store.document import Nonce
+from orchestrator.store.protocol import Store
+
+
+class Request(BaseModel):
+    """One wish of one person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    kind: Literal["cancel", "pause", "resume", "resize"]
+    at: datetime
+    by: str
+    workers: int | None = None
+    """For resize: how many workers in all; None: back to automatic scaling."""
+
+
+def send_request(
+    store: Store,
+    job: str,
+    kind: Literal["cancel", "pause", "resume", "resize"],
+    *,
+    now: datetime,
+    by: str,
+    nonce: Nonce,
+    workers: int | None = None,
+) -> Request:
+    """Leave a request in the bucket; its name sorts by time."""
+    request = Request(id=f"{now:%Y%m%dT%H%M%S%f}-{nonce()[:8]}", kind=kind, at=now, by=by, workers=workers)
+    store.create(layout.request_key(job, request.id), request.model_dump_json().encode())
+    return request
+
+
+def read_requests(store: Store, job: str) -> Iterator[Request]:
+    """The requests that are waiting, oldest first; one that cannot be read is skipped, since it asks for nothing."""
+    for entry in store.list(layout.requests_prefix(job)):
+        found = store.get(entry.key)
+        if found is None:
+            continue
+        try:
+            yield Request.model_validate_json(found.body)
+        except ValueError:
+            continue

@@ -1,0 +1,148 @@
+"""The status of a job as a person or a program sees it: one value made of record, head and heartbeats.
+
+Needs no controller and no instance to be alive: what the bucket holds is enough.
+"""
+
+from datetime import datetime
+from statistics import fmean
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.jobs.bucket import JobState
+from orchestrator.jobs.instances import Heartbeat, TrainerProgress
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
+
+RECENT_SAMPLES = 10
+"""Seconds of utilisation that the shown figure is the mean of."""
+
+
+class Size(BaseModel):
+    """How large the job is now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rung: int
+    instance: str
+    count: int
+    workers: int
+
+
+class Metrics(BaseModel):
+    """What the trainer last reported."""
+
+    model_config = ConfigDict(frozen=True)
+
+    student_accuracy: float | None = None
+    teacher_accuracy: float | None = None
+    loss: float | None = None
+    class_loss: float | None = None
+    consistency_loss: float | None = None
+    consistency_weight: float | None = None
+    learning_rate: float | None = None
+    ema_decay: float | None = None
+    samples_per_second: float | None = None
+    data_wait: float | None = None
+
+
+class JobStatus(BaseModel):
+    """`elastic show -o json`: fields are added, never renamed or removed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    phase: JobPhase
+    reason: str
+    wanted: Literal["run", "pause", "cancel"]
+    generation: int
+    generation_phase: GenerationPhase | None
+    upcoming_generation: int | None
+    size: Size | None
+    step: int
+    total_steps: int | None
+    committed_step: int
+    metrics: Metrics
+    utilization_percent: float | None
+    utilization_source: Literal["nvml", "cpu"] | None
+    up_above: float
+    down_below: float
+    resizes: int
+    failures: int
+    lost_steps: int
+    spend_usd: float
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    eta_s: float | None
+    checkpoint: str | None
+    instances: tuple[str, ...]
+    labels: dict[str, str]
+
+
+def job_status(state: JobState, now: datetime) -> JobStatus:
+    """Put together what is known. Live heartbeats win over the record, which is written less often."""
+    record, spec = state.record, state.spec
+    generation = record.generation or record.upcoming
+    beats = _beats_of(state)
+    progress = _latest_progress(beats, record.progress)
+    utilization, source = _utilization(beats)
+    if utilization is None:
+        utilization, source = record.utilization_percent, record.utilization_source
+    rung = spec.resources.ladder[generation.rung] if generation and not record.phase.over else None
+    return JobStatus(
+        name=record.name,
+        phase=record.phase,
+        reason=record.reason,
+        wanted=record.wanted,
+        generation=generation.number if generation else 0,
+        generation_phase=generation.phase if generation else None,
+        upcoming_generation=record.upcoming.number if record.upcoming else None,
+        size=Size(rung=generation.rung, instance=rung.instance, count=rung.count, workers=rung.world_size) if rung and generation else None,
+        step=progress.step if progress else record.committed_step,
+        total_steps=progress.total_steps if progress else (state.head.total_steps if state.head else None),
+        committed_step=state.head.step if state.head else 0,
+        metrics=Metrics.model_validate(progress.model_dump() if progress else {}),
+        utilization_percent=utilization,
+        utilization_source=source,
+        up_above=spec.scaling.up_above,
+        down_below=spec.scaling.down_below,
+        resizes=record.resizes,
+        failures=record.failures,
+        lost_steps=record.lost_steps,
+        spend_usd=round(record.spend_usd(now), 6),
+        created_at=record.created_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        eta_s=_eta_s(record.phase, progress, spec.training.batch),
+        checkpoint=state.head.checkpoint if state.head else None,
+        instances=tuple(i for g in (record.generation, record.upcoming) if g and not record.phase.over for i in g.instances),
+        labels=spec.labels,
+    )
+
+
+def _beats_of(state: JobState) -> list[Heartbeat]:
+    """The heartbeats that speak of the current generation."""
+    generation = state.record.generation
+    if generation is None or state.record.phase.over:
+        return []
+    beats = (state.heartbeats.get(instance) for instance in generation.instances)
+    return [beat for beat in beats if beat is not None and beat.generation == generation.number]
+
+
+def _latest_progress(beats: list[Heartbeat], recorded: TrainerProgress | None) -> TrainerProgress | None:
+    reported = [beat.progress for beat in beats if beat.progress is not None]
+    return max(reported, key=lambda progress: progress.step) if reported else recorded
+
+
+def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", "cpu"] | None]:
+    samples = [beat.utilization for beat in beats if beat.utilization is not None and beat.utilization.percents]
+    if not samples:
+        return None, None
+    return round(fmean(fmean(sample.percents[-RECENT_SAMPLES:]) for sample in samples), 1), samples[0].source
+
+
+def _eta_s(phase: JobPhase, progress: TrainerProgress | None, batch: int) -> float | None:
+    """Seconds of training that are left at the present speed."""
+    if phase is not JobPhase.RUNNING or progress is None or progress.total_steps is None or not progress.samples_per_second:
+        return None
+    return round((progress.total_steps - progress.step) * batch / progress.samples_per_second, 1)
