@@ -3,9 +3,20 @@
 Pure and light: pydantic only, no torch, because the orchestrator imports it to check a job before anything starts.
 """
 
-from typing import Annotated, Literal, NamedTuple
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 
 class DatasetFacts(NamedTuple):
@@ -24,9 +35,39 @@ DATASETS: dict[str, DatasetFacts] = {
 
 
 class Strict(BaseModel):
-    """A section of job.yaml: unknown fields are refused, values never change."""
+    """A section of job.yaml: unknown fields are refused, nothing is converted silently, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Misfit(NamedTuple):
+    """Values that are fine alone and not together.
+
+    `fields` names every field that takes part, by its path from the model that complains; the first is the one to blame,
+    where an editor should put its mark.
+    """
+
+    fields: tuple[tuple[str | int, ...], ...]
+    message: str
+
+
+def refuse(misfits: Sequence[Misfit]) -> None:
+    """Raise all misfits of a model as one pydantic error, if there are any; `orchestrator.spec.load` takes them apart again."""
+    if misfits:
+        text = "; ".join(misfit.message for misfit in misfits)
+        raise PydanticCustomError("misfits", "{text}", {"text": text, "misfits": list(misfits)})
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Each problem of a refused configuration in a line of its own, for those who have no file and line to point at."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        where = tuple(problem["loc"])
+        misfits = problem["ctx"]["misfits"] if problem["type"] == "misfits" else [Misfit(((),), problem["msg"])]
+        for misfit in misfits:
+            path = ".".join(map(str, where + misfit.fields[0]))
+            lines.append(f"{path}: {misfit.message}" if path else misfit.message)
+    return lines
 
 
 class Model(Strict):
@@ -34,7 +75,8 @@ class Model(Strict):
 
     name: Literal["resnet18"] = Field("resnet18", description="Architecture, from torchvision.")
     stem: Literal["auto", "cifar", "imagenet"] = Field(
-        "auto", description="First layers: 3x3 without pooling (cifar), 7x7 with pooling (imagenet); auto: cifar up to 64 px."
+        "auto",
+        description="First layers: 3x3 without pooling (cifar), 7x7 with pooling (imagenet); auto: cifar up to 64 px.",
     )
 
 
@@ -68,7 +110,9 @@ class Consistency(Strict):
 class Ema(Strict):
     """The teacher: an exponential moving average of the student."""
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="Decay, reached by min(1 - 1/(step + 1), decay).")
+    decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="Decay, reached by min(1 - 1/(step + 1), decay)."
+    )
 
 
 class Augmentation(Strict):
@@ -79,30 +123,56 @@ class Augmentation(Strict):
     noise: Annotated[float, Field(ge=0)] = Field(0.15, description="Standard deviation of Gaussian input noise.")
 
 
-Labels = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^(100|[1-9]?\d)(\.\d+)?%$")]
+_SHARE_PATTERN = r"^(100(\.0+)?|[1-9]?\d(\.\d+)?)%$"
+
+
+def _labels(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    share = isinstance(value, str) and re.fullmatch(_SHARE_PATTERN, value) is not None and float(value[:-1]) > 0
+    if number or share:
+        return value
+    raise PydanticCustomError("labels", "must be a number of images (50) or a share of them (10%)")
+
+
+Labels = Annotated[
+    int | str,
+    BeforeValidator(_labels),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SHARE_PATTERN}]}),
+]
 
 
 class TrainingConfig(Strict):
     """A whole training run: with the same config, the same bits at any number of workers."""
 
     dataset: Literal["digits"] = Field("digits", description="Images to train on.")
-    labels: Labels = Field(50, description="How many training images keep their label (50) or their share (10%), balanced over classes.")
-    method: Literal["mean_teacher", "supervised"] = Field("mean_teacher", description="supervised: the labelled images alone, on the same code.")
+    labels: Labels = Field(
+        50, description="How many training images keep their label (50) or their share (10%), balanced over classes."
+    )
+    method: Literal["mean_teacher", "supervised"] = Field(
+        "mean_teacher", description="supervised: the labelled images alone, on the same code."
+    )
     model: Model = Field(default_factory=Model)
-    epochs: Annotated[int, Field(ge=1)] | None = Field(None, description="Passes over the unlabelled images; or give steps.")
+    epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Passes over the unlabelled images; or give steps."
+    )
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Optimiser steps; or give epochs.")
     batch: Annotated[int, Field(ge=1)] = Field(128, description="Images per step over all workers.")
     labelled_batch: Annotated[int, Field(ge=1)] = Field(32, description="How many images of a batch are labelled.")
     shards: Annotated[int, Field(ge=1)] = Field(
-        8, description="Logical parts of a batch, a power of two: the largest number of workers; each is a microbatch and a BatchNorm unit."
+        8,
+        description="Logical parts of a batch, a power of two: the largest number of workers; each is a microbatch and a BatchNorm unit.",
     )
-    threads: Annotated[int, Field(ge=1)] = Field(1, description="CPU threads per worker; part of the experiment, since they change sums.")
+    threads: Annotated[int, Field(ge=1)] = Field(
+        1, description="CPU threads per worker; part of the experiment, since they change sums."
+    )
     optimizer: Optimizer = Field(default_factory=Optimizer)
     schedule: Schedule = Field(default_factory=Schedule)
     consistency: Consistency = Field(default_factory=Consistency)
     ema: Ema = Field(default_factory=Ema)
     augmentation: Augmentation = Field(default_factory=Augmentation)
-    precision: Literal["fp32", "bf16", "auto"] = Field("auto", description="auto: bf16 where the device has it, else fp32.")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "auto", description="auto: bf16 where the device has it, else fp32."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Fixes every draw of the run.")
     evaluate_every: Annotated[int, Field(ge=1)] = Field(100, description="Steps between two looks at the test images.")
 
@@ -114,21 +184,53 @@ class TrainingConfig(Strict):
         return max(1, round(DATASETS[self.dataset].train_images * float(self.labels.rstrip("%")) / 100))
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "TrainingConfig":
-        facts = DATASETS[self.dataset]
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
-        if self.shards & (self.shards - 1):
-            raise ValueError(f"shards must be a power of two, not {self.shards}")
-        for name in ("batch", "labelled_batch"):
-            if getattr(self, name) % self.shards:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be divisible by shards ({self.shards})")
-        if self.labelled_batch > self.batch:
-            raise ValueError(f"labelled_batch ({self.labelled_batch}) is more than batch ({self.batch})")
-        if self.method == "mean_teacher" and self.labelled_batch == self.batch:
-            raise ValueError("labelled_batch must leave room in batch for unlabelled images")
-        if self.label_count > facts.train_images:
-            raise ValueError(f"labels ({self.label_count}) is more than the {facts.train_images} training images of {self.dataset}")
-        if self.label_count < facts.classes:
-            raise ValueError(f"labels ({self.label_count}) must be at least one for each of the {facts.classes} classes")
+    def _fits_together(self) -> Self:
+        refuse([*self._length_misfits(), *self._batch_misfits(), *self._label_misfits()])
         return self
+
+    def _length_misfits(self) -> list[Misfit]:
+        if self.epochs is None and self.steps is None:
+            return [Misfit(((), ("epochs",), ("steps",)), "how long? give epochs or steps")]
+        if self.epochs is not None and self.steps is not None:
+            return [Misfit((("steps",), ("epochs",)), "epochs is given too; keep one of the two")]
+        return []
+
+    def _batch_misfits(self) -> list[Misfit]:
+        misfits = []
+        if self.shards & (self.shards - 1):
+            low = 1 << (self.shards.bit_length() - 1)
+            misfits.append(Misfit((("shards",),), f"must be a power of two: {low} or {2 * low}, not {self.shards}"))
+        for name in ("batch", "labelled_batch"):
+            size = getattr(self, name)
+            if size % self.shards:
+                near = " or ".join(
+                    str(n) for n in (size // self.shards * self.shards, -(-size // self.shards) * self.shards) if n
+                )
+                message = f"{size} images cannot be split over {self.shards} shards evenly; {near} can"
+                misfits.append(Misfit(((name,), ("shards",)), message))
+        if self.labelled_batch > self.batch:
+            message = f"{self.labelled_batch} labelled images do not fit into a batch of {self.batch}"
+            misfits.append(Misfit((("labelled_batch",), ("batch",)), message))
+        elif self.labelled_batch == self.batch and self.method == "mean_teacher":
+            message = "leaves no room in the batch for unlabelled images, which mean_teacher needs"
+            misfits.append(Misfit((("labelled_batch",), ("batch",), ("method",)), message))
+        return misfits
+
+    def _label_misfits(self) -> list[Misfit]:
+        facts = DATASETS[self.dataset]
+        fields = (("labels",), ("dataset",))
+        if self.label_count > facts.train_images:
+            return [
+                Misfit(
+                    fields,
+                    f"{self.label_count} labels are more than the {facts.train_images} training images of {self.dataset}",
+                )
+            ]
+        if self.label_count < facts.classes:
+            return [
+                Misfit(
+                    fields,
+                    f"{self.label_count} labels are too few: {self.dataset} has {facts.classes} classes, each needs one",
+                )
+            ]
+        return []

@@ -1,77 +1,184 @@
 """job.yaml as values: what a person may write, with units, bounds and defaults.
 
-Pure: pydantic and the trainer's configuration model only.
+Pure: pydantic and the trainer's configuration model only. Checks of one field sit beside the field; checks of several
+together end in `refuse`, which names the fields, so that whoever reads a file can point at them.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from orchestrator.spec.units import Duration, Size
-from trainer.config import Strict, TrainingConfig
+from orchestrator.spec.units import Duration, PositiveDuration, Size
+from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
 JOB_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+# Whole words of a variable's name, so that TOKENIZERS_PARALLELISM and MAX_TOKENS pass.
+_SECRET_NAME = re.compile(
+    r"(^|_)(secrets?|token|password|passwd|passphrase|credentials?|api_?key|access_key|private_key)(_|$)|password$",
+    re.IGNORECASE,
+)
+# The agent and torchrun set these for each worker.
+_RESERVED_NAME = re.compile(r"^(ELASTIC_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)$")
+
+
+def _job_name(name: str) -> str:
+    if re.fullmatch(JOB_NAME_PATTERN, name):
+        return name
+    tame = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63]
+    advice = f" (try '{tame}')" if tame else ""
+    raise PydanticCustomError(
+        "job_name",
+        "must be lower-case letters, digits and hyphens, at most 63, and begin with no hyphen{advice}",
+        {"advice": advice},
+    )
+
+
+def _env_name(name: str) -> str:
+    if not re.fullmatch(ENV_NAME_PATTERN, name):
+        raise PydanticCustomError("env_name", "must be letters, digits and underscores, and begin with no digit")
+    if _SECRET_NAME.search(name):
+        raise PydanticCustomError(
+            "env_secret",
+            "looks like a secret; whoever can read the bucket can read this record, so give workers secrets by their instance's role",
+        )
+    if _RESERVED_NAME.match(name):
+        raise PydanticCustomError("env_reserved", "is set by elastic itself; choose another name")
+    return name
+
+
+JobName = Annotated[str, AfterValidator(_job_name), WithJsonSchema({"type": "string", "pattern": JOB_NAME_PATTERN})]
+EnvName = Annotated[str, AfterValidator(_env_name)]
 
 
 class Rung(Strict):
     """One size a job can have: so many instances of a type, so many workers on each."""
 
-    instance: str = Field("local", description="Instance type; 'local' is a process on this machine.")
+    instance: Annotated[str, Field(min_length=1)] = Field(
+        "local", description="Instance type; 'local' is a process on this machine."
+    )
     count: Annotated[int, Field(ge=1)] = Field(1, description="How many instances.")
-    workers: Annotated[int, Field(ge=1)] = Field(1, description="Workers on each instance: one a GPU, or one for each 'threads' CPU cores.")
+    workers: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="Workers on each instance: one for each GPU or, without GPUs, for each training.threads CPU cores.",
+    )
 
     @property
     def world_size(self) -> int:
+        """Workers on all instances together."""
         return self.count * self.workers
 
 
 class Resources(Strict):
     """Where the job runs and the sizes it may take."""
 
-    fleet: Literal["local"] = Field("local", description="Where instances come from.")
-    ladder: Annotated[tuple[Rung, ...], Field(min_length=1)] = Field((Rung(),), description="Sizes, smallest first.")
-    image: str | None = Field(None, description="Container image for the workers; none: processes.")
-    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of the workers; no secrets.")
+    fleet: Literal["local"] = Field("local", description="Where instances come from; local: processes on this machine.")
+    # A list is as good as a tuple from Python; inside, rungs are as strict as everything else.
+    ladder: Annotated[tuple[Rung, ...], Field(min_length=1, strict=False)] = Field(
+        (Rung(),), description="The sizes the job may take, smallest first."
+    )
+    image: str | None = Field(None, description="Container image of the workers; without one they are processes.")
+    env: dict[EnvName, str] = Field(
+        default_factory=dict, description="Environment variables of the workers; no secrets."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        refuse([*self._fleet_misfits(), *self._order_misfits()])
+        return self
+
+    def _fleet_misfits(self) -> list[Misfit]:
+        misfits = []
+        if self.fleet == "local" and self.image is not None:
+            misfits.append(Misfit((("image",), ("fleet",)), "the local fleet runs processes; remove image"))
+        for i, rung in enumerate(self.ladder):
+            if self.fleet == "local" and rung.instance != "local":
+                fields = (("ladder", i, "instance"), ("fleet",))
+                misfits.append(
+                    Misfit(fields, f"the local fleet has no instance type but 'local', not '{rung.instance}'")
+                )
+        return misfits
+
+    def _order_misfits(self) -> list[Misfit]:
+        misfits = []
+        for i, (below, rung) in enumerate(zip(self.ladder, self.ladder[1:], strict=False), start=1):
+            # Two kinds of instance may give the same number of workers, one faster than the other.
+            if rung.world_size < below.world_size or rung == below:
+                has = f"{rung.world_size} worker{'s' * (rung.world_size > 1)} after {below.world_size}"
+                misfits.append(
+                    Misfit((("ladder", i), ("ladder", i - 1)), f"the ladder must climb: this rung has {has}")
+                )
+        return misfits
 
 
 class Scaling(Strict):
     """When the job climbs or descends its ladder."""
 
-    up_above: Annotated[float, Field(ge=0, le=100)] = Field(80.0, description="Mean GPU utilisation in percent above which it grows.")
-    down_below: Annotated[float, Field(ge=0, le=100)] = Field(30.0, description="Mean GPU utilisation in percent below which it shrinks.")
-    window: Duration = Field(60.0, description="The mean is over this long, all of it on one side.")
+    up_above: Annotated[float, Field(ge=0, le=100)] = Field(
+        80.0, description="It grows when mean GPU utilisation, in percent, is above this."
+    )
+    down_below: Annotated[float, Field(ge=0, le=100)] = Field(
+        30.0, description="It shrinks when mean GPU utilisation, in percent, is below this."
+    )
+    window: PositiveDuration = Field(
+        60.0, description="How long the mean is taken over; a whole window has to be there."
+    )
     warm_up: Duration = Field(10.0, description="Samples this soon after a start do not count.")
     cooldown: Duration = Field(120.0, description="Least time between two resizes.")
-    min: Annotated[int, Field(ge=1)] | None = Field(None, description="Fewest workers; none: the smallest rung.")
-    max: Annotated[int, Field(ge=1)] | None = Field(None, description="Most workers; none: the largest rung.")
+    min: Annotated[int, Field(ge=1)] | None = Field(None, description="Fewest workers; without it the smallest rung.")
+    max: Annotated[int, Field(ge=1)] | None = Field(None, description="Most workers; without it the largest rung.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        misfits = []
+        if self.up_above <= self.down_below:
+            message = f"must be above down_below ({self.down_below:g}), or the job would grow and shrink by turns"
+            misfits.append(Misfit((("up_above",), ("down_below",)), message))
+        if self.min is not None and self.max is not None and self.min > self.max:
+            misfits.append(
+                Misfit((("min",), ("max",)), f"{self.min} workers at least are more than {self.max} at most")
+            )
+        refuse(misfits)
+        return self
 
 
 class Checkpoint(Strict):
     """How much work an interruption can cost."""
 
-    every: Duration = Field(60.0, description="Time between two checkpoints.")
-    keep: Annotated[int, Field(ge=2)] = Field(3, description="How many to keep; at least 2, so that an altered one has one before it.")
-    keep_free: Size = Field(256 * 1024**2, description="Skip a checkpoint that would leave less disk space than this.")
+    every: PositiveDuration = Field(60.0, description="Time between two checkpoints.")
+    keep: Annotated[int, Field(ge=2)] = Field(
+        3, description="How many to keep; at least 2, so that a damaged one has one before it."
+    )
+    keep_free: Size = Field(
+        256 * 1024**2, description="Skip a checkpoint that would leave less free disk space than this."
+    )
 
 
 class Limits(Strict):
     """When to stop."""
 
-    max_cost: Annotated[float, Field(gt=0)] | None = Field(None, description="US dollars.")
-    deadline: Duration | None = Field(None, description="Longest time from submit to end.")
-    max_failures: Annotated[int, Field(ge=0)] = Field(3, description="Failed generations in a row without progress before the job fails.")
+    max_cost: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Most US dollars to spend; without it no limit."
+    )
+    deadline: PositiveDuration | None = Field(None, description="Longest time from submit to end; without it no limit.")
+    max_failures: Annotated[int, Field(ge=0)] = Field(
+        3, description="How many generations in a row may fail without progress before the job fails."
+    )
 
 
 class JobSpec(Strict):
     """A job: one training run and how it may be run."""
 
-    name: Annotated[str, Field(pattern=JOB_NAME_PATTERN)] = Field(description="Unique in the store: lower case letters, digits, hyphens.")
-    training: TrainingConfig
+    name: JobName = Field(description="Unique in the store: lower-case letters, digits and hyphens.")
+    training: TrainingConfig = Field(description="What to train.")
     resources: Resources = Field(default_factory=Resources)
     scaling: Scaling = Field(default_factory=Scaling)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     limits: Limits = Field(default_factory=Limits)
-    labels: dict[str, str] = Field(default_factory=dict, description="Free key-value pairs of the person's own.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Key-value pairs of your own, to find the job by.")
 
     @property
     def allowed_rungs(self) -> list[int]:
@@ -81,5 +188,33 @@ class JobSpec(Strict):
         return [i for i, rung in enumerate(self.resources.ladder) if low <= rung.world_size <= high]
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "JobSpec":
-        raise NotImplementedError  # the spec helper writes: see INTERFACES
+    def _fits_together(self) -> Self:
+        refuse([*self._shard_misfits(), *self._bound_misfits()])
+        return self
+
+    def _shard_misfits(self) -> list[Misfit]:
+        shards = self.training.shards
+        misfits = []
+        for i, rung in enumerate(self.resources.ladder):
+            if shards % rung.world_size:
+                fits = [n for n in range(1, shards + 1) if shards % n == 0]
+                near = [
+                    max((n for n in fits if n < rung.world_size), default=None),
+                    min((n for n in fits if n > rung.world_size), default=None),
+                ]
+                message = f"{shards} shards cannot be split over {rung.world_size} workers evenly; {' or '.join(str(n) for n in near if n)} can"
+                rung_path = ("resources", "ladder", i)
+                misfits.append(
+                    Misfit(((*rung_path, "workers"), (*rung_path, "count"), ("training", "shards")), message)
+                )
+        return misfits
+
+    def _bound_misfits(self) -> list[Misfit]:
+        if self.allowed_rungs:
+            return []
+        bound = "min" if self.scaling.max is None else "max"
+        low, high = self.scaling.min or 1, self.scaling.max
+        wanted = f"{low} to {high}" if high else f"{low} or more"
+        sizes = ", ".join(str(rung.world_size) for rung in self.resources.ladder)
+        fields = (("scaling", bound), ("scaling", "min"), ("scaling", "max"), ("resources", "ladder"))
+        return [Misfit(fields, f"no rung has {wanted} workers; the ladder has {sizes}")]
