@@ -1,0 +1,73 @@
+"""Making a store from its URL."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.errors import UsageError
+from orchestrator.store.keys import check_key
+from orchestrator.store.protocol import Store, StoreError
+
+_KNOWN = "file:///DIRECTORY, a plain directory, or s3://BUCKET/PREFIX"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
+    """Open the store that is named, or else the one in `ELASTIC_STORE`, or else a directory of the user's own.
+
+    Raises `UsageError` for a URL that names no store, and for a directory that cannot be used. A bucket is not contacted.
+    """
+    url = url or environ.get("ELASTIC_STORE")
+    if not url:
+        return _local(_default_directory())
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return _local(Path(url).expanduser())
+    match scheme[0].lower():
+        case "file:":
+            return _local(_file_path(url))
+        case "s3:":
+            return _s3(url, environ)
+        case "memory:" if url.lower() == "memory:":
+            from orchestrator.store.memory import MemoryStore
+
+            return MemoryStore()
+    raise UsageError(f"{url!r} is no store that elastic knows: use {_KNOWN}.")
+
+
+def _default_directory() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("elastic", appauthor=False) / "store"
+
+
+def _file_path(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise UsageError(f"{url!r} names no directory: write file:/// and an absolute path.")
+    if parts.query or parts.fragment:
+        raise UsageError(f"{url!r} has a '?' or '#' in it: write %3F or %23, or give the plain path.")
+    return Path(unquote(parts.path))
+
+
+def _local(directory: Path) -> Store:
+    from orchestrator.store.local import LocalStore
+
+    return LocalStore(directory)
+
+
+def _s3(url: str, environ: Mapping[str, str]) -> Store:
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    if _BUCKET.fullmatch(parts.netloc) is None or parts.query or parts.fragment:
+        raise UsageError(f"{url!r} names no bucket: write s3://BUCKET/PREFIX, with the bucket's name as S3 allows it.")
+    try:
+        if prefix:
+            check_key(prefix)
+    except StoreError as error:
+        raise UsageError(f"The prefix in {url!r} cannot be used. {error}") from error
+    from orchestrator.store.s3 import connect  # brings boto3, which a local store does without
+
+    return connect(parts.netloc, prefix, expected_owner=environ.get("ELASTIC_BUCKET_OWNER"))

@@ -1,0 +1,140 @@
+"""What every store can do: whole objects under keys, with conditional writes.
+
+The semantics are those of S3: an object appears whole or not at all, a read sees the newest finished write, and a
+write may be made to depend on what is there. Two things are left out on purpose: copying and conditional multipart
+uploads, because several S3 implementations get their conditions wrong.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, Literal, Protocol, runtime_checkable
+
+from orchestrator.errors import CredentialsError, ElasticError, UsageError
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object as it was read. The etag is opaque; identical bytes may well have identical etags."""
+
+    key: str
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing names it."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class StoreError(ElasticError):
+    """The store could not do what was asked: what, where, what to do. A write was not applied, but for `ReplyLost`."""
+
+
+class ReplyLost(StoreError):
+    """A write was sent and no certain answer came: it may have been applied, or may still be. Read back to know."""
+
+
+class StoreUnreachable(StoreError, UsageError):
+    """There is no such store, or it does not answer."""
+
+
+class StoreDenied(StoreError, CredentialsError):
+    """The store answered that credentials are missing, expired, or do not allow this."""
+
+
+class Unsupported(StoreError):
+    """The store answered that it cannot do this kind of request at all."""
+
+
+class Conflict(Exception):
+    """The condition of a write did not hold: somebody else was first. Load again and decide again."""
+
+
+class Missing(Exception):
+    """There is no such object."""
+
+
+class Unchanged(Enum):
+    """The type of `UNCHANGED`."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+"""The answer of `get_if_changed` when the object still has the etag that the caller knows."""
+
+Progress = Callable[[int], None]
+"""Called with the bytes done since the last call, possibly from another thread; negative when a part is sent again."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Object storage. Safe to use from several threads and, but for the one in memory, several processes.
+
+    Keys are relative: parts of letters, digits, `.`, `_` and `-`, with `/` between them. They form a tree: no key may
+    be a directory of another (`a` beside `a/b`), which a local directory could not hold. Every method raises
+    `StoreError`, and those that write `ReplyLost` where the outcome is not known.
+    """
+
+    @property
+    def url(self) -> str:
+        """What `open_store` makes this store from."""
+        ...
+
+    def get(self, key: str) -> Object | None:
+        """The newest object under the key; None when there is none."""
+        ...
+
+    def get_if_changed(self, key: str, etag: str | None) -> Object | None | Literal[Unchanged.UNCHANGED]:
+        """Like `get`, but `UNCHANGED` (and cheap) when the object still has this etag."""
+        ...
+
+    def create(self, key: str, body: bytes) -> str:
+        """Write an object that must not exist yet; return its etag. Durable. Raises `Conflict` when it exists."""
+        ...
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        """Write over the object that has this etag; return the new one. Durable. Raises `Conflict` when it is another."""
+        ...
+
+    def put(self, key: str, body: bytes) -> str:
+        """Write whatever is there; return the etag. Only for keys with a single writer.
+
+        Atomic like all writes, but a local store may lose it in a power failure: for what is soon written again.
+        """
+        ...
+
+    def delete(self, key: str, etag: str | None = None) -> None:
+        """Remove an object. With an etag: only that one, else `Conflict`. Without: a missing object is no error."""
+        ...
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
+        """The objects whose key starts with the prefix and sorts after `start_after`, in the order of their keys.
+
+        Fetched lazily: what appears or goes during the iteration may or may not be seen; all else is seen once.
+        """
+        ...
+
+    def prefixes(self, prefix: str) -> Iterator[str]:
+        """The directories directly under a prefix, which is empty or ends in `/`: those of `"jobs/"` are `"a"`, `"b"`.
+
+        In the order in which `list` would meet them. A name is given only while something lies under it.
+        """
+        ...
+
+    def upload(self, path: Path, key: str, progress: Progress | None = None) -> None:
+        """Write a large file under a key that is never used again. Durable, not conditional.
+
+        The file must never change afterwards: a local store shares it by a hard link and makes it read-only.
+        """
+        ...
+
+    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
+        """Write an object to a file, which appears whole or not at all. Raises `Missing` when there is no object."""
+        ...
