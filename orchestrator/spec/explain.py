@@ -1,0 +1,186 @@
+"""What pydantic found wrong, in sentences for a person who looks at a job.yaml."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.spec.models import JobSpec
+from orchestrator.spec.problems import Path, dotted
+
+_BOOLEAN_WORDS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A problem that knows its field but not yet its line.
+
+    `fields` are all fields that take part, the one to blame first. `kind` says what is wrong with that one: there is no such
+    field (the second of `fields` was probably meant), it is not there, its value is bad, or its name is.
+    """
+
+    fields: tuple[Path, ...]
+    kind: Literal["unknown", "missing", "value", "name"]
+    message: str
+    is_secret: bool = False
+    """The value must not be printed."""
+
+
+def mistakes(error: ValidationError, data: Any, spellings: dict[Path, str]) -> list[Mistake]:
+    """All mistakes behind an error: `data` is what was validated, `spellings` how its scalars were written."""
+    found: dict[Path, Mistake] = {}
+    for problem in error.errors(include_url=False):
+        path = _path_in(data, tuple(problem["loc"]))
+        if problem["type"] == "too_short" and problem["input"]:
+            continue  # the list has entries, but bad ones, and they are reported
+        if problem["type"] == "misfits":
+            for misfit in problem["ctx"]["misfits"]:
+                fields = tuple((*path, *relative) for relative in misfit.fields)
+                found.setdefault(fields[0], Mistake(fields, "value", misfit.message))
+        # Each branch of a union complains about the same value: the first says enough.
+        elif path not in found:
+            found[path] = _single_mistake(path, dict(problem), spellings.get(path, ""))
+    meant = {mistake.fields[-1] for mistake in found.values() if mistake.kind == "unknown"}
+    # A required field whose name is misspelt is not missing as well.
+    return [mistake for mistake in found.values() if mistake.kind != "missing" or mistake.fields[0] not in meant]
+
+
+def _path_in(data: Any, loc: Path) -> Path:
+    """pydantic's location without what it adds: tags of unions, '[key]' for a mapping's key."""
+    path: Path = ()
+    for i, part in enumerate(loc):
+        is_field = isinstance(data, dict) and (part in data or i == len(loc) - 1) and part != "[key]"
+        is_item = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if is_field or is_item:
+            path = (*path, part)
+            data = data.get(part) if isinstance(data, dict) else data[int(part)]
+    return path
+
+
+def _single_mistake(path: Path, problem: dict[str, Any], spelling: str) -> Mistake:
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        also = _meant_field(path)
+        return Mistake((path, also) if also else (path,), "unknown", _unknown(path, also))
+    if kind == "missing":
+        return Mistake((path,), "missing", "required field is missing")
+    if problem["loc"][-1] == "[key]":
+        return Mistake((path,), "name", _sentence(kind, problem, spelling), is_secret=kind == "env_secret")
+    return Mistake((path,), "value", _sentence(kind, problem, spelling))
+
+
+def _sentence(kind: str, problem: dict[str, Any], spelling: str) -> str:
+    value, ctx = problem["input"], problem.get("ctx", {})
+    if value is None:
+        return "has no value"
+    match kind:
+        case "string_type":
+            return _not_text(value, spelling)
+        case "bool_type":
+            word = _BOOLEAN_WORDS.get(str(value).lower())
+            return (
+                f"must be true or false; YAML 1.2 reads {value} as text, write {word}"
+                if word
+                else "must be true or false"
+            )
+        case "int_type" | "int_from_float" | "int_parsing" | "float_type" | "float_parsing":
+            return _not_number("a whole number" if kind.startswith("int") else "a number", value, spelling)
+        case "literal_error":
+            return _not_among(re.findall(r"'([^']*)'", ctx["expected"]), value)
+        case "model_type" | "dict_type":
+            return "must be a mapping of fields, each on a line of its own as 'name: value'"
+        case "tuple_type" | "list_type":
+            return "must be a list, each entry on a line of its own after '- '"
+        case "too_short":
+            return "must have at least one entry"
+        case "string_too_short":
+            return "must not be empty"
+        case "finite_number":
+            return "must be a finite number"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            bound = next(iter(ctx.values()))
+            relation = {"greater_than": "more than", "less_than": "less than"}.get(kind)
+            relation = relation or ("at least" if kind.startswith("greater") else "at most")
+            return f"must be {relation} {bound:g}"
+        case _:
+            said = str(problem["msg"]).removeprefix("Input should ")
+            return f"must {said}" if said != problem["msg"] else said
+
+
+def _not_text(value: Any, spelling: str) -> str:
+    if isinstance(value, dict | list):
+        return f"must be text, not a {'mapping' if isinstance(value, dict) else 'list'}"
+    reads = "true or false" if isinstance(value, bool) else "a number"
+    written = spelling or str(value)
+    return f"must be text, but YAML reads {written} as {reads}; quote it: '{written}'"
+
+
+def _not_number(wanted: str, value: Any, spelling: str) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return f"must be {wanted}; write {value:.0f} for {spelling or value}"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value, re.IGNORECASE):
+        return f"must be {wanted}; write it without quotes"
+    return f"must be {wanted}"
+
+
+def _not_among(choices: list[str], value: Any) -> str:
+    close = get_close_matches(str(value).lower(), choices, n=1)
+    if close:
+        return f"no such value '{value}' (did you mean '{close[0]}'?)" + _others(choices, close[0])
+    return f"must be {_listed(choices)}"
+
+
+def _others(choices: list[str], meant: str) -> str:
+    rest = [choice for choice in choices if choice != meant]
+    return f"; there is also {_listed(rest, 'and')}" if rest else ""
+
+
+def _listed(words: list[str], last: str = "or") -> str:
+    quoted = [f"'{word}'" for word in words]
+    return " ".join([", ".join(quoted[:-1]), last, quoted[-1]]) if len(quoted) > 1 else quoted[0]
+
+
+def _unknown(path: Path, meant: Path | None) -> str:
+    if path[-1] == "<<":
+        return "YAML 1.2 has no merge keys; repeat the fields"
+    if meant:
+        return f"unknown field (did you mean '{meant[-1] if meant[:-1] == path[:-1] else dotted(meant)}'?)"
+    fields = [name for model in _models_at(path[:-1]) for name in model.model_fields]
+    return f"unknown field; there are {', '.join(fields)}" if fields else "unknown field"
+
+
+def _meant_field(path: Path) -> Path | None:
+    """The field that an unknown one was probably meant to be: a near spelling beside it, or the same name elsewhere."""
+    name = str(path[-1]).lower().replace("-", "_")
+    beside = [field for model in _models_at(path[:-1]) for field in model.model_fields]
+    if close := get_close_matches(name, beside, n=1):
+        return (*path[:-1], close[0])
+    elsewhere = [field for field in _all_fields(JobSpec, ()) if field[-1] == name]
+    return elsewhere[0] if len(elsewhere) == 1 else None
+
+
+def _all_fields(model: type[BaseModel], path: Path) -> Iterator[Path]:
+    for name, info in model.model_fields.items():
+        yield (*path, name)
+        # Fields of list entries have no path of their own without a number: they are not suggested.
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _all_fields(info.annotation, (*path, name))
+
+
+def _models_at(path: Path) -> list[type[BaseModel]]:
+    """The model, or for a union the models, whose fields a path leads to."""
+    models: list[type[BaseModel]] = [JobSpec]
+    for part in path:
+        if isinstance(part, str):
+            infos = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [model for info in infos for model in _models_in(info.annotation)]
+    return models
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

@@ -1,0 +1,63 @@
+"""A mistake in a job.yaml, and how it is shown: like a compiler, with the line and a mark below it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+
+Path = tuple[str | int, ...]
+"""Where a value sits: ('resources', 'ladder', 0, 'workers')."""
+
+_WIDEST_LINE = 110
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: resources.ladder.0.workers."""
+    return ".".join(str(part) for part in path)
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A stretch of one line, both counted from 1."""
+
+    line: int
+    column: int
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where, what, and what to do about it.
+
+    `source` is the file, or the `--set` argument that brought the value; only a file has a span and a line to show.
+    """
+
+    source: str
+    message: str
+    field: str = ""
+    span: Span | None = None
+    line: str = ""
+
+    def __str__(self) -> str:
+        at = f":{self.span.line}:{self.span.column}" if self.span else ""
+        field = f"{self.field}: " if self.field else ""
+        head = f"{self.source}{at}: {field}{self.message}"
+        return f"{head}\n{self._marked_line(self.span)}" if self.span and self.line else head
+
+    def _marked_line(self, span: Span) -> str:
+        start = max(0, span.column + min(span.width, 40) - _WIDEST_LINE)
+        shown = self.line[start : start + _WIDEST_LINE]
+        # A terminal must not obey what a file says, and a tab must not move the mark.
+        shown = "".join(char if char.isprintable() else " " for char in shown)
+        before = span.column - 1 - start
+        width = max(1, min(span.width, len(shown) - before))
+        number = f"{span.line:>5}"
+        return f"{number} | {shown}\n{' ' * len(number)} | {' ' * before}{'^' * width}"
+
+
+class SpecError(UsageError):
+    """A job.yaml that cannot be used, with everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
