@@ -3,6 +3,7 @@
 Pure and light: pydantic only, no torch, because the orchestrator imports it to check a job before anything starts.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -120,6 +121,9 @@ class Augmentation(Strict):
 
     flip: bool = Field(False, description="Mirror half of the images; not for digits.")
     translate_px: Annotated[int, Field(ge=0)] = Field(1, description="Shift by up to so many pixels each way.")
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="Turn by up to so much each way.")
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Grow or shrink by up to this share.")
+    shear: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Slant by up to this share of the height.")
     noise: Annotated[float, Field(ge=0)] = Field(0.15, description="Standard deviation of Gaussian input noise.")
 
 
@@ -183,6 +187,28 @@ class TrainingConfig(Strict):
             return self.labels
         return max(1, round(DATASETS[self.dataset].train_images * float(self.labels.rstrip("%")) / 100))
 
+    @property
+    def unlabelled_count(self) -> int:
+        """Size of the pool that serves without labels: the unlabelled images, or all when every one has its label."""
+        train_images = DATASETS[self.dataset].train_images
+        return train_images - self.label_count or train_images
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that one step trains on: the labelled ones alone when supervised."""
+        return self.labelled_batch if self.method == "supervised" else self.batch
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the run; epochs count the same for both methods, so that the two can be compared."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        unlabelled_batch = self.batch - self.labelled_batch
+        if unlabelled_batch:
+            return math.ceil(self.epochs * self.unlabelled_count / unlabelled_batch)
+        return math.ceil(self.epochs * self.label_count / self.labelled_batch)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         refuse([*self._length_misfits(), *self._batch_misfits(), *self._label_misfits()])
@@ -190,16 +216,16 @@ class TrainingConfig(Strict):
 
     def _length_misfits(self) -> list[Misfit]:
         if self.epochs is None and self.steps is None:
-            return [Misfit(((), ("epochs",), ("steps",)), "how long? give epochs or steps")]
+            return [Misfit((("epochs",), ("steps",)), "how long to train? give epochs or steps")]
         if self.epochs is not None and self.steps is not None:
             return [Misfit((("steps",), ("epochs",)), "epochs is given too; keep one of the two")]
         return []
 
     def _batch_misfits(self) -> list[Misfit]:
-        misfits = []
         if self.shards & (self.shards - 1):
             low = 1 << (self.shards.bit_length() - 1)
-            misfits.append(Misfit((("shards",),), f"must be a power of two: {low} or {2 * low}, not {self.shards}"))
+            return [Misfit((("shards",),), f"must be a power of two: {low} or {2 * low}, not {self.shards}")]
+        misfits = []
         for name in ("batch", "labelled_batch"):
             size = getattr(self, name)
             if size % self.shards:
@@ -208,6 +234,12 @@ class TrainingConfig(Strict):
                 )
                 message = f"{size} images cannot be split over {self.shards} shards evenly; {near} can"
                 misfits.append(Misfit(((name,), ("shards",)), message))
+        if self.images_per_step < 2 * self.shards:
+            name = "labelled_batch" if self.method == "supervised" else "batch"
+            message = (
+                f"{self.images_per_step} images leave one for a shard; BatchNorm needs 2, so at least {2 * self.shards}"
+            )
+            misfits.append(Misfit(((name,), ("shards",)), message))
         if self.labelled_batch > self.batch:
             message = f"{self.labelled_batch} labelled images do not fit into a batch of {self.batch}"
             misfits.append(Misfit((("labelled_batch",), ("batch",)), message))

@@ -1,0 +1,39 @@
+"""`python -m trainer CONFIG RUN_DIR`: one rank, or the only one."""
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+
+from trainer.config_file import load_config
+from trainer.errors import TrainerError
+from trainer.options import parse_options
+from trainer.stop import StopRequest, die_with_parent
+
+
+def main() -> int:
+    """Run the trainer; returns the exit code. Before torch is imported: signals, options and config, so that a stop that
+    comes early is not lost and a mistake is answered at once."""
+    stop = StopRequest().listen()
+    try:
+        options = parse_options(sys.argv[1:], os.environ)
+        if options.die_with_parent:
+            die_with_parent()
+        config = load_config(options.config_path)
+
+        from trainer.loop import train
+        from trainer.world import join_world
+
+        world = join_world(os.environ)
+        code = train(config, options, world, stop, time.monotonic, lambda: datetime.now(UTC))
+        world.leave()
+        return code
+    except TrainerError as error:
+        rank = os.environ.get("RANK")
+        where = "trainer" if rank is None else f"trainer, rank {rank}"
+        print(f"{where}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

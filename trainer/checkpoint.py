@@ -1,0 +1,206 @@
+"""A checkpoint on disk: a directory that is whole or absent.
+
+meta.json      format, step, config, what it was made with, counters, latest accuracies
+student.pt     plain state dict of torchvision's resnet18, BatchNorm buffers included
+teacher.pt     the same of the teacher; absent when supervised
+optimizer.pt   momentum by parameter name
+result.json    in the final one only
+"""
+
+import json
+import os
+import pickle
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from trainer.config import TrainingConfig
+from trainer.errors import CheckpointRefused
+from trainer.network import StateDict
+from trainer.state import Snapshot, TrainState, restore
+from trainer.world import World
+
+FORMAT = 1
+FREE_TO_CHANGE = frozenset({"evaluate_every"})
+"""Settings that may differ between a checkpoint and the run that goes on from it: they change no weight."""
+
+
+class MadeWith(BaseModel):
+    """What computed a checkpoint: where this differs, the bits of later steps may."""
+
+    model_config = ConfigDict(frozen=True)
+
+    python: str
+    torch: str
+    device: str
+    precision: str
+
+
+class Meta(BaseModel):
+    """meta.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    step: int
+    total_steps: int
+    samples: int
+    epoch: float
+    seconds_training: float
+    student_accuracy: float | None
+    teacher_accuracy: float | None
+    made_with: MadeWith
+    world_size: int
+    config: dict[str, Any]
+
+
+def made_with(world: World, precision: str) -> MadeWith:
+    """What this process computes with."""
+    cuda = world.device.type == "cuda"
+    device = torch.cuda.get_device_name(world.device) if cuda else f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return MadeWith(python=platform.python_version(), torch=torch.__version__, device=device, precision=precision)
+
+
+def directory_name(step: int) -> str:
+    """The name of a step's checkpoint; names sort as steps do."""
+    return f"step-{step:012d}"
+
+
+def write_checkpoint(parent: Path, snapshot: Snapshot, meta: Meta, result: dict[str, Any] | None = None) -> Path:
+    """Write a checkpoint beside its place, make it durable, then let it appear by rename; raises OSError or RuntimeError."""
+    parent.mkdir(parents=True, exist_ok=True)
+    place = parent / directory_name(snapshot.step)
+    temporary = parent / f".tmp-{place.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        for name, tensors in snapshot.files().items():
+            with open(temporary / name, "wb") as file:
+                torch.save(tensors, file)
+                _make_durable(file.fileno())
+        _write_json(temporary / "meta.json", meta.model_dump(mode="json"))
+        if result is not None:
+            _write_json(temporary / "result.json", result)
+        _sync_directory(temporary)
+        if place.exists():  # the same step again, from a resume: replace it, as it may belong to an earlier run
+            shutil.rmtree(place)
+        temporary.rename(place)
+        _sync_directory(parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return place
+
+
+def load_checkpoint(directory: Path, config: TrainingConfig, state: TrainState) -> Meta:
+    """Set `state` from a checkpoint; raises CheckpointRefused, with the reason, if it is damaged or of another run."""
+    meta = _read_meta(directory)
+    _require_same_config(directory, meta, config)
+    expected = _expected_files(state)
+    files = {name: _read_tensors(directory / name) for name in expected}
+    for name, tensors in files.items():
+        _require_same_shapes(directory / name, tensors, expected[name])
+    restore(state, files, meta.step)
+    return meta
+
+
+def _expected_files(state: TrainState) -> dict[str, StateDict]:
+    student, teacher = state.student, state.teacher
+    files = {"student.pt": student.state_dict(student.weights, student.running, 0)}
+    if teacher is not None:
+        files["teacher.pt"] = teacher.state_dict(teacher.weights, teacher.running, 0)
+    return files | {"optimizer.pt": student.named_weights(state.momentum)}
+
+
+def _read_meta(directory: Path) -> Meta:
+    path = directory / "meta.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT:
+            raise CheckpointRefused(
+                f"{path}: checkpoint format {found}, this trainer reads {FORMAT}; use the one that wrote it"
+            )
+        return Meta.model_validate(content)
+    except OSError as error:
+        raise CheckpointRefused(f"{path}: cannot be read ({error.strerror}); resume from another checkpoint") from None
+    except (ValidationError, ValueError):
+        raise CheckpointRefused(
+            f"{path}: damaged, not a checkpoint's meta.json; resume from another checkpoint"
+        ) from None
+
+
+def _require_same_config(directory: Path, meta: Meta, config: TrainingConfig) -> None:
+    theirs, ours = _leaves(meta.config), _leaves(config.model_dump(mode="json"))
+    names = [name for name in sorted(theirs.keys() | ours.keys()) if name.split(".")[0] not in FREE_TO_CHANGE]
+    differing = [
+        f"{name} (checkpoint {theirs.get(name, 'absent')}, config {ours.get(name, 'absent')})"
+        for name in names
+        if theirs.get(name, "absent") != ours.get(name, "absent")
+    ]
+    if differing:
+        raise CheckpointRefused(
+            f"{directory}: a checkpoint of another run, these differ: {', '.join(differing)}; "
+            "set them alike, or start without it"
+        )
+    if not 0 <= meta.step <= config.total_steps:
+        raise CheckpointRefused(f"{directory}: step {meta.step} is not within this run's {config.total_steps} steps")
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in content.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointRefused(f"{path}: missing; resume from another checkpoint") from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointRefused(f"{path}: damaged ({_first_line(error)}); resume from another checkpoint") from None
+    if not isinstance(content, dict):
+        raise CheckpointRefused(f"{path}: not a state dict; resume from another checkpoint")
+    return content
+
+
+def _require_same_shapes(path: Path, found: dict[str, Any], expected: StateDict) -> None:
+    for name in sorted(found.keys() | expected.keys()):
+        theirs, ours = _shape(found.get(name)), _shape(expected.get(name))
+        if theirs != ours:
+            raise CheckpointRefused(f"{path}: {name} is {theirs} there and {ours} in this run's model")
+
+
+def _shape(tensor: Any) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else "absent"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+        file.flush()
+        _make_durable(file.fileno())
+
+
+def _make_durable(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

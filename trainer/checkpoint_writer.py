@@ -1,0 +1,117 @@
+"""Writing checkpoints beside the training loop: at most one in flight, a full disk fails the checkpoint and not the run."""
+
+import re
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.checkpoint import Meta, write_checkpoint
+from trainer.errors import CheckpointFailed
+from trainer.state import Snapshot, TrainState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a checkpoint went: `failure` says why there is none."""
+
+    step: int
+    seconds: float
+    failure: str | None = None
+
+
+class CheckpointWriter:
+    """Takes copies of a state between steps and writes them from a thread of its own.
+
+    stall_s: how long the loop stood still for checkpoints, all in all.
+    """
+
+    def __init__(self, directory: Path, state: TrainState, keep_local: int, keep_free_bytes: int) -> None:
+        self._directory, self._keep_local, self._keep_free_bytes = directory, keep_local, keep_free_bytes
+        self._snapshot = Snapshot(state)
+        self._thread: threading.Thread | None = None
+        self._outcome: Outcome | None = None
+        self.stall_s = 0.0
+        # Integrity is proved by SHA-256 where checkpoints are kept; a second checksum would cost half the writing time.
+        torch.serialization.set_crc32_options(False)
+        self._sweep()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written: the next has to wait, there is no queue of copies."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, meta: Meta) -> None:
+        """Copy the state now and begin to write it; waits first if the last one is still being written."""
+        begin = time.perf_counter()
+        self.wait()
+        self._snapshot.take()
+        self._thread = threading.Thread(target=self._write, args=(meta, None), name="checkpoint")
+        self._thread.start()
+        self.stall_s += time.perf_counter() - begin
+
+    def write_last(self, meta: Meta, snapshot: Snapshot, result: dict[str, Any] | None) -> None:
+        """Write the checkpoint that the run ends with, from a snapshot of `copy`; raises CheckpointFailed."""
+        self._write(meta, result)
+        outcome = self.poll()
+        if outcome is not None and outcome.failure:
+            raise CheckpointFailed(
+                f"the last checkpoint, of step {snapshot.step}, could not be written: {outcome.failure}"
+            )
+
+    def copy(self) -> Snapshot:
+        """A copy of the state as it is now, in the buffers that the next checkpoint is written from."""
+        self.wait()
+        self._snapshot.take()
+        return self._snapshot
+
+    def poll(self) -> Outcome | None:
+        """How the last checkpoint went, once it is known; each outcome is told once."""
+        if self.busy:
+            return None
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def wait(self) -> None:
+        """Return when nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self, meta: Meta, result: dict[str, Any] | None) -> None:
+        begin, step, failure = time.perf_counter(), self._snapshot.step, None
+        try:
+            self._require_space()
+            write_checkpoint(self._directory, self._snapshot, meta, result)
+            self._prune(step)
+        except (
+            OSError,
+            RuntimeError,
+            CheckpointFailed,
+        ) as error:  # torch.save turns a write's OSError into RuntimeError
+            failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        self._outcome = Outcome(step, time.perf_counter() - begin, failure)
+
+    def _require_space(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        left = shutil.disk_usage(self._directory).free - self._snapshot.size_bytes
+        if left < self._keep_free_bytes:
+            raise CheckpointFailed(
+                f"disk full: it would leave {max(left, 0) / 2**20:.0f} MiB free on the disk of {self._directory}, "
+                f"less than the {self._keep_free_bytes / 2**20:.0f} MiB to keep"
+            )
+
+    def _prune(self, newest_step: int) -> None:
+        """Remove checkpoints beyond the newest few; those of later steps, of an earlier run, are not touched."""
+        steps = {int(m[1]): p for p in self._directory.iterdir() if (m := re.fullmatch(r"step-(\d{12})", p.name))}
+        older = sorted(step for step in steps if step <= newest_step)
+        for step in older[: -self._keep_local]:
+            shutil.rmtree(steps[step], ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed predecessor left half written."""
+        for path in self._directory.glob(".tmp-*"):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,23 @@
+"""Errors that reach a person: one sentence each that says what, where and what to do."""
+
+from typing import ClassVar
+
+
+class TrainerError(Exception):
+    """The run cannot go on; its message is for a person, so no traceback is shown."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(TrainerError):
+    """What was asked for cannot be done as written."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class CheckpointRefused(ConfigError):
+    """The checkpoint to resume from is damaged or belongs to another run."""
+
+
+class CheckpointFailed(TrainerError):
+    """A checkpoint could not be written."""

@@ -1,0 +1,58 @@
+"""Accuracy on the test images: no augmentation, running statistics, float32."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.augment import normalize, to_channels
+from trainer.data import Dataset
+from trainer.model import INPUT_CHANNELS
+from trainer.network import FlatNetwork
+from trainer.state import TrainState
+from trainer.world import World
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a network does on the test images; confusion[true][predicted] counts images."""
+
+    accuracy: float
+    per_class: list[float]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of both networks; no teacher when supervised."""
+
+    student: Score
+    teacher: Score | None
+
+
+def evaluate(state: TrainState, dataset: Dataset, shards: int, world: World) -> Evaluation:
+    """Score the networks. Every rank takes the part of its shards, so that the batches, and with them the bits, are the
+    same at any number of ranks; all ranks get the result."""
+    networks = [network for network in (state.student, state.teacher) if network is not None]
+    classes = len(state.student.model.fc.bias)  # type: ignore[arg-type, union-attr]
+    confusion = torch.zeros(len(networks), classes, classes, dtype=torch.int64, device=world.device)
+    parts = torch.arange(len(dataset.test)).tensor_split(shards)
+    for shard in world.shards(shards):
+        for counts, network in zip(confusion, networks, strict=True):
+            _count(counts, network, dataset, parts[shard].to(world.device))
+    scores = [_score(counts) for counts in world.sum_counts(confusion).cpu()]
+    return Evaluation(scores[0], scores[1] if len(scores) > 1 else None)
+
+
+def _count(confusion: Tensor, network: FlatNetwork, dataset: Dataset, part: Tensor) -> None:
+    if len(part):
+        images = normalize(dataset.test.pixels[part], dataset.mean, dataset.std)
+        predicted = network.predict(to_channels(images, INPUT_CHANNELS)).argmax(dim=1)
+        ones = torch.ones_like(predicted)
+        confusion.index_put_((dataset.test.classes[part], predicted), ones, accumulate=True)
+
+
+def _score(confusion: Tensor) -> Score:
+    right, of_class = confusion.diagonal(), confusion.sum(dim=1)
+    per_class = right.double() / of_class.clamp(min=1)
+    return Score(int(right.sum()) / int(of_class.sum()), per_class.tolist(), confusion.tolist())

@@ -1,0 +1,92 @@
+"""A model over flat buffers: one tensor of weights, one of BatchNorm statistics.
+
+Flat buffers make the optimiser, the EMA, the sum over shards, the copy for a checkpoint and its digest one operation each.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from trainer.model import batch_norms
+
+StateDict = dict[str, Tensor]
+
+
+class FlatNetwork:
+    """A model whose weights and BatchNorm statistics are views of flat float32 tensors.
+
+    weights: all parameters, in the model's order.
+    running: the running statistics, for evaluation; all means, then all variances, in the model's order.
+    batch_statistics: where the model's BatchNorm layers write: after a forward pass in training mode it holds the mean
+        and the unbiased variance of that very batch, because their momentum is 1. Folding them into `running` is the
+        step's work, over all shards at once.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model = model.to(device)
+        parameters = list(self.model.parameters())
+        self.weights = torch.cat([p.detach().flatten() for p in parameters])
+        for parameter, view in zip(parameters, self._views(self.weights), strict=True):
+            parameter.data = view
+        self._norms = dict(batch_norms(self.model))
+        channels = sum(norm.num_features for norm in self._norms.values())
+        self.running = torch.cat([torch.zeros(channels, device=device), torch.ones(channels, device=device)])
+        self.batch_statistics = torch.zeros_like(self.running)
+        views = dict(self._statistics_views(self.batch_statistics))
+        for name, norm in self._norms.items():
+            norm.running_mean, norm.running_var = views[f"{name}.running_mean"], views[f"{name}.running_var"]
+            norm.num_batches_tracked = None  # it would count forward passes, which depend on the number of ranks
+            norm.momentum = 1.0
+        self.model.train()
+
+    def collect_gradients_in(self, gradients: Tensor) -> None:
+        """Let backward passes add to this flat tensor, laid out as the weights."""
+        for parameter, view in zip(self.model.parameters(), self._views(gradients), strict=True):
+            parameter.grad = view
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits in evaluation mode, normalised by the running statistics."""
+        self.batch_statistics.copy_(self.running)
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                return self.model(images)  # type: ignore[no-any-return]
+        finally:
+            self.model.train()
+
+    def state_dict(self, weights: Tensor, running: Tensor, step: int) -> StateDict:
+        """The plain state dict of torchvision's resnet18 from flat tensors, as views; `step` counts the batches seen."""
+        parts = self.named_weights(weights) | dict(self._statistics_views(running))
+        parts |= {f"{name}.num_batches_tracked": torch.tensor(step) for name in self._norms}
+        order = [name for module in self._ordered_modules() for name in module if name in parts]
+        return {name: parts[name] for name in order}
+
+    def named_weights(self, flat: Tensor) -> StateDict:
+        """Views of a flat tensor that is laid out as the weights, by parameter name."""
+        return {name: view for (name, _), view in zip(self.model.named_parameters(), self._views(flat), strict=True)}
+
+    def flatten(self, state: StateDict) -> tuple[Tensor, Tensor]:
+        """The inverse of `state_dict`: flat weights and running statistics."""
+        weights = torch.cat([state[name].flatten() for name, _ in self.model.named_parameters()])
+        running = torch.cat([state[name] for name, _ in self._statistics_views(self.running)])
+        return weights, running
+
+    def _ordered_modules(self) -> Iterator[list[str]]:
+        """The names of each module's own tensors, as torch orders a state dict."""
+        tensors = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        for name, _ in self.model.named_modules():
+            yield [f"{name}.{tensor}" for tensor in tensors]
+
+    def _views(self, flat: Tensor) -> Iterator[Tensor]:
+        offset = 0
+        for parameter in self.model.parameters():
+            yield flat[offset : offset + parameter.numel()].view(parameter.shape)
+            offset += parameter.numel()
+
+    def _statistics_views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
+        offset = 0
+        for kind in ("running_mean", "running_var"):
+            for name, norm in self._norms.items():
+                yield f"{name}.{kind}", flat[offset : offset + norm.num_features]
+                offset += norm.num_features

@@ -1,0 +1,78 @@
+"""progress.jsonl: what a run reports, one JSON object a line, and the same in short for whoever looks on."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+UtcNow = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One line of progress.
+
+    samples_per_second and data_wait are over the time since the last line; data_wait is the share of it, 0..1, in which
+    the loop waited for images. loss = class_loss + consistency_weight * consistency_loss. Accuracies are the latest known.
+    checkpoint_stall_s is how long the loop has stood still for checkpoints since this process started.
+    """
+
+    step: int
+    total_steps: int
+    epoch: float
+    samples: int
+    samples_per_second: float
+    loss: float
+    class_loss: float
+    consistency_loss: float
+    consistency_weight: float
+    learning_rate: float
+    ema_decay: float
+    student_accuracy: float | None
+    teacher_accuracy: float | None
+    data_wait: float
+    memory_bytes: int
+    checkpoint_stall_s: float
+    world_size: int
+
+
+class ProgressLog:
+    """Appends to progress.jsonl; a disk that is full costs lines, not the run."""
+
+    def __init__(self, path: Path, now: UtcNow) -> None:
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
+        self._now = now
+        self._torn = path.stat().st_size > 0  # a killed writer may have left half a line: an empty one ends it
+
+    def report(self, report: Report) -> None:
+        """Append a report."""
+        self._append(asdict(report))
+        shown = [f"step {report.step}/{report.total_steps}", f"loss {report.loss:.4f}"]
+        for who, accuracy in (("student", report.student_accuracy), ("teacher", report.teacher_accuracy)):
+            if accuracy is not None:
+                shown.append(f"{who} {100 * accuracy:.1f} %")
+        self._show(", ".join([*shown, f"{report.samples_per_second:.0f} images/s"]))
+
+    def note(self, step: int, note: str) -> None:
+        """Append a remark."""
+        self._append({"note": note, "step": step})
+        self._show(f"step {step}: {note}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, content: dict[str, Any]) -> None:
+        line = json.dumps(content | {"time": self._now().isoformat()}) + "\n"
+        data = (b"\n" if self._torn else b"") + line.encode()
+        try:
+            self._torn = self._file.write(data) != len(data)
+        except OSError as error:
+            self._torn = True
+            self._show(f"progress.jsonl cannot be written: {error.strerror}")
+
+    def _show(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,48 @@
+"""Which images a step sees: two endless streams, labelled and unlabelled, each a fresh shuffle per pass.
+
+An epoch is one pass over the unlabelled pool; the labelled images cycle meanwhile. Everything follows from (seed, step).
+"""
+
+import torch
+from torch import Tensor
+
+from trainer.config import TrainingConfig
+from trainer.data import Pools
+from trainer.keys import Purpose, generator
+
+
+class Sampler:
+    """Indices of the training images for any step and shard, without state to save."""
+
+    def __init__(self, config: TrainingConfig, pools: Pools) -> None:
+        self._seed = config.seed
+        self._shards = config.shards
+        self._labelled_batch = config.labelled_batch
+        self._unlabelled_batch = config.images_per_step - config.labelled_batch
+        self._pools = pools
+
+    def labelled(self, step: int, shard: int) -> Tensor:
+        """Indices of the labelled images of one shard at one step, counted from 0."""
+        return self._slice(self._pools.labelled, Purpose.LABELLED_ORDER, self._labelled_batch, step, shard)
+
+    def unlabelled(self, step: int, shard: int) -> Tensor:
+        """Indices of the unlabelled images of one shard at one step; none when supervised."""
+        return self._slice(self._pools.unlabelled, Purpose.UNLABELLED_ORDER, self._unlabelled_batch, step, shard)
+
+    def epoch(self, step: int) -> float:
+        """Passes over the unlabelled pool after so many steps; over the labelled one when supervised."""
+        if self._unlabelled_batch:
+            return step * self._unlabelled_batch / len(self._pools.unlabelled)
+        return step * self._labelled_batch / len(self._pools.labelled)
+
+    def _slice(self, pool: Tensor, purpose: Purpose, batch: int, step: int, shard: int) -> Tensor:
+        size = batch // self._shards
+        start = step * batch + shard * size
+        parts = []
+        while size:
+            number, offset = divmod(start, len(pool))
+            order = torch.randperm(len(pool), generator=generator(self._seed, purpose, number))
+            part = pool[order[offset : offset + size]]
+            parts.append(part)
+            start, size = start + len(part), size - len(part)
+        return torch.cat(parts) if parts else pool[:0]

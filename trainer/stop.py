@@ -1,0 +1,37 @@
+"""How a run is asked to stop, and how it ends when nobody is left to ask."""
+
+import ctypes
+import os
+import signal
+import sys
+from types import FrameType
+
+from trainer.errors import TrainerError
+
+PR_SET_PDEATHSIG = 1
+
+
+class StopRequest:
+    """Whether SIGTERM came; the loop looks at it once a step. Further signals change nothing."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def listen(self) -> "StopRequest":
+        """Take SIGTERM from now on."""
+        signal.signal(signal.SIGTERM, self._receive)
+        return self
+
+    def _receive(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, so that no rank outlives its launcher; Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise TrainerError(f"the kernel refused to tie this process to its parent: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent or parent == 1:  # it ended before the call: nobody will send the signal
+        os._exit(1)

@@ -1,0 +1,117 @@
+"""The ranks of a run, and what they exchange."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.errors import ConfigError, TrainerError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of the run; a process alone is a world of one and needs no process group."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this rank writes: there is one that does."""
+        return self.rank == 0
+
+    def shards(self, count: int) -> range:
+        """The contiguous logical shards of this rank; raises ConfigError when they cannot be shared out evenly."""
+        if count % self.size:
+            fit = max(n for n in (1 << k for k in range(count.bit_length())) if n <= min(self.size, count))
+            raise ConfigError(
+                f"{self.size} ranks cannot share {count} shards evenly; start {fit}, or set training.shards"
+            )
+        each = count // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def require_agreement(self, facts: Mapping[str, Any]) -> None:
+        """Raise ConfigError unless all ranks state the same facts: otherwise they would train apart without a word."""
+        if self.size == 1:
+            return
+        stated: list[Any] = [None] * self.size
+        with _contact():
+            dist.all_gather_object(stated, dict(facts))
+        for name, value in facts.items():
+            others = {rank: other[name] for rank, other in enumerate(stated) if other[name] != value}
+            if others:
+                rank, other = next(iter(others.items()))
+                raise ConfigError(f"the ranks disagree on {name}: {value} on rank {self.rank}, {other} on rank {rank}")
+
+    def sum_tree(self, buffer: Tensor, spare: Tensor | None) -> None:
+        """Add the ranks' buffers, in place, the same bits on every rank: neighbours first, then neighbouring pairs (recursive
+        doubling). Together with `shards.sum_shards` it is one binary tree over all shards."""
+        distance = 1
+        while distance < self.size:
+            assert spare is not None
+            peer = self.rank ^ distance
+            with _contact():
+                swap = [dist.P2POp(dist.isend, buffer, peer), dist.P2POp(dist.irecv, spare, peer)]
+                for work in dist.batch_isend_irecv(swap):
+                    work.wait()
+            buffer.add_(spare)
+            distance *= 2
+
+    def sum_counts(self, counts: Tensor) -> Tensor:
+        """Add int64 tensors of all ranks, in place; integers are exact in any order."""
+        if self.size > 1:
+            with _contact():
+                dist.all_reduce(counts)
+        return counts
+
+    def wait_for_all(self) -> None:
+        """Return when all ranks are here."""
+        if self.size > 1:
+            with _contact():
+                dist.barrier()
+
+    def leave(self) -> None:
+        """End the process group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def join_world(environ: Mapping[str, str]) -> World:
+    """The world that torchrun's environment variables describe; without them this process alone."""
+    size, rank = int(environ.get("WORLD_SIZE", "1")), int(environ.get("RANK", "0"))
+    device = _device(int(environ.get("LOCAL_RANK", "0")), int(environ.get("LOCAL_WORLD_SIZE", "1")))
+    if size > 1:
+        with _contact():
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, device_id=device if device.type == "cuda" else None)
+    return World(rank, size, device)
+
+
+def _device(local_rank: int, local_size: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_size > torch.cuda.device_count():
+        raise ConfigError(f"{local_size} ranks on a machine with {torch.cuda.device_count()} GPUs; start one a GPU")
+    torch.cuda.set_device(local_rank)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def _contact() -> Iterator[None]:
+    """Turn the failures of a process group into a sentence: as a rule another rank died and its error is the one to read."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise TrainerError(
+            f"lost contact with the other ranks, look for the first error among them ({reason})"
+        ) from error
