@@ -176,11 +176,12 @@ def _models_at(path: Path) -> list[type[BaseModel]]:
     for part in path:
         if isinstance(part, str):
             infos = [model.model_fields[part] for model in models if part in model.model_fields]
-            models = [model for info in infos for model in _models_in(info.annotation)]
+            models = [model for info in infos for model in models_in(info.annotation)]
     return models
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's type mentions: itself, a union's, a list's entries."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]

@@ -51,7 +51,7 @@ def _env_name(name: str) -> str:
 
 
 JobName = Annotated[str, AfterValidator(_job_name), WithJsonSchema({"type": "string", "pattern": JOB_NAME_PATTERN})]
-EnvName = Annotated[str, AfterValidator(_env_name)]
+EnvName = Annotated[str, AfterValidator(_env_name), WithJsonSchema({"type": "string", "pattern": ENV_NAME_PATTERN})]
 
 
 class Rung(Strict):
@@ -80,9 +80,15 @@ class Resources(Strict):
     ladder: Annotated[tuple[Rung, ...], Field(min_length=1, strict=False)] = Field(
         (Rung(),), description="The sizes the job may take, smallest first."
     )
-    image: str | None = Field(None, description="Container image of the workers; without one they are processes.")
+    image: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Container image of the workers; without one they are processes.",
+        examples=["elastic-trainer:1"],
+    )
     env: dict[EnvName, str] = Field(
-        default_factory=dict, description="Environment variables of the workers; no secrets."
+        default_factory=dict,
+        description="Environment variables of the workers; no secrets.",
+        examples=[{"OMP_PROC_BIND": "true"}],
     )
 
     @model_validator(mode="after")
@@ -128,8 +134,12 @@ class Scaling(Strict):
     )
     warm_up: Duration = Field(10.0, description="Samples this soon after a start do not count.")
     cooldown: Duration = Field(120.0, description="Least time between two resizes.")
-    min: Annotated[int, Field(ge=1)] | None = Field(None, description="Fewest workers; without it the smallest rung.")
-    max: Annotated[int, Field(ge=1)] | None = Field(None, description="Most workers; without it the largest rung.")
+    min: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Fewest workers; without it the smallest rung.", examples=[1]
+    )
+    max: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Most workers; without it the largest rung.", examples=[8]
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -161,9 +171,11 @@ class Limits(Strict):
     """When to stop."""
 
     max_cost: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Most US dollars to spend; without it no limit."
+        None, description="Most US dollars to spend; without it no limit.", examples=[25]
     )
-    deadline: PositiveDuration | None = Field(None, description="Longest time from submit to end; without it no limit.")
+    deadline: PositiveDuration | None = Field(
+        None, description="Longest time from submit to end; without it no limit.", examples=["6h"]
+    )
     max_failures: Annotated[int, Field(ge=0)] = Field(
         3, description="How many generations in a row may fail without progress before the job fails."
     )
@@ -172,13 +184,19 @@ class Limits(Strict):
 class JobSpec(Strict):
     """A job: one training run and how it may be run."""
 
-    name: JobName = Field(description="Unique in the store: lower-case letters, digits and hyphens.")
+    name: JobName = Field(
+        description="Unique in the store: lower-case letters, digits and hyphens.", examples=["digits"]
+    )
     training: TrainingConfig = Field(description="What to train.")
     resources: Resources = Field(default_factory=Resources)
     scaling: Scaling = Field(default_factory=Scaling)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     limits: Limits = Field(default_factory=Limits)
-    labels: dict[str, str] = Field(default_factory=dict, description="Key-value pairs of your own, to find the job by.")
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="Key-value pairs of your own, to find the job by.",
+        examples=[{"team": "vision"}],
+    )
 
     @property
     def allowed_rungs(self) -> list[int]:

@@ -1,0 +1,99 @@
+"""The commented job.yaml that `elastic init` writes: every field with its value and meaning.
+
+It is generated from the models, so that it cannot drift from them, and a test loads it. A line is a comment where a field
+has no default; the few values below differ from the defaults, because a first job should show what elastic does.
+"""
+
+import json
+import re
+import textwrap
+from typing import Any
+
+from orchestrator.spec.fields import FieldFacts, Section, job_fields
+
+_WIDTH = 100
+# Values of a first job, by path, in place of the default.
+_FIRST_JOB: dict[str, Any] = {
+    "training.epochs": 20,
+    "resources.ladder": [{"workers": 1}, {"workers": 2}],
+}
+_PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*|\d+[a-zA-Z]+|\d+%")
+# Words that YAML, of one version or another, takes for something else than text.
+_NOT_TEXT = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+
+_HEADER = """\
+# A job for elastic: what to train, where, and how far it may grow.
+#
+#   elastic validate job.yaml           check it
+#   elastic submit job.yaml --follow    run it and watch
+#
+# Only name, training and its epochs (or steps) are needed; everything else shows its default and may be left out.
+# Durations and sizes carry their unit: 500ms, 30s, 2m, 1h30m, 7d; 512MiB, 4GiB, 10GB.
+"""
+
+
+def job_template(name: str = "my-job") -> str:
+    """A complete job.yaml of this name, with a comment on every field."""
+    root = job_fields()
+    values = {**_FIRST_JOB, "name": name}
+    blocks = [_HEADER.rstrip()]
+    blocks += ["\n".join(_field_lines(field, "", values)) for field in root.fields if field.is_required]
+    blocks += ["\n".join(_section_lines(section, 0, values)) for section in root.sections]
+    blocks += ["\n".join(_field_lines(field, "", values)) for field in root.fields if not field.is_required]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section_lines(section: Section, depth: int, values: dict[str, Any]) -> list[str]:
+    indent = "  " * depth
+    lines = [*_comment(section.meaning, indent), f"{indent}{section.path.rpartition('.')[2]}:"]
+    for field in section.fields:
+        lines += _field_lines(field, section.path, values, indent + "  ")
+        entries = [inner for inner in section.sections if inner.path == f"{section.path}.{field.name}[]"]
+        for inner in entries:
+            lines += _entry_comments(inner, indent + "    ")
+    for inner in section.sections:
+        if not inner.path.endswith("[]"):
+            lines += _section_lines(inner, depth + 1, values)
+    return lines
+
+
+def _entry_comments(section: Section, indent: str) -> list[str]:
+    """What the entries of a list may hold; the entries themselves stand above."""
+    lines = []
+    for field in section.fields:
+        about = f"{field.name}: {field.meaning} Default: {_yaml(field.default)}."
+        lines += _comment(about, indent)
+    return lines
+
+
+def _field_lines(field: FieldFacts, path: str, values: dict[str, Any], indent: str = "") -> list[str]:
+    value = values.get(f"{path}.{field.name}".lstrip("."), field.default)
+    about = field.meaning
+    if len(field.choices) > 1:
+        about += f" One of: {', '.join(field.choices)}."
+    if value is not None and value != field.default and not field.is_required and field.default is not None:
+        about += f" Default: {_yaml(field.default)}."
+    lines = _comment(about, indent)
+    if value is None:
+        return [*lines, f"{indent}# {field.name}: {_yaml(field.example if field.example is not None else 1)}"]
+    if isinstance(value, list) and value:
+        return [*lines, f"{indent}{field.name}:", *(f"{indent}  - {_yaml(entry)}" for entry in value)]
+    lines.append(f"{indent}{field.name}: {_yaml(value)}")
+    if value == {} and field.example:
+        lines[-1] += f"  # such as {_yaml(field.example)}"
+    return lines
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line of YAML 1.2; text is quoted where YAML would read something else."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_yaml(entry) for entry in value) + "]"
+    if isinstance(value, str) and _PLAIN_TEXT.fullmatch(value) and value.lower() not in _NOT_TEXT:
+        return value
+    return json.dumps(value)
