@@ -1,10 +1,10 @@
 """JSON records that are only ever changed by compare-and-swap.
 
-Every body carries a sequence number and a nonce, for two reasons. Identical bytes have identical etags, so a record that
-goes from A to B and back to A would pass a comparison made before. And a reply can be lost after the write was applied: the
-repeated request then comes back as a conflict with oneself. So after a conflict or a lost reply the record is read
-back: one's own nonce means that it was written, anything else that somebody else was first. Nobody may fetch the newer
-etag and simply write again: what is there now may call for another decision.
+Every body carries a sequence number and a nonce, for two reasons. Identical bytes have identical etags, so a record
+that goes from A to B and back to A would pass a comparison made before. And a reply can be lost after the write was
+applied: the repeated request then comes back as a conflict with oneself. So after a conflict or a lost reply the record
+is read back: one's own nonce means that it was written, anything else that somebody else was first. Nobody may fetch
+the newer etag and simply write again: what is there now may call for another decision.
 """
 
 import secrets
@@ -71,7 +71,7 @@ def create(store: Store, key: str, value: M, nonce: Nonce) -> Stored[M]:
 
 
 def swap(store: Store, key: str, old: Stored[M], new: M, nonce: Nonce) -> Stored[M]:
-    """Replace the record that was read as `old`. Raises `Conflict` when it is another by now, `ReplyLost` when nobody can tell.
+    """Replace the record read as `old`. Raises `Conflict` when it is another by now, `ReplyLost` when nobody can tell.
 
     After a `Conflict`, load again and decide again. In one case the write was applied all the same: when its reply was
     lost and somebody else replaced it at once, or when it was delayed past the read-back. What is loaded then shows it.

@@ -305,7 +305,7 @@ def _identity_tag(status: os.stat_result) -> str:
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Whether `source` could be hard-linked to `target` and made read-only: not across file systems, owners, or everywhere."""
+    """Whether `source` could be hard-linked to `target` and made read-only: not across file systems or owners."""
     with open(source, "rb") as file:
         os.fsync(file.fileno())
     try:

@@ -17,7 +17,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
     """Open the store that is named, or else the one in `ELASTIC_STORE`, or else a directory of the user's own.
 
-    Raises `UsageError` for a URL that names no store, and for a directory that cannot be used. A bucket is not contacted.
+    Raises `UsageError` for a URL that names no store and a directory that cannot be used. A bucket is not contacted.
     """
     url = url or environ.get("ELASTIC_STORE")
     if not url:

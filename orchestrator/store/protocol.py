@@ -100,7 +100,7 @@ class Store(Protocol):
         ...
 
     def replace(self, key: str, body: bytes, etag: str) -> str:
-        """Write over the object that has this etag; return the new one. Durable. Raises `Conflict` when it is another."""
+        """Write over the object that has this etag; return the new one. Durable. `Conflict` when it is another."""
         ...
 
     def put(self, key: str, body: bytes) -> str:

@@ -1,0 +1,155 @@
+"""What S3's answers mean: for the store, one of seven; for a person, a sentence.
+
+S3 itself and the servers that speak its protocol differ in details (a missing key under If-Match is 404 on AWS and 412
+elsewhere), so codes are looked up first and the HTTP status decides where the code is unknown.
+"""
+
+from enum import Enum, auto
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+    SSLError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
+
+from orchestrator.store.protocol import StoreDenied, StoreError, StoreUnreachable, Unsupported
+
+Failure = ClientError | BotoCoreError | ResponseParserError
+FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError)
+
+
+class Answer(Enum):
+    """Everything but success."""
+
+    UNCHANGED = auto()  # it still has that etag
+    ABSENT = auto()  # no such key
+    LOST = auto()  # the condition does not hold
+    BUSY = auto()  # another conditional write of the key is under way: send the same again
+    LATER = auto()  # not applied: send it again
+    UNKNOWN = auto()  # perhaps applied, perhaps not: send it again, and remember that
+    REFUSED = auto()  # sending it again would not help
+
+
+_BY_CODE: Final[dict[str, Answer]] = {
+    "NotModified": Answer.UNCHANGED,
+    "NoSuchKey": Answer.ABSENT,
+    "NoSuchBucket": Answer.REFUSED,
+    "NoSuchUpload": Answer.REFUSED,
+    "PreconditionFailed": Answer.LOST,
+    "ConditionalRequestConflict": Answer.BUSY,
+    "OperationAborted": Answer.LATER,
+    "SlowDown": Answer.LATER,
+    "ServiceUnavailable": Answer.LATER,
+    "Throttling": Answer.LATER,
+    "ThrottlingException": Answer.LATER,
+    "RequestLimitExceeded": Answer.LATER,
+    "RequestTimeout": Answer.LATER,  # the body did not arrive in time
+    "InternalError": Answer.UNKNOWN,
+    "NotImplemented": Answer.REFUSED,
+}
+
+_BY_STATUS: Final[dict[int, Answer]] = {
+    304: Answer.UNCHANGED,
+    404: Answer.ABSENT,
+    412: Answer.LOST,
+    429: Answer.LATER,
+    500: Answer.UNKNOWN,
+    502: Answer.UNKNOWN,
+    503: Answer.LATER,
+    504: Answer.UNKNOWN,
+}
+
+_NOT_CONNECTED: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+_BROKEN_OFF: Final = (HTTPClientError, IncompleteReadError, ResponseParserError)
+_NO_CREDENTIALS: Final = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    TokenRetrievalError,
+    SSOError,
+)
+
+_LOG_IN: Final = "log in again, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_CREDENTIAL_CODES: Final[dict[str, str]] = {
+    "ExpiredToken": f"the credentials have expired: {_LOG_IN}",
+    "ExpiredTokenException": f"the credentials have expired: {_LOG_IN}",
+    "TokenRefreshRequired": f"the credentials have expired: {_LOG_IN}",
+    "InvalidToken": f"the session token is not valid: {_LOG_IN}",
+    "InvalidAccessKeyId": f"the access key does not exist there: {_LOG_IN}",
+    "SignatureDoesNotMatch": f"the secret key is wrong: {_LOG_IN}",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+}
+_DENIED_CODES: Final = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
+
+_PERMISSION: Final[dict[str, str]] = {
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "DeleteObject": "s3:DeleteObject",
+    "ListObjectsV2": "s3:ListBucket",
+}
+
+
+def code_of(failure: Failure) -> str:
+    """S3's error code; empty where no answer came."""
+    return failure.response.get("Error", {}).get("Code", "") if isinstance(failure, ClientError) else ""
+
+
+def _status_of(failure: ClientError) -> int:
+    return failure.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def classify(failure: Failure) -> Answer:
+    """What a failed request means for the store."""
+    if isinstance(failure, ClientError):
+        by_status = _BY_STATUS.get(_status_of(failure), Answer.REFUSED)
+        return _BY_CODE.get(code_of(failure), by_status)
+    if isinstance(failure, _NOT_CONNECTED):
+        return Answer.LATER
+    if isinstance(failure, SSLError):
+        return Answer.REFUSED  # a certificate does not become right by trying again
+    return Answer.UNKNOWN if isinstance(failure, _BROKEN_OFF) else Answer.REFUSED
+
+
+def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreError:
+    """The error for a person: which request, for which key, what S3 said and what to do."""
+    if isinstance(failure, ClientError):
+        return _explain_answer(failure, key, bucket, endpoint)
+    if isinstance(failure, _NO_CREDENTIALS):
+        return StoreDenied(f"No AWS credentials for s3://{bucket} ({failure}): {_LOG_IN}.")
+    if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError):
+        return StoreUnreachable(
+            f"s3://{bucket} does not answer at {endpoint} ({failure}): check the network, AWS_REGION and "
+            "AWS_ENDPOINT_URL_S3."
+        )
+    return StoreError(f"Cannot reach {key or 'the objects'} in s3://{bucket}: {failure}.")
+
+
+def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) -> StoreError:
+    code, operation = code_of(failure), failure.operation_name
+    what = f"{operation} of {key or 'the listing'} in s3://{bucket}"
+    if code == "NoSuchBucket":
+        return StoreUnreachable(f"There is no bucket {bucket} at {endpoint}: create it, or name another store.")
+    if code in _CREDENTIAL_CODES:
+        return StoreDenied(f"{what} was refused: {_CREDENTIAL_CODES[code]}.")
+    if code in _DENIED_CODES or _status_of(failure) == 403:
+        permission = _PERMISSION.get(operation, "s3:PutObject")
+        return StoreDenied(
+            f"{what} was refused ({code}): these credentials need {permission}, and s3:ListBucket to be told when a "
+            "key is missing. Where ELASTIC_BUCKET_OWNER is set, the bucket must belong to that account."
+        )
+    if code == "NotImplemented" or _status_of(failure) == 501:
+        return Unsupported(f"{what}: {endpoint} does not implement it. Use a store that has conditional writes.")
+    message = failure.response.get("Error", {}).get("Message", "no message")
+    return StoreError(f"{what} failed at {endpoint}: {code} ({message}).")
