@@ -59,7 +59,9 @@ def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stor
     try:
         return document.create(store, layout.record_key(spec.name), record, nonce)
     except Conflict as conflict:
-        raise NameTaken(f"a job named '{spec.name}' was submitted just now by someone else: choose another name with --name") from conflict
+        raise NameTaken(
+            f"a job named '{spec.name}' was submitted just now by someone else: choose another name with --name"
+        ) from conflict
 
 
 def job_names(store: Store) -> Iterator[str]:
@@ -77,7 +79,9 @@ def load_spec(store: Store, job: str) -> JobSpec:
     try:
         return JobSpec.model_validate_json(found.body)
     except ValidationError as error:
-        raise ElasticError(f"{store.url}: {layout.spec_key(job)} was written by another version: {error.errors()[0]['msg']}") from error
+        raise ElasticError(
+            f"{store.url}: {layout.spec_key(job)} was written by another version: {error.errors()[0]['msg']}"
+        ) from error
 
 
 def load_record(store: Store, job: str) -> Stored[JobRecord]:
@@ -97,7 +101,9 @@ def load_heartbeat(store: Store, instance: str) -> Heartbeat | None:
     try:
         return Heartbeat.model_validate_json(found.body)
     except ValidationError as error:
-        raise StoreError(f"{store.url}: {layout.heartbeat_key(instance)} is not a heartbeat: {error.errors()[0]['msg']}") from error
+        raise StoreError(
+            f"{store.url}: {layout.heartbeat_key(instance)} is not a heartbeat: {error.errors()[0]['msg']}"
+        ) from error
 
 
 def load_state(store: Store, job: str) -> JobState:

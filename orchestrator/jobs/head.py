@@ -19,7 +19,6 @@ class Head(Document):
     generation: int
     checkpoint: str | None = None
     step: int = 0
-    total_steps: int | None = None
     final: bool = False
     rejected: tuple[str, ...] = ()
     """Checkpoints that were found torn or altered: never to be loaded again."""
@@ -41,9 +40,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     step: int
-    total_steps: int | None
     generation: int
-    epoch: int
     final: bool
     files: tuple[ManifestFile, ...]
 
@@ -77,20 +74,20 @@ def seal(store: Store, job: str, epoch: int, generation: int, nonce: Nonce) -> S
     return document.swap(store, layout.head_key(job), stored, sealed, nonce)
 
 
-def commit(store: Store, job: str, manifest: Manifest, checkpoint: str, nonce: Nonce) -> Stored[Head]:
+def commit(store: Store, job: str, epoch: int, manifest: Manifest, nonce: Nonce) -> Stored[Head]:
     """Make an uploaded checkpoint the one to resume from.
 
     Raises Superseded when a newer generation holds the head, NotYetAssigned when a newer leader does.
     """
+    checkpoint = layout.checkpoint_prefix(job, manifest.step, manifest.generation)
     while True:
-        stored = load_owned_head(store, job, manifest.epoch, manifest.generation)
+        stored = load_owned_head(store, job, epoch, manifest.generation)
         if stored.value.checkpoint == checkpoint:
             return stored
         moved = stored.value.model_copy(
             update={
                 "checkpoint": checkpoint,
                 "step": manifest.step,
-                "total_steps": manifest.total_steps,
                 "final": manifest.final,
             }
         )
@@ -100,7 +97,9 @@ def commit(store: Store, job: str, manifest: Manifest, checkpoint: str, nonce: N
             continue  # only a seal can have come between: the check above tells, and ends this loop
 
 
-def reject(store: Store, job: str, epoch: int, generation: int, bad: str, instead: Manifest | None, nonce: Nonce) -> Stored[Head]:
+def reject(
+    store: Store, job: str, epoch: int, generation: int, bad: str, instead: Manifest | None, nonce: Nonce
+) -> Stored[Head]:
     """Move the head from a checkpoint that is torn or altered to the one before it (`instead`; None: start anew)."""
     while True:
         stored = load_owned_head(store, job, epoch, generation)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.store.document import Document
 
@@ -23,9 +23,9 @@ class Assignment(Document):
     master_port: int = 0
     resume: str | None = None
     """Prefix of the checkpoint to start from."""
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     """config.json of the run directory."""
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
     checkpoint_every_s: float = 60.0
     checkpoints_kept: int = 3
     keep_free_bytes: int = 0

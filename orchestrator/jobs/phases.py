@@ -82,7 +82,9 @@ GENERATION_TRANSITIONS: dict[GenerationPhase, frozenset[GenerationPhase]] = {
             GenerationPhase.ENDED,  # finished, crash or loss
         }
     ),
-    GenerationPhase.DRAINING: frozenset({GenerationPhase.ENDED}),  # the trainer stopped and its checkpoint is committed, or it was lost
+    GenerationPhase.DRAINING: frozenset(
+        {GenerationPhase.ENDED}
+    ),  # the trainer stopped and its checkpoint is committed, or it was lost
     GenerationPhase.ENDED: frozenset(),
 }
 

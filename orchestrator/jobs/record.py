@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.instances import TrainerProgress
@@ -45,8 +45,11 @@ class Generation(BaseModel):
     training_at: datetime | None = None
     """When the first new step was seen."""
     ended_at: datetime | None = None
+    drain_at: datetime | None = None
     drain_reason: str | None = None
     outcome: Outcome | None = None
+    released: bool = False
+    """Whether its instances were let go: they are in `retired`, or gone, or work for the next generation."""
 
     @property
     def instances(self) -> tuple[str, ...]:
@@ -88,13 +91,18 @@ class JobRecord(Document):
     """Instances to be ended, until the fleet says that they are gone."""
 
     progress: TrainerProgress | None = None
+    noted_at: datetime | None = None
+    """When progress and utilisation were last written down; heartbeats hold what is newer."""
     committed_step: int = 0
     failures: int = 0
     """Generations in a row that ended by failure without a new checkpoint."""
+    losses: int = 0
+    """Generations in a row that were lost with their instances without a new checkpoint."""
     retry_at: datetime | None = None
+    """Nothing is launched before this."""
     resizes: int = 0
     last_resize_at: datetime | None = None
-    unavailable_rungs: dict[int, datetime] = {}
+    unavailable_rungs: dict[int, datetime] = Field(default_factory=dict)
     """Rungs that could not be had, and when they may be tried again."""
     lost_steps: int = 0
     utilization_percent: float | None = None
@@ -105,7 +113,7 @@ class JobRecord(Document):
     """What the instances that are gone have cost; those in `uses` come on top."""
 
     requests_done: tuple[str, ...] = ()
-    notices_told: dict[str, int] = {}
+    notices_told: dict[str, int] = Field(default_factory=dict)
     """Per instance, the number of the last notice that became an event."""
     last_event: int = 0
     outbox: tuple[Event, ...] = ()

@@ -97,9 +97,11 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         generation=generation.number if generation else 0,
         generation_phase=generation.phase if generation else None,
         upcoming_generation=record.upcoming.number if record.upcoming else None,
-        size=Size(rung=generation.rung, instance=rung.instance, count=rung.count, workers=rung.world_size) if rung and generation else None,
+        size=Size(rung=generation.rung, instance=rung.instance, count=rung.count, workers=rung.world_size)
+        if rung and generation
+        else None,
         step=progress.step if progress else record.committed_step,
-        total_steps=progress.total_steps if progress else (state.head.total_steps if state.head else None),
+        total_steps=progress.total_steps if progress else None,
         committed_step=state.head.step if state.head else 0,
         metrics=Metrics.model_validate(progress.model_dump() if progress else {}),
         utilization_percent=utilization,
@@ -115,7 +117,9 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         ended_at=record.ended_at,
         eta_s=_eta_s(record.phase, progress, spec.training.batch),
         checkpoint=state.head.checkpoint if state.head else None,
-        instances=tuple(i for g in (record.generation, record.upcoming) if g and not record.phase.over for i in g.instances),
+        instances=tuple(
+            i for g in (record.generation, record.upcoming) if g and not record.phase.over for i in g.instances
+        ),
         labels=spec.labels,
     )
 
@@ -143,6 +147,11 @@ def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", 
 
 def _eta_s(phase: JobPhase, progress: TrainerProgress | None, batch: int) -> float | None:
     """Seconds of training that are left at the present speed."""
-    if phase is not JobPhase.RUNNING or progress is None or progress.total_steps is None or not progress.samples_per_second:
+    if (
+        phase is not JobPhase.RUNNING
+        or progress is None
+        or progress.total_steps is None
+        or not progress.samples_per_second
+    ):
         return None
     return round((progress.total_steps - progress.step) * batch / progress.samples_per_second, 1)

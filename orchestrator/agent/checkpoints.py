@@ -1,0 +1,208 @@
+"""Checkpoints between the run directory and the bucket: hash, upload, commit; restore and verify.
+
+Files go up first, under keys that no one else uses; then the manifest with their SHA-256; then the head moves by one
+compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies in between leaves the head as it was.
+"""
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
+from orchestrator.jobs import layout
+from orchestrator.jobs.head import Manifest, ManifestFile, NotYetAssigned, Superseded, commit, load_owned_head, reject
+from orchestrator.jobs.instances import Assignment
+from orchestrator.store.document import Nonce
+from orchestrator.store.protocol import Conflict, Missing, Store, StoreError
+
+LOOK_EVERY_S = 0.25
+RETRY_AFTER_S = 2.0
+
+Tell = Callable[[Literal["checkpoint_rejected", "checkpoint_failed", "note"], str], None]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Whose checkpoints these are, and who may move the head now."""
+
+    job: str
+    generation: int
+    epoch: Callable[[], int]
+    """A new leader seals with a new epoch while the generation goes on; the agent learns it from its assignment."""
+
+
+class Committer:
+    """Commits what the trainer writes, in a thread of its own, so that a slow upload delays nothing else."""
+
+    def __init__(self, store: Store, lineage: Lineage, run: RunDirectory, kept: int, nonce: Nonce, tell: Tell) -> None:
+        self._store = store
+        self._lineage = lineage
+        self._run = run
+        self._kept = kept
+        self._nonce = nonce
+        self._tell = tell
+        self._wake = threading.Event()
+        self._settling = False
+        self._abandoned = False
+        self._complaint = ""
+        self.committed_step: int | None = None
+        self.superseded = False
+        self.done = False
+        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
+        self._thread.start()
+
+    def settle(self) -> None:
+        """The trainer has ended: commit what is left, then be done."""
+        self._settling = True
+        self._wake.set()
+
+    def abandon(self) -> None:
+        """Commit nothing more."""
+        self._abandoned = True
+        self._wake.set()
+        self._thread.join(timeout=30)
+
+    def _work(self) -> None:
+        while not (self._abandoned or self.superseded):
+            settling = self._settling  # read before looking: what is written before the end is then seen
+            waiting = self._run.whole_checkpoints()
+            if waiting and not self._try(waiting[-1]):
+                self._wake.wait(RETRY_AFTER_S)
+                continue
+            for old in waiting:
+                shutil.rmtree(old.path, ignore_errors=True)
+            if settling and not waiting:
+                break
+            if not waiting:
+                self._wake.wait(LOOK_EVERY_S)
+        self.done = True
+
+    def _try(self, checkpoint: LocalCheckpoint) -> bool:
+        """Commit one checkpoint; False: not now, try again."""
+        try:
+            manifest = upload(self._store, self._lineage, checkpoint)
+            commit(self._store, self._lineage.job, self._lineage.epoch(), manifest, self._nonce)
+            self.committed_step = checkpoint.step
+            self._complaint = ""
+            remove_old(self._store, self._lineage, manifest, self._kept)
+            return True
+        except Superseded:
+            self.superseded = True
+            return True
+        except NotYetAssigned:
+            return False
+        except (StoreError, OSError) as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                self._tell("checkpoint_failed", f"step {checkpoint.step} could not be committed, trying again: {error}")
+            return False
+
+
+def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manifest:
+    """Hash and upload a checkpoint's files, then its manifest."""
+    prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
+    files = []
+    for path in checkpoint.files():
+        files.append(ManifestFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256(path)))
+        store.upload(path, prefix + path.name)
+    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=tuple(files))
+    body = manifest.model_dump_json(indent=2).encode()
+    try:
+        store.create(layout.manifest_key(prefix), body)
+    except Conflict:
+        present = store.get(layout.manifest_key(prefix))
+        if present is None or present.body != body:
+            raise StoreError(
+                f"{store.url}: {prefix} holds another checkpoint of the same step and generation"
+            ) from None
+    return manifest
+
+
+def remove_old(store: Store, lineage: Lineage, head: Manifest, kept: int) -> None:
+    """Remove checkpoints beyond `kept`, and what earlier generations left half uploaded. Never the head's."""
+    head_name = _name(layout.checkpoint_prefix(lineage.job, head.step, head.generation))
+    names = list(store.prefixes(layout.checkpoints_prefix(lineage.job)))
+    committable = [name for name in names if name <= head_name]
+    ours = f"-g{lineage.generation:06d}"
+    stranded = [name for name in names if name > head_name and not name.endswith(ours)]
+    for name in [*committable[:-kept], *stranded]:
+        prefix = f"{layout.checkpoints_prefix(lineage.job)}{name}/"
+        store.delete(layout.manifest_key(prefix))  # first, so that half a checkpoint never looks whole
+        for entry in list(store.list(prefix)):
+            store.delete(entry.key)
+
+
+def restore(store: Store, assignment: Assignment, run: RunDirectory, nonce: Nonce, tell: Tell) -> int:
+    """Bring the checkpoint to resume from into `resume/` and return its step; 0: start anew.
+
+    One that is torn or altered is never loaded: the head moves to the one before it, and that is told.
+    """
+    wanted = assignment.resume
+    while wanted is not None:
+        problem = _fetch(store, wanted, run)
+        if problem is None:
+            return int(_name(wanted).split("-")[0])
+        shutil.rmtree(run.resume, ignore_errors=True)
+        instead = next(_sound_before(store, assignment, wanted), None)
+        head = reject(store, assignment.job, assignment.epoch, assignment.generation, wanted, instead, nonce)
+        then = f"resuming from step {head.value.step}" if head.value.checkpoint else "starting anew"
+        tell("checkpoint_rejected", f"checkpoint {_name(wanted)} is not what was committed ({problem}); {then}")
+        wanted = head.value.checkpoint
+    return 0
+
+
+def _fetch(store: Store, prefix: str, run: RunDirectory) -> str | None:
+    """Download and verify a checkpoint; says what is wrong with it."""
+    manifest = _manifest(store, prefix)
+    if manifest is None:
+        return "its manifest is missing or unreadable"
+    run.resume.mkdir(parents=True, exist_ok=True)
+    for file in manifest.files:
+        path = run.resume / Path(file.name).name
+        try:
+            store.download(prefix + file.name, path)
+        except Missing:
+            return f"{file.name} is missing"
+        if path.stat().st_size != file.size_bytes:
+            return f"{file.name} has {path.stat().st_size} bytes instead of {file.size_bytes}"
+        if sha256(path) != file.sha256:
+            return f"{file.name} has another SHA-256 than its manifest says"
+    return None
+
+
+def _sound_before(store: Store, assignment: Assignment, bad: str) -> Iterator[Manifest]:
+    """Manifests of checkpoints before `bad`, newest first, without those that were rejected before."""
+    head = load_owned_head(store, assignment.job, assignment.epoch, assignment.generation).value
+    names = [name for name in store.prefixes(layout.checkpoints_prefix(assignment.job)) if name < _name(bad)]
+    for name in reversed(names):
+        prefix = f"{layout.checkpoints_prefix(assignment.job)}{name}/"
+        manifest = _manifest(store, prefix)
+        if manifest is not None and prefix not in head.rejected:
+            yield manifest
+
+
+def _manifest(store: Store, prefix: str) -> Manifest | None:
+    found = store.get(layout.manifest_key(prefix))
+    if found is None:
+        return None
+    try:
+        return Manifest.model_validate_json(found.body)
+    except ValidationError:
+        return None
+
+
+def _name(prefix: str) -> str:
+    """The last part of a checkpoint's prefix: '<step>-g<generation>'."""
+    return prefix.rstrip("/").rsplit("/", 1)[-1]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

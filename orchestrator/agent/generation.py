@@ -1,0 +1,199 @@
+"""One generation on this instance: restore, run, drain, commit what is left, say how it ended."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.agent.checkpoints import Committer, Lineage, Tell, restore
+from orchestrator.agent.launcher import Workers
+from orchestrator.agent.logs import LogShipper, Stream
+from orchestrator.agent.run_directory import DRAINED, ProgressReader, RunDirectory, as_progress
+from orchestrator.jobs import layout
+from orchestrator.jobs.head import NotYetAssigned, Superseded
+from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
+from orchestrator.store.document import Nonce
+from orchestrator.store.protocol import Store, StoreError
+
+LOG_TAIL_TIMEOUT_S = 10.0
+RESTORE_RETRY_S = 2.0
+
+State = Literal["restoring", "running", "draining", "stopped"]
+
+
+class GenerationRun:
+    """The workers of one generation on one instance. `advance` is called often and never waits."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        assignment: Assignment,
+        directory: Path,
+        workers: Workers,
+        gpus: tuple[int, ...],
+        own_address: str,
+        nonce: Nonce,
+        tell: Tell,
+        log: Callable[[str], None],
+    ) -> None:
+        self.number = assignment.generation
+        self.epoch = assignment.epoch
+        self.workers = workers
+        self.state: State = "restoring"
+        self.exit: TrainerExit | None = None
+        self.progress: TrainerProgress | None = None
+        self._store = store
+        self._assignment = assignment
+        self._run = RunDirectory(directory / f"run-g{assignment.generation:06d}")
+        self._gpus = gpus
+        self._own_address = own_address
+        self._nonce = nonce
+        self._tell = tell
+        self._log = log
+        self._reader = ProgressReader(self._run.progress)
+        self._committer: Committer | None = None
+        self._shipper: LogShipper | None = None
+        self._ended: TrainerExit | None = None
+        self._drain_asked = False
+        self._stop_asked = ""
+        self._resume_step: int | None = None
+        self._restored = threading.Event()
+        self._restorer = threading.Thread(target=self._restore, name="restore", daemon=True)
+        self._restorer.start()
+
+    @property
+    def stepping(self) -> bool:
+        """Whether a step of this generation was seen and the workers still run."""
+        return self.progress is not None and self._ended is None
+
+    @property
+    def committed_step(self) -> int | None:
+        return self._committer.committed_step if self._committer else None
+
+    def drain(self, why: str) -> None:
+        """Ask the workers to checkpoint and end; asking again is asking once."""
+        if self._drain_asked or self._stop_asked or self.exit is not None:
+            return
+        self._log(f"generation {self.number}: draining: {why}")
+        self._drain_asked = True
+        if self.state == "running":
+            self.state = "draining"
+            self.workers.ask_to_drain()
+
+    def stop(self, why: str) -> None:
+        """End the workers at once; nothing more of theirs is committed."""
+        if self._stop_asked or self.exit is not None:
+            return
+        self._log(f"generation {self.number}: stopping: {why}")
+        self._stop_asked = why
+        self.workers.kill()
+        if self._committer:
+            self._committer.abandon()
+
+    def advance(self) -> bool:
+        """Go on with whatever is due; True when the first new step has just been seen."""
+        if self.state == "restoring":
+            self._after_restoring()
+            return False
+        if self.exit is not None:
+            return False
+        first = self._read_progress()
+        if self._committer is not None and self._committer.superseded and not self._stop_asked:
+            self.stop("a newer generation has sealed the head")
+        if self._ended is None:
+            self._ended = self.workers.poll(self.progress.step if self.progress else None)
+            if self._ended is not None:
+                self._read_progress()
+                self._after_workers_ended()
+        if self._ended is not None and (self._stop_asked or self._committer is None or self._committer.done):
+            self._finish(self._ended)
+        return first
+
+    def _restore(self) -> None:
+        """In a thread: bring the checkpoint; the store may be away for a while."""
+        self._run.prepare(self._assignment.training)
+        complaint = ""
+        while not (self._stop_asked or self._drain_asked):
+            try:
+                assignment = self._assignment.model_copy(update={"epoch": self.epoch})
+                self._resume_step = restore(self._store, assignment, self._run, self._nonce, self._tell)
+                break
+            except Superseded as superseded:
+                self._stop_asked = str(superseded)
+            except NotYetAssigned:
+                self._restored.wait(RESTORE_RETRY_S)
+            except (StoreError, OSError) as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    self._tell("note", f"the checkpoint cannot be fetched yet, trying again: {error}")
+                self._restored.wait(RESTORE_RETRY_S)
+        self._restored.set()
+
+    def _after_restoring(self) -> None:
+        if not self._restored.is_set() and self._restorer.is_alive():
+            return
+        if self._stop_asked or self._drain_asked or self._resume_step is None:
+            self.workers.kill()
+            self._finish(TrainerExit(outcome="drained", code=DRAINED, message="ended before the workers started"))
+            return
+        self.workers.start(self._run, self._assignment, own_address=self._own_address, gpus=self._gpus)
+        lineage = Lineage(job=self._assignment.job, generation=self.number, epoch=lambda: self.epoch)
+        if self._assignment.node_rank == 0:
+            kept = self._assignment.checkpoints_kept
+            self._committer = Committer(self._store, lineage, self._run, kept, self._nonce, self._tell)
+        self._shipper = LogShipper(self._store, self._streams())
+        self.state = "running"
+
+    def _read_progress(self) -> bool:
+        """Take in new progress lines; True when the first of this generation is among them."""
+        first = False
+        for line in self._reader.lines():
+            report = as_progress(line)
+            if report is not None:
+                first = first or self.progress is None
+                self.progress = report
+            elif isinstance(line.get("note"), str):
+                self._tell("note", line["note"])
+        return first
+
+    def _after_workers_ended(self) -> None:
+        if self._stop_asked:
+            self._ended = TrainerExit(outcome="drained", code=DRAINED, message=self._stop_asked, step=self._last_step)
+        elif self._ended is not None and self._ended.outcome == "failed" and self._drain_asked:
+            message = f"ended while draining: {self._ended.message}"
+            self._ended = TrainerExit(outcome="drained", code=self._ended.code, message=message, step=self._last_step)
+        if self._committer:
+            self._committer.settle()
+
+    @property
+    def _last_step(self) -> int | None:
+        return self.progress.step if self.progress else None
+
+    def _finish(self, ended: TrainerExit) -> None:
+        self.workers.kill()  # ranks that outlived their launcher
+        if self._shipper:
+            self._shipper.finish(LOG_TAIL_TIMEOUT_S)
+        self.state = "stopped"
+        self.exit = ended
+
+    def _streams(self) -> list[Stream]:
+        job, number, node = self._assignment.job, self.number, self._assignment.node_rank
+
+        def rank_stream(local_rank: int) -> Stream:
+            rank = node * self._assignment.workers + local_rank
+            return Stream(
+                files=lambda: self._run.rank_logs(local_rank),
+                key=lambda chunk: layout.log_key(job, number, layout.rank_stream(rank), chunk),
+            )
+
+        def launcher_key(chunk: int) -> str:
+            return layout.log_key(job, number, layout.launcher_stream(node), chunk)
+
+        streams = [rank_stream(local_rank) for local_rank in range(self._assignment.workers)]
+        streams.append(Stream(files=lambda: [self.workers.log_path], key=launcher_key))
+        if node == 0:
+            streams.append(
+                Stream(files=lambda: [self._run.progress], key=lambda chunk: layout.progress_key(job, number, chunk))
+            )
+        return streams

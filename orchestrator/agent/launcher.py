@@ -1,0 +1,182 @@
+"""The workers of one generation, as the agent holds them: a warm torchrun process and the ranks below it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from orchestrator.agent.run_directory import DRAINED, FINISHED, RunDirectory
+from orchestrator.jobs.instances import Assignment, TrainerExit
+
+SECRET_MARKS = ("SECRET", "TOKEN", "PASSWORD", "CREDENTIAL", "ACCESS_KEY")
+
+
+def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What workers inherit: nothing that opens a door. Trainers hold no credentials and do not know the store."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("AWS_")
+        and name != "ELASTIC_STORE"
+        and not any(mark in name.upper() for mark in SECRET_MARKS)
+    }
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the ranks run: Python arguments, with the run directory's paths filled in."""
+
+    arguments: tuple[str, ...] = ("-u", "-m", "trainer", "{config}", "{run_dir}")
+
+    def filled(self, run: RunDirectory) -> list[str]:
+        return [argument.format(config=run.config, run_dir=run.path) for argument in self.arguments]
+
+
+class Workers:
+    """torchrun and its ranks. Made warm; `start` once; then `poll` until it tells how they ended."""
+
+    def __init__(self, log: Path, environ: Mapping[str, str]) -> None:
+        self.log_path = log
+        self._run: RunDirectory | None = None
+        with open(log, "ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.agent.torchrun"],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                env=worker_environment(environ),
+            )
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process, while it lives."""
+        return self._process.pid if self._process.poll() is None else None
+
+    def start(self, run: RunDirectory, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
+        """Tell the warm launcher what to run."""
+        self._run = run
+        order = {
+            "program": Program().filled(run),
+            "run_id": f"{assignment.job}-g{assignment.generation}",
+            "nodes": assignment.nodes,
+            "node_rank": assignment.node_rank,
+            "workers": assignment.workers,
+            "rendezvous_file": str(run.path / "rendezvous-launcher"),
+            "rendezvous_endpoint": f"{assignment.master_address}:{assignment.master_port}",
+            "local_address": own_address,
+            "log_dir": str(run.logs),
+            "result": str(run.path / "exit.json"),
+            "env": _rank_environment(run, assignment, gpus),
+        }
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.close()
+        except BrokenPipeError:
+            return  # it has died already: poll tells
+
+    def ask_to_drain(self) -> None:
+        """SIGTERM to the ranks themselves: torchrun would turn their exit code into its own."""
+        for rank in self._ranks():
+            _send(rank, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End ranks and launcher at once."""
+        ranks = self._ranks()
+        if self._process.poll() is None:
+            self._process.kill()
+        for rank in ranks:
+            _send(rank, signal.SIGKILL)
+        self._process.wait()
+        psutil.wait_procs(ranks, timeout=10)
+
+    def poll(self, step: int | None) -> TrainerExit | None:
+        """How they ended, or None while they run."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        outcome, message = _outcome(code, self._why(code))
+        return TrainerExit(outcome=outcome, code=code, message=message, step=step)
+
+    def _ranks(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def _why(self, code: int) -> str:
+        """The first rank that failed by itself, how, and the last thing that it said."""
+        codes: dict[str, int] = {}
+        if self._run is not None:
+            try:
+                codes = json.loads((self._run.path / "exit.json").read_text())["exit_codes"]
+            except (FileNotFoundError, ValueError, KeyError):
+                codes = {}
+        for rank, rank_code in sorted(codes.items(), key=lambda item: item[1] == -signal.SIGTERM):
+            said = _last_line(self._run.rank_logs(int(rank))) if self._run else ""
+            return f"rank {rank} {_describe(rank_code)}" + (f": {said}" if said else "")
+        return f"the launcher {_describe(code)}: {_last_line([self.log_path])}"
+
+
+def _outcome(code: int, why: str) -> tuple[Literal["finished", "drained", "failed"], str]:
+    if code == FINISHED:
+        return "finished", "finished"
+    if code == DRAINED:
+        return "drained", "drained"
+    return "failed", why
+
+
+def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int, ...]) -> dict[str, str]:
+    environ = {
+        **assignment.env,
+        "ELASTIC_CHECKPOINT_EVERY_S": f"{assignment.checkpoint_every_s:g}",
+        "ELASTIC_KEEP_FREE_BYTES": str(assignment.keep_free_bytes),
+        "ELASTIC_KEEP_LOCAL": "0",  # the agent removes what it has committed
+        "ELASTIC_DIE_WITH_PARENT": "1",
+        "OMP_NUM_THREADS": str(assignment.training.get("threads", 1)),
+    }
+    if gpus:
+        environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    if assignment.nodes == 1:
+        # Ranks of one node meet over a file and speak over the loopback interface: nothing listens to the outside.
+        environ["ELASTIC_RENDEZVOUS"] = f"file://{run.path}/rendezvous-ranks"
+        environ["GLOO_SOCKET_IFNAME"] = "lo"
+        environ["NCCL_SOCKET_IFNAME"] = "lo"
+    return environ
+
+
+def _describe(code: int) -> str:
+    if code < 0:
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+    return f"exited with {code}"
+
+
+def _last_line(paths: list[Path]) -> str:
+    """The last line with something in it, of standard error if it has one."""
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+                lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        except FileNotFoundError:
+            continue
+        if lines:
+            return lines[-1][:300]
+    return ""
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return

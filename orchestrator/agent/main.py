@@ -1,0 +1,46 @@
+"""Starting an agent: take the instance's name for this process alone, then supervise."""
+
+import fcntl
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.agent.supervisor import Place, Supervisor
+from orchestrator.fleets.local import PROCESS_FILE
+from orchestrator.fleets.processes import ProcessIdentity, write_identity
+from orchestrator.store.document import random_nonce
+from orchestrator.store.protocol import Store
+
+
+def run_agent(
+    store: Store,
+    *,
+    instance: str,
+    job: str,
+    workers: int,
+    cores: int,
+    gpus: tuple[int, ...],
+    work_dir: Path,
+    idle_exit_s: float,
+) -> int:
+    """Run the agent of one instance to its end. SIGTERM and SIGINT drain."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with open(work_dir / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log(f"another agent is instance {instance} already: nothing to do")
+            return 0
+        write_identity(work_dir / PROCESS_FILE, ProcessIdentity.of(os.getpid()))
+        place = Place(instance, job, workers, cores, gpus, work_dir, idle_exit_s)
+        supervisor = Supervisor(store, place, os.environ, random_nonce, _log)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))
+        supervisor.run()
+    return 0
+
+
+def _log(message: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {message}", file=sys.stderr, flush=True)

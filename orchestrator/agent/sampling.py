@@ -1,0 +1,134 @@
+"""How busy the instance is: NVML's utilisation where there is a GPU, else the share of its cores kept busy."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Literal, Protocol
+
+import psutil
+
+from orchestrator.jobs.instances import Utilization
+
+SAMPLE_EVERY_S = 1.0
+SAMPLES_KEPT = 600
+
+
+class Sampler(Protocol):
+    """One way to see how busy the workers keep the instance."""
+
+    source: Literal["nvml", "cpu"]
+
+    def sample(self) -> float | None:
+        """Percent since the last call; None when it cannot be told."""
+        ...
+
+
+class NvmlSampler:
+    """Share of time in which a kernel ran, mean over the instance's GPUs."""
+
+    source: Literal["nvml", "cpu"] = "nvml"
+
+    def __init__(self, gpus: Sequence[int]) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._nvml = pynvml
+        self._devices = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in gpus]
+
+    def sample(self) -> float | None:
+        """None when no GPU supports the figure (under MIG) or all are lost: unknown is not idle."""
+        percents = []
+        for device in self._devices:
+            try:
+                percents.append(float(self._nvml.nvmlDeviceGetUtilizationRates(device).gpu))
+            except self._nvml.NVMLError:
+                continue
+        return fmean(percents) if percents else None
+
+
+class CpuSampler:
+    """Share of the instance's cores that a process tree keeps busy."""
+
+    source: Literal["nvml", "cpu"] = "cpu"
+
+    def __init__(
+        self, root_pid: Callable[[], int | None], cores: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._root_pid = root_pid
+        self._cores = cores
+        self._monotonic = monotonic
+        self._seconds: dict[int, float] = {}
+        self._at = monotonic()
+
+    def sample(self) -> float | None:
+        """None while there is no process, and the first time, when there is nothing to compare with."""
+        now = self._monotonic()
+        before, self._seconds = self._seconds, _cpu_seconds(self._root_pid())
+        elapsed_s, self._at = now - self._at, now
+        if not before or not self._seconds or elapsed_s <= 0:
+            return None
+        used_s = sum(max(0.0, seconds - before.get(pid, 0.0)) for pid, seconds in self._seconds.items())
+        return min(100.0, 100.0 * used_s / (elapsed_s * self._cores))
+
+
+def _cpu_seconds(root_pid: int | None) -> dict[int, float]:
+    """CPU seconds so far of a process and all below it."""
+    if root_pid is None:
+        return {}
+    seconds = {}
+    try:
+        root = psutil.Process(root_pid)
+        for process in [root, *root.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            seconds[process.pid] = times.user + times.system
+    except psutil.NoSuchProcess:
+        return {}
+    return seconds
+
+
+def choose_sampler(gpus: Sequence[int], cores: int, root_pid: Callable[[], int | None]) -> Sampler:
+    """NVML for an instance with GPUs, if the driver answers; else its cores."""
+    if gpus:
+        import pynvml
+
+        try:
+            return NvmlSampler(gpus)
+        except pynvml.NVMLError:
+            pass  # the heartbeat's source tells that it is the cores that are measured
+    return CpuSampler(root_pid, cores)
+
+
+class UtilizationWindow:
+    """One sample a second from the first step on, the last minutes of it kept."""
+
+    def __init__(self, sampler: Sampler, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._sampler = sampler
+        self._monotonic = monotonic
+        self._percents: deque[float] = deque(maxlen=SAMPLES_KEPT)
+        self._count = 0
+        self._next_at = monotonic()
+
+    def restart(self) -> None:
+        """Forget the samples of the workers before."""
+        self._percents.clear()
+        self._count = 0
+        self._sampler.sample()
+        self._next_at = self._monotonic() + SAMPLE_EVERY_S
+
+    def tick(self) -> None:
+        """Take a sample when it is time."""
+        now = self._monotonic()
+        if now < self._next_at:
+            return
+        self._next_at = max(self._next_at + SAMPLE_EVERY_S, now)
+        percent = self._sampler.sample()
+        if percent is not None:
+            self._percents.append(round(percent, 1))
+            self._count += 1
+
+    def value(self) -> Utilization:
+        return Utilization(source=self._sampler.source, percents=tuple(self._percents), count=self._count)

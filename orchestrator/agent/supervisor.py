@@ -1,0 +1,267 @@
+"""The agent's loop: follow the assignment, watch the workers, tell the bucket.
+
+A generation on this instance goes through restoring -> running -> (draining) -> stopped. Slow work (restoring,
+committing, shipping logs) has threads of its own, so the heartbeat never waits for it.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.agent.generation import GenerationRun
+from orchestrator.agent.launcher import Workers
+from orchestrator.agent.sampling import UtilizationWindow, choose_sampler
+from orchestrator.jobs import layout
+from orchestrator.jobs.instances import Assignment, Heartbeat, Notice
+from orchestrator.jobs.record import JobRecord
+from orchestrator.store import document
+from orchestrator.store.document import Nonce
+from orchestrator.store.protocol import UNCHANGED, Store, StoreError
+
+LOOP_EVERY_S = 0.1
+ASSIGNMENT_EVERY_S = 0.25
+HEARTBEAT_EVERY_S = 1.0
+JOB_CHECK_EVERY_S = 5.0
+STORE_LOST_AFTER_S = 600.0
+"""Cut off from the bucket for so long, an agent checkpoints and ends: nobody can tell it that its job is over."""
+NOTICES_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """What this instance is and has."""
+
+    instance: str
+    job: str
+    workers: int
+    cores: int
+    gpus: tuple[int, ...]
+    work_dir: Path
+    idle_exit_s: float
+    address: str = "127.0.0.1"
+
+
+class Supervisor:
+    """One agent. `run` returns when the instance has nothing more to do here."""
+
+    def __init__(
+        self,
+        store: Store,
+        place: Place,
+        environ: Mapping[str, str],
+        nonce: Nonce,
+        log: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._place = place
+        self._environ = environ
+        self._nonce = nonce
+        self._log = log
+        self._monotonic = monotonic
+        self._leaving = threading.Event()
+        self._why_leaving = ""
+        self._assignment: Assignment | None = None
+        self._assignment_etag: str | None = None
+        self._run: GenerationRun | None = None
+        self._notices: list[Notice] = []
+        self._count = 0
+        self._port = _free_port(place.address)
+        self._launchers = 0
+        self._warm = self._warm_up()
+        self._window = UtilizationWindow(choose_sampler(place.gpus, place.cores, self._launcher_pid))
+        now = monotonic()
+        self._last_contact = self._busy_until = now
+        self._due = {"assignment": now, "heartbeat": now, "job": now + JOB_CHECK_EVERY_S}
+        self._told: tuple[object, ...] = ()
+
+    def leave(self, why: str) -> None:
+        """Drain, commit, end. Safe to call from a signal handler."""
+        self._why_leaving = self._why_leaving or why
+        self._leaving.set()
+
+    def run(self) -> None:
+        """Supervise until there is a reason to leave and the workers have ended."""
+        self._log(
+            f"instance {self._place.instance} is ready: {self._place.workers} workers on {self._place.cores} cores"
+        )
+        while not (self._leaving.is_set() and self._idle):
+            self._follow_assignment()
+            self._follow_workers()
+            self._consider_leaving()
+            self._tell()
+            time.sleep(LOOP_EVERY_S)
+        self._log(f"leaving: {self._why_leaving}")
+        self._warm.kill()
+        self._send_heartbeat("leaving")
+
+    @property
+    def _idle(self) -> bool:
+        return self._run is None or self._run.exit is not None
+
+    # --- what the controller wants -----------------------------------------------------------------------------------
+
+    def _follow_assignment(self) -> None:
+        if self._is_due("assignment", ASSIGNMENT_EVERY_S):
+            self._read_assignment()
+        wanted = self._assignment
+        if wanted is None or self._leaving.is_set():
+            return
+        current = self._run
+        if current is not None and current.number == wanted.generation:
+            current.epoch = wanted.epoch
+            if wanted.action == "drain":
+                current.drain("the controller asked")
+            elif wanted.action == "stop":
+                current.stop("the controller asked")
+        elif current is not None and current.exit is None:
+            current.stop(f"generation {wanted.generation} takes over")
+        elif wanted.action == "run":
+            self._begin(wanted)
+
+    def _read_assignment(self) -> None:
+        try:
+            found = self._store.get_if_changed(layout.assignment_key(self._place.instance), self._assignment_etag)
+            self._last_contact = self._monotonic()
+            if found is UNCHANGED or found is None:
+                return
+            stored = document.parse(self._store, found, Assignment)
+        except StoreError as error:
+            self._log(f"the assignment cannot be read: {error}")
+            return
+        self._assignment, self._assignment_etag = stored.value, stored.etag
+
+    def _begin(self, assignment: Assignment) -> None:
+        self._log(
+            f"generation {assignment.generation}: {assignment.workers} workers, from {assignment.resume or 'the start'}"
+        )
+        workers = self._warm
+        self._run = GenerationRun(
+            store=self._store,
+            assignment=assignment,
+            directory=self._place.work_dir,
+            workers=workers,
+            gpus=self._place.gpus,
+            own_address=self._place.address,
+            nonce=self._nonce,
+            tell=self._notice,
+            log=self._log,
+        )
+
+    # --- what the workers do -----------------------------------------------------------------------------------------
+
+    def _follow_workers(self) -> None:
+        current = self._run
+        if current is None or current.exit is not None:
+            return
+        self._busy_until = self._monotonic()
+        if current.advance():
+            self._window.restart()  # the first step was seen: from now on samples count
+        if current.stepping:
+            self._window.tick()
+        if current.exit is not None:
+            self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
+            self._warm = self._warm_up()
+            self._port = _free_port(self._place.address)
+
+    def _warm_up(self) -> Workers:
+        """A launcher that imports torch while there is nothing to do, so that the next start is quicker."""
+        self._launchers += 1
+        return Workers(self._place.work_dir / f"launcher-{self._launchers}.log", self._environ)
+
+    def _launcher_pid(self) -> int | None:
+        return self._run.workers.pid if self._run is not None else None
+
+    # --- whether to stay ---------------------------------------------------------------------------------------------
+
+    def _consider_leaving(self) -> None:
+        now = self._monotonic()
+        if self._leaving.is_set():
+            if self._run is not None:
+                self._run.drain(self._why_leaving)
+        elif self._idle and now - self._busy_until > self._place.idle_exit_s:
+            self.leave(f"nothing to do for {self._place.idle_exit_s:g} s")
+        elif now - self._last_contact > STORE_LOST_AFTER_S:
+            self.leave(f"the store has not answered for {STORE_LOST_AFTER_S:g} s")
+        elif self._is_due("job", JOB_CHECK_EVERY_S) and self._job_is_over():
+            if self._run is not None:
+                self._run.stop("the job is over")
+            self.leave("the job is over")
+
+    def _job_is_over(self) -> bool:
+        try:
+            stored = document.load(self._store, layout.record_key(self._place.job), JobRecord)
+        except StoreError:
+            return False
+        return stored is None or stored.value.phase.over
+
+    # --- what is told ------------------------------------------------------------------------------------------------
+
+    def _notice(
+        self, kind: Literal["checkpoint_rejected", "checkpoint_failed", "preemption_notice", "note"], message: str
+    ) -> None:
+        number = self._notices[-1].number + 1 if self._notices else 1
+        self._notices = [*self._notices, Notice(number=number, kind=kind, message=message)][-NOTICES_KEPT:]
+        self._log(message)
+
+    def _tell(self) -> None:
+        """A heartbeat every second, and at once when something happened that the controller waits for."""
+        news = (
+            self._state(),
+            self._run.number if self._run else 0,
+            self._run.committed_step if self._run else None,
+            len(self._notices),
+        )
+        if self._is_due("heartbeat", HEARTBEAT_EVERY_S) or news != self._told:
+            self._told = news
+            self._send_heartbeat(self._state())
+
+    def _state(self) -> Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]:
+        return "ready" if self._run is None else self._run.state
+
+    def _send_heartbeat(
+        self, state: Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]
+    ) -> None:
+        self._count += 1
+        current = self._run
+        beat = Heartbeat(
+            instance=self._place.instance,
+            count=self._count,
+            at=datetime.now(UTC),
+            state=state,
+            address=self._place.address,
+            port=self._port,
+            job=self._place.job,
+            epoch=current.epoch if current else 0,
+            generation=current.number if current else 0,
+            progress=current.progress if current else None,
+            committed_step=current.committed_step if current else None,
+            utilization=self._window.value() if current and current.stepping else None,
+            exit=current.exit if current else None,
+            notices=tuple(self._notices),
+        )
+        try:
+            self._store.put(layout.heartbeat_key(self._place.instance), beat.model_dump_json().encode())
+            self._last_contact = self._monotonic()
+        except StoreError as error:
+            self._log(f"the heartbeat cannot be written: {error}")
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = self._monotonic()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + every_s
+        return True
+
+
+def _free_port(address: str) -> int:
+    """A port that nobody listens on now, for torch's rendezvous of several instances."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,94 @@
+"""The launcher's process: torchrun with fixed ranks, kept warm.
+
+Importing torch takes seconds, so the agent starts this before there is work; it waits for one line of JSON on
+standard input, runs the workers, and ends with 0 (finished), 75 (drained) or 1 (failed, with the reason in
+`result.json`). Ranks are fixed and restarts are none: a change of any kind is the next generation (torchrun's own
+membership is not used).
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from orchestrator.agent.run_directory import DRAINED
+
+
+def main() -> int:
+    """Import, wait, run."""
+    die_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent speaks to the ranks themselves
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    line = sys.stdin.readline()
+    if not line.strip():
+        return 0  # the agent has ended without work for us
+    order = json.loads(line)
+    os.environ.update(order["env"])
+    logs = DefaultLogsSpecs(log_dir=order["log_dir"], redirects=Std.ALL)
+    config = LaunchConfig(
+        min_nodes=order["nodes"],
+        max_nodes=order["nodes"],
+        nproc_per_node=order["workers"],
+        run_id=order["run_id"],
+        role="trainer",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="spawn",
+        logs_specs=logs,
+        **_rendezvous(order),
+    )
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        elastic_launch(config, sys.executable)(*order["program"])
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        Path(order["result"]).write_text(json.dumps({"exit_codes": codes}))
+        return exit_code(codes)
+    return 0
+
+
+def exit_code(codes: dict[int, int]) -> int:
+    """75 when the workers drained: a rank said so, and the others did too or were ended because of it."""
+    drained = DRAINED in codes.values() and all(code in (DRAINED, -signal.SIGTERM) for code in codes.values())
+    return DRAINED if drained else 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the agent dies (Linux), so that no worker outlives its agent."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    pr_set_pdeathsig = 1
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _rendezvous(order: dict[str, Any]) -> dict[str, Any]:
+    """One node meets over a file, so that nothing listens; several meet at the first node's private address."""
+    if order["nodes"] == 1:
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        return {
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": order["rendezvous_file"],
+            "rdzv_configs": {"store_type": "file"},
+            "local_addr": "127.0.0.1",
+        }
+    return {
+        "rdzv_backend": "static",
+        "rdzv_endpoint": order["rendezvous_endpoint"],
+        "rdzv_configs": {"rank": order["node_rank"], "timeout": 300},
+        "local_addr": order["local_address"],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

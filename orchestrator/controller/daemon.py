@@ -1,0 +1,73 @@
+"""`elastic daemon`: hold the lease, tick; stand by while another holds it; end when idle if so wished."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from orchestrator.controller.controller import Controller
+from orchestrator.controller.decide import Deposed
+from orchestrator.fleets.local import open_local_fleet
+from orchestrator.store.document import random_nonce
+from orchestrator.store.lease import Lease
+from orchestrator.store.owner import this_process
+from orchestrator.store.probe import require_conditional_writes
+from orchestrator.store.protocol import Store, StoreError
+
+LEASE_TTL_S = 15.0
+TICK_S = 0.25
+IDLE_TICK_S = 1.0
+STANDBY_TICK_S = 1.0
+STORE_AWAY_TICK_S = 2.0
+
+
+def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Callable[[str], None]) -> int:
+    """Control the jobs of a store until a signal, or nothing to do for `idle_exit_s`. Agents go on without it."""
+    require_conditional_writes(store, random_nonce)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _received, _frame: stop.set())
+    lease = Lease(store, this_process(label), LEASE_TTL_S, time.monotonic, random_nonce)
+    fleets = {"local": open_local_fleet(store.url, os.environ)}
+    controller = Controller(
+        store,
+        fleets,
+        now=lambda: datetime.now(UTC),
+        monotonic=time.monotonic,
+        nonce=random_nonce,
+        still_leading=lambda: lease.held,
+        log=log,
+    )
+    log(f"daemon {os.getpid()} on {store.url}")
+    _loop(lease, controller, stop, idle_exit_s, log)
+    lease.release()
+    log("ended")
+    return 0
+
+
+def _loop(
+    lease: Lease, controller: Controller, stop: threading.Event, idle_exit_s: float | None, log: Callable[[str], None]
+) -> None:
+    leading, away, busy_at = False, "", time.monotonic()
+    while not stop.is_set():
+        try:
+            held = lease.try_acquire()
+            if held != leading:
+                log(f"leading, epoch {lease.epoch}" if held else "standing by: another daemon holds the lease")
+                leading = held
+            alive = controller.tick(lease.epoch) if held else 0
+            pause, away = (TICK_S if alive else IDLE_TICK_S) if held else STANDBY_TICK_S, ""
+            busy_at = time.monotonic() if alive else busy_at
+        except Deposed as deposed:
+            log(f"deposed: {deposed}")
+            leading, pause = False, STANDBY_TICK_S
+        except StoreError as error:
+            if str(error) != away:
+                log(f"the store is away, trying again: {error}")
+            pause, away = STORE_AWAY_TICK_S, str(error)
+        if idle_exit_s is not None and time.monotonic() - busy_at > idle_exit_s:
+            log(f"nothing to do for {idle_exit_s:g} s")
+            return
+        stop.wait(pause)

@@ -1,0 +1,282 @@
+"""decide(observation, now) -> a new record and the effects to carry out: the whole policy for one job, pure.
+
+First the facts are taken in (requests, heartbeats, exits, losses), then what should be is pursued, then the effects
+follow from the record alone: whatever it says should be and is not seen is done. So a controller that dies at any
+instruction is continued by the next one, which sees the same difference and does the same thing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.controller import facts
+from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling, since_s
+from orchestrator.controller.draft import Draft
+from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch, Seal, Terminate
+from orchestrator.controller.limits import limit_reached
+from orchestrator.controller.observation import Observation
+from orchestrator.controller.placement import launch_request, provision, release
+from orchestrator.controller.recovery import is_usable
+from orchestrator.controller.wishes import take_requests
+from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.instances import Assignment
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.jobs.record import Cause, Generation, JobRecord
+
+
+class Deposed(Exception):
+    """A newer leader has written the record: this one must stop."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the record should become, and what must be done then."""
+
+    record: JobRecord
+    effects: tuple[Effect, ...]
+
+
+def decide(seen: Observation, now: datetime) -> Decision:
+    """Decide on one job. The record comes back equal to the one seen when nothing changes."""
+    if seen.record.epoch > seen.epoch:
+        raise Deposed(f"{seen.record.name} was written by a leader of epoch {seen.record.epoch}")
+    draft = Draft(seen, now)
+    if seen.record.epoch < seen.epoch:
+        if seen.record.epoch and not seen.record.phase.over:
+            draft.event(
+                EventKind.LEADER_CHANGED, f"a controller of epoch {seen.epoch} has taken over from {seen.record.epoch}"
+            )
+        draft.set(epoch=seen.epoch)
+    take_requests(draft)
+    facts.take_in(draft)
+    if not draft.record.phase.over:
+        _pursue(draft)
+    facts.forget_ended_instances(draft)
+    unchanged = draft.record == seen.record.model_copy(update={"outbox": ()})
+    record = seen.record if unchanged else draft.record
+    return Decision(record, tuple(effects_of(record, seen, now)))
+
+
+# --- what should be ---------------------------------------------------------------------------------------------------
+
+
+def _pursue(draft: Draft) -> None:
+    record, limit = draft.record, limit_reached(draft.seen.spec, draft.record, draft.now)
+    if record.wanted == "cancel":
+        _cancel(draft)
+    elif _finished(draft):
+        _end(draft, JobPhase.SUCCEEDED, EventKind.SUCCEEDED, f"finished at step {record.committed_step}")
+    elif record.failures > draft.seen.spec.limits.max_failures:
+        _end(
+            draft,
+            JobPhase.FAILED,
+            EventKind.FAILED,
+            f"{record.failures} failures in a row without progress; the last: {record.reason}",
+        )
+    elif limit is not None:
+        _stop_gently(draft, JobPhase.FAILED, EventKind.FAILED, limit)
+    elif record.wanted == "pause":
+        _stop_gently(draft, JobPhase.PAUSED, EventKind.PAUSED, "paused")
+    else:
+        _run(draft)
+
+
+def _cancel(draft: Draft) -> None:
+    """End everything at once; the job is cancelled when nothing of it is left."""
+    release(draft)
+    if draft.running is not None:
+        draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome="dropped")
+    if not _remaining(draft):
+        draft.go(JobPhase.CANCELLED, draft.record.reason)
+        draft.event(EventKind.CANCELLED, draft.record.reason)
+
+
+def _finished(draft: Draft) -> bool:
+    generation = draft.record.generation
+    return generation is not None and generation.outcome == "finished"
+
+
+def _end(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
+    """Nothing runs any more: let the instances go, and say how it ended."""
+    release(draft)
+    draft.go(phase, reason)
+    draft.event(kind, reason)
+
+
+def _stop_gently(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
+    """Drain, so that no work is lost, let the instances go, then enter `phase`."""
+    running = draft.running
+    release(draft, keep_running=True)
+    if running is not None:
+        _drain(draft, reason)
+    elif draft.record.phase is not phase and not _remaining(draft):
+        draft.go(phase, reason)
+        draft.event(kind, reason)
+
+
+def _remaining(draft: Draft) -> tuple[str, ...]:
+    """Instances that were retired and are not known to be gone."""
+    return tuple(i for i in draft.record.retired if not facts.is_ended(draft.seen.view(i)))
+
+
+def _run(draft: Draft) -> None:
+    if draft.record.phase is JobPhase.PAUSED:
+        draft.go(JobPhase.PENDING, "resumed; waiting for instances")
+        draft.event(EventKind.RESUMED, "resumed")
+    facts.check_upcoming(draft)
+    if draft.record.phase.over:
+        return
+    if draft.running is not None and draft.record.upcoming is None:
+        _consider_resize(draft)
+    upcoming, running = draft.record.upcoming, draft.running
+    ready = upcoming is not None and all(is_usable(draft.seen.view(i)) for i in upcoming.instances)
+    if running is not None and ready and upcoming is not None:
+        _drain(draft, f"generation {upcoming.number} is ready to take over ({upcoming.cause})")
+    elif running is None and ready:
+        _start(draft)
+    elif running is None and upcoming is None and (draft.record.retry_at is None or draft.now >= draft.record.retry_at):
+        rung, cause, reason = _next_generation(draft)
+        provision(draft, rung, cause, reason)
+
+
+def _consider_resize(draft: Draft) -> None:
+    """A person's wish first, then the 80/30 rule."""
+    running, record, spec = draft.running, draft.record, draft.seen.spec
+    if running is None or running.phase is not GenerationPhase.TRAINING:
+        return
+    pinned = record.pinned_rung
+    if pinned is not None:
+        if pinned != running.rung and pinned not in _unavailable(draft):
+            workers = spec.resources.ladder[pinned].world_size
+            _resize(
+                draft,
+                EventKind.RESIZE,
+                pinned,
+                "resize",
+                f"a person asked for {workers} workers",
+                {"rung": running.rung},
+            )
+        return
+    beats = [draft.seen.view(i).heartbeat for i in running.instances]
+    fresh = tuple(beat.utilization if beat and beat.generation == running.number else None for beat in beats)
+    inputs = ScalingInputs(running.rung, fresh, since_s(record.last_resize_at, draft.now), _unavailable(draft))
+    decision = decide_scaling(spec, inputs)
+    if decision.verdict == "up":
+        _resize(draft, EventKind.SCALE_UP, decision.to_rung, "scale_up", decision.reason, decision.inputs)
+    elif decision.verdict == "down":
+        _resize(draft, EventKind.SCALE_DOWN, decision.to_rung, "scale_down", decision.reason, decision.inputs)
+
+
+def _resize(draft: Draft, kind: EventKind, rung: int, cause: Cause, reason: str, inputs: dict[str, object]) -> None:
+    draft.event(kind, reason, **{**inputs, "to_rung": rung})
+    provision(draft, rung, cause, f"launching what rung {rung} needs while training goes on")
+
+
+def _unavailable(draft: Draft) -> frozenset[int]:
+    return frozenset(rung for rung, until in draft.record.unavailable_rungs.items() if draft.now < until)
+
+
+def _drain(draft: Draft, reason: str) -> None:
+    running = draft.running
+    if running is None or running.phase is GenerationPhase.DRAINING:
+        return
+    draft.advance(GenerationPhase.DRAINING, drain_reason=reason, drain_at=draft.now)
+    draft.event(EventKind.DRAINING, f"generation {running.number} checkpoints and ends: {reason}")
+
+
+def _start(draft: Draft) -> None:
+    """The upcoming generation becomes the current one; what the one before leaves unused is retired."""
+    upcoming, old, record = draft.record.upcoming, draft.record.generation, draft.record
+    assert upcoming is not None
+    if old is not None:
+        draft.retire(tuple(i for i in old.instances if i not in upcoming.instances))
+        if old.rung != upcoming.rung:
+            draft.set(resizes=record.resizes + 1, last_resize_at=draft.now)
+    started = upcoming.model_copy(update={"phase": GenerationPhase.STARTING, "started_at": draft.now})
+    draft.set(generation=started, upcoming=None, started_at=record.started_at or draft.now)
+    workers = draft.seen.spec.resources.ladder[upcoming.rung].world_size
+    draft.go(JobPhase.RUNNING, f"running on {workers} worker{'s' if workers > 1 else ''}")
+    draft.event(
+        EventKind.STARTING,
+        f"generation {upcoming.number} starts with {workers} worker{'s' if workers > 1 else ''}",
+        rung=upcoming.rung,
+    )
+
+
+def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
+    """Rung, cause and reason of a generation when none runs."""
+    record, last = draft.record, draft.record.generation
+    rungs = draft.seen.spec.allowed_rungs
+    rung = last.rung if last is not None else rungs[0]
+    if record.pinned_rung is not None:
+        rung = record.pinned_rung
+    if last is None:
+        return rung, "start", "launching the first instances"
+    step = record.committed_step
+    if last.outcome == "failed":
+        return rung, "failure", f"starting again from step {step} after a failure"
+    if last.outcome == "lost":
+        return rung, "loss", f"starting again from step {step} after losing an instance"
+    if last.drain_reason is None:
+        return rung, "preemption", f"going on from step {step}: the instance was asked to end"
+    return rung, "resume", f"going on from step {step}"
+
+
+# --- what must be done ------------------------------------------------------------------------------------------------
+
+
+def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effect]:
+    """Everything that the record says should be and that is not seen."""
+    effects: list[Effect] = [DropRequest(record.name, r.id) for r in seen.requests if r.id in record.requests_done]
+    effects += [Terminate(i) for i in record.retired if not facts.is_ended(seen.view(i))]
+    if record.phase.over:
+        return effects
+    current = record.generation
+    if current is not None and current.phase in (
+        GenerationPhase.STARTING,
+        GenerationPhase.TRAINING,
+        GenerationPhase.DRAINING,
+    ):
+        effects += _effects_of_current(record, current, seen)
+    if record.upcoming is not None and (record.retry_at is None or now >= record.retry_at):
+        for slot in record.upcoming.slots:
+            if not slot.seen and seen.view(slot.instance).state is None:
+                effects.append(Launch(launch_request(seen.spec, record.upcoming.rung, slot.instance)))
+    return effects
+
+
+def _effects_of_current(record: JobRecord, current: Generation, seen: Observation) -> list[Effect]:
+    head = seen.head
+    if head is None or (head.epoch, head.generation) != (seen.epoch, current.number):
+        return [Seal(record.name, seen.epoch, current.number)]
+    if not current.sealed:
+        return []  # the record first takes in what the seal has fixed
+    effects: list[Effect] = []
+    first = seen.view(current.instances[0]).heartbeat
+    for node, instance in enumerate(current.instances):
+        present = seen.view(instance).assignment
+        port = present.master_port if present and present.generation == current.number else (first.port if first else 0)
+        wanted = _assignment(seen, current, node, first.address if first else "127.0.0.1", port)
+        if present is None or not present.same_order(wanted):
+            effects.append(Assign(instance, wanted))
+    return effects
+
+
+def _assignment(seen: Observation, current: Generation, node: int, address: str, port: int) -> Assignment:
+    spec, rung = seen.spec, seen.spec.resources.ladder[current.rung]
+    return Assignment(
+        epoch=seen.epoch,
+        job=spec.name,
+        generation=current.number,
+        action="drain" if current.phase is GenerationPhase.DRAINING else "run",
+        node_rank=node,
+        nodes=rung.count,
+        workers=rung.workers,
+        master_address=address,
+        master_port=port,
+        resume=current.resume,
+        training=spec.training.model_dump(mode="json"),
+        env=spec.resources.env,
+        checkpoint_every_s=spec.checkpoint.every,
+        checkpoints_kept=spec.checkpoint.keep,
+        keep_free_bytes=spec.checkpoint.keep_free,
+    )

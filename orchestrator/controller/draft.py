@@ -1,0 +1,72 @@
+"""A record while it is being decided on: changes are collected, transitions checked, events numbered.
+
+The only mutable thing in the deciding modules, and it never leaves `decide`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from orchestrator.controller.observation import Observation
+from orchestrator.jobs.events import Event, EventKind
+from orchestrator.jobs.phases import (
+    GenerationPhase,
+    JobPhase,
+    check_generation_transition,
+    check_job_transition,
+)
+from orchestrator.jobs.record import Generation, JobRecord
+
+
+class Draft:
+    """The next version of a record."""
+
+    def __init__(self, seen: Observation, now: datetime) -> None:
+        self.seen = seen
+        self.now = now
+        self.record: JobRecord = seen.record.model_copy(update={"outbox": ()})
+
+    def set(self, **changes: Any) -> None:
+        """Change fields other than the phase."""
+        self.record = self.record.model_copy(update=changes)
+
+    def event(self, kind: EventKind, message: str, **inputs: Any) -> None:
+        """Tell what was decided or seen, with what it was decided on."""
+        generation = self.record.generation or self.record.upcoming
+        event = Event(
+            number=self.record.last_event + 1,
+            at=self.now,
+            epoch=self.seen.epoch,
+            generation=generation.number if generation else 0,
+            kind=kind,
+            message=message,
+            inputs=inputs,
+        )
+        self.set(last_event=event.number, outbox=(*self.record.outbox, event))
+
+    def go(self, phase: JobPhase, reason: str) -> None:
+        """Move the job to another phase."""
+        if phase is not self.record.phase:
+            check_job_transition(self.record.phase, phase)
+        self.set(phase=phase, reason=reason)
+        if phase.over:
+            self.set(ended_at=self.now)
+
+    def advance(self, phase: GenerationPhase, **changes: Any) -> Generation:
+        """Move the current generation to another phase."""
+        generation = self.record.generation
+        assert generation is not None
+        check_generation_transition(generation.phase, phase)
+        moved = generation.model_copy(update={"phase": phase, **changes})
+        self.set(generation=moved)
+        return moved
+
+    def retire(self, instances: tuple[str, ...]) -> None:
+        """These instances are no longer wanted."""
+        new = tuple(i for i in instances if i not in self.record.retired)
+        self.set(retired=(*self.record.retired, *new))
+
+    @property
+    def running(self) -> Generation | None:
+        """The generation whose workers are (or may be) alive."""
+        generation = self.record.generation
+        return generation if generation is not None and generation.phase is not GenerationPhase.ENDED else None

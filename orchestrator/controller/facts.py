@@ -1,0 +1,247 @@
+"""Facts taken into the record: who was seen, how far training is, what ended and how. Pure."""
+
+from datetime import timedelta
+from statistics import fmean
+
+from orchestrator.controller.draft import Draft
+from orchestrator.controller.observation import InstanceView
+from orchestrator.controller.placement import release, replace_lost_slot
+from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is_lost, judge
+from orchestrator.fleets.protocol import InstanceState
+from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
+
+NOTE_EVERY_S = 10.0
+DRAIN_TIMEOUT_S = 180.0
+NO_CAPACITY_RETRY_S = 5.0
+RUNG_UNAVAILABLE_S = 600.0
+MAX_LAUNCH_ATTEMPTS = 3
+RECENT_SAMPLES = 10
+
+_NOTICE_EVENTS = {
+    "checkpoint_rejected": EventKind.CHECKPOINT_REJECTED,
+    "checkpoint_failed": EventKind.CHECKPOINT_FAILED,
+    "preemption_notice": EventKind.PREEMPTION_NOTICE,
+    "note": EventKind.NOTE,
+}
+
+
+def take_in(draft: Draft) -> None:
+    """Bring the record up to what is seen."""
+    _mark_seen(draft)
+    _tell_notices(draft)
+    head = draft.seen.head
+    if head is not None and head.step != draft.record.committed_step:
+        draft.set(committed_step=head.step)
+    if draft.running is not None:
+        _take_in_seal(draft)
+        _note_progress(draft)
+        _take_in_first_step(draft)
+        _take_in_end(draft)
+
+
+def is_ended(view: InstanceView) -> bool:
+    """Whether an instance that was retired needs nothing more: the fleet was told, and says that it is gone."""
+    return view.terminated and view.state in (None, InstanceState.GONE)
+
+
+def forget_ended_instances(draft: Draft) -> None:
+    """Retired instances that are gone leave the record; what they cost stays."""
+    ended = {i for i in draft.record.retired if is_ended(draft.seen.view(i))}
+    if ended:
+        draft.set(retired=tuple(i for i in draft.record.retired if i not in ended))
+        told = {i: number for i, number in draft.record.notices_told.items() if i not in ended}
+        draft.set(notices_told=told)
+    stopped = [use for use in draft.record.uses if draft.seen.view(use.instance).state in (None, InstanceState.GONE)]
+    if stopped:
+        cost = sum(use.usd_per_hour * max(0.0, (draft.now - use.since).total_seconds()) / 3600 for use in stopped)
+        draft.set(
+            uses=tuple(use for use in draft.record.uses if use not in stopped), spent_usd=draft.record.spent_usd + cost
+        )
+
+
+def check_upcoming(draft: Draft) -> None:
+    """React to launches that failed and to new instances that did not come up."""
+    upcoming = draft.record.upcoming
+    if upcoming is None:
+        return
+    for slot in upcoming.slots:
+        failure = draft.seen.view(slot.instance).launch_failure
+        if failure is not None and not slot.seen:
+            _launch_failed(draft, upcoming, failure.message, permanent=failure.permanent)
+            return
+        if is_lost(slot, draft.seen.view(slot.instance)):
+            _did_not_come_up(draft, upcoming, slot)
+            return
+
+
+def _launch_failed(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
+    if draft.running is not None:
+        # A resize that cannot be had: training goes on as it is, and the rung is left alone for a while.
+        until = draft.now + timedelta(seconds=RUNG_UNAVAILABLE_S if not permanent else 365 * 24 * 3600)
+        release(draft, keep_running=True)
+        draft.set(unavailable_rungs={**draft.record.unavailable_rungs, upcoming.rung: until})
+        draft.event(
+            EventKind.NO_CAPACITY,
+            f"rung {upcoming.rung} cannot be had: {why}; training goes on as it is",
+            permanent=permanent,
+        )
+        return
+    if permanent:
+        release(draft)
+        draft.go(JobPhase.FAILED, f"no instance can be launched: {why}")
+        draft.event(EventKind.FAILED, draft.record.reason)
+        return
+    draft.set(retry_at=draft.now + timedelta(seconds=NO_CAPACITY_RETRY_S))
+    reason = f"waiting for capacity: {why}"
+    if reason != draft.record.reason:
+        draft.set(reason=reason)
+        draft.event(EventKind.NO_CAPACITY, reason)
+
+
+def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
+    """Try another instance a few times; then count it as a failure."""
+    draft.retire((slot.instance,))
+    replaced = replace_lost_slot(upcoming, slot.instance, draft.record.name)
+    new = next(s.instance for s in replaced.slots if s not in upcoming.slots)
+    attempt = int(new.rsplit("-a", 1)[1])
+    if attempt < MAX_LAUNCH_ATTEMPTS:
+        draft.set(upcoming=replaced)
+        draft.event(EventKind.INSTANCE_LOST, f"{slot.instance} did not come up; trying another", attempt=attempt)
+        return
+    release(draft, keep_running=True)
+    failures = draft.record.failures + 1
+    why = f"{slot.instance} did not come up after {attempt} tries"
+    draft.set(failures=failures, reason=why, retry_at=draft.now + timedelta(seconds=backoff_s(failures)))
+    draft.event(EventKind.INSTANCE_LOST, why, failures=failures)
+
+
+def _mark_seen(draft: Draft) -> None:
+    """Slots whose instance is there; from then on it costs money, and its absence means something."""
+    for name in ("generation", "upcoming"):
+        generation: Generation | None = getattr(draft.record, name)
+        if generation is None or generation.phase is GenerationPhase.ENDED:
+            continue
+        new = [s.instance for s in generation.slots if not s.seen and draft.seen.view(s.instance).state is not None]
+        if not new:
+            continue
+        slots = tuple(Slot(instance=s.instance, seen=s.seen or s.instance in new) for s in generation.slots)
+        price = draft.seen.prices.get(draft.seen.spec.resources.ladder[generation.rung].instance, 0.0)
+        uses = tuple(InstanceUse(instance=i, usd_per_hour=price, since=draft.now) for i in new)
+        draft.set(uses=(*draft.record.uses, *uses), **{name: generation.model_copy(update={"slots": slots})})
+
+
+def _tell_notices(draft: Draft) -> None:
+    for instance, view in sorted(draft.seen.instances.items()):
+        if view.heartbeat is None or instance in draft.record.retired:
+            continue
+        told = draft.record.notices_told.get(instance, 0)
+        for notice in view.heartbeat.notices:
+            if notice.number > told:
+                draft.event(_NOTICE_EVENTS[notice.kind], notice.message, instance=instance)
+                draft.set(notices_told={**draft.record.notices_told, instance: notice.number})
+
+
+def _take_in_seal(draft: Draft) -> None:
+    """What the seal has fixed: where this generation resumes, and so what the one before has lost."""
+    generation, head = draft.record.generation, draft.seen.head
+    if generation is None or head is None or head.generation != generation.number:
+        return
+    if not generation.sealed:
+        reached = draft.record.progress.step if draft.record.progress else 0
+        lost = max(0, reached - head.step)
+        sealed = generation.model_copy(update={"sealed": True, "resume": head.checkpoint, "resume_step": head.step})
+        draft.set(generation=sealed, lost_steps=draft.record.lost_steps + lost)
+    elif generation.resume is not None and generation.resume in head.rejected:
+        lost = max(0, generation.resume_step - head.step)
+        moved = generation.model_copy(update={"resume": head.checkpoint, "resume_step": head.step})
+        draft.set(generation=moved, lost_steps=draft.record.lost_steps + lost)
+
+
+def _note_progress(draft: Draft, *, at_end: bool = False) -> None:
+    """Write progress and utilisation down: every few seconds, and when the workers have ended."""
+    running = draft.running
+    if running is None:
+        return
+    recent = draft.record.noted_at is not None and draft.now - draft.record.noted_at < timedelta(seconds=NOTE_EVERY_S)
+    if recent and not at_end:
+        return
+    beats = [b for i in running.instances if (b := draft.seen.view(i).heartbeat) and b.generation == running.number]
+    reports = [beat.progress for beat in beats if beat.progress is not None]
+    latest = max(reports, key=lambda report: report.step, default=None)
+    if latest is None or latest == draft.record.progress:
+        return
+    draft.set(progress=latest, noted_at=draft.now)
+    samples = [beat.utilization for beat in beats if beat.utilization is not None and beat.utilization.percents]
+    if samples:
+        percent = fmean(fmean(sample.percents[-RECENT_SAMPLES:]) for sample in samples)
+        draft.set(utilization_percent=round(percent, 1), utilization_source=samples[0].source)
+
+
+def _take_in_first_step(draft: Draft) -> None:
+    running = draft.running
+    if running is None or running.phase is not GenerationPhase.STARTING:
+        return
+    for instance in running.instances:
+        beat = draft.seen.view(instance).heartbeat
+        if beat is not None and beat.generation == running.number and beat.progress is not None:
+            draft.advance(GenerationPhase.TRAINING, training_at=draft.now)
+            waited = (draft.now - (running.started_at or running.created_at)).total_seconds()
+            message = f"generation {running.number} trains from step {running.resume_step}"
+            draft.event(EventKind.TRAINING, message, step=beat.progress.step, after_s=round(waited, 1))
+            return
+
+
+def _take_in_end(draft: Draft) -> None:
+    """Whether the workers have ended, and how."""
+    running = draft.running
+    if running is None:
+        return
+    judgement = judge(running, draft.seen.instances)
+    overdue = running.drain_at is not None and draft.now - running.drain_at > timedelta(seconds=DRAIN_TIMEOUT_S)
+    if judgement.verdict == "alive" and overdue:
+        draft.retire(running.instances)
+        _end_generation(draft, "lost", EventKind.INSTANCE_LOST, f"did not drain within {DRAIN_TIMEOUT_S:g} s")
+    elif judgement.verdict == "alive":
+        _warn_of_silence(draft, running)
+    elif judgement.verdict == "lost":
+        draft.retire(judgement.instances)
+        _end_generation(draft, "lost", EventKind.INSTANCE_LOST, judgement.message)
+    elif judgement.verdict == "failed":
+        _end_generation(draft, "failed", EventKind.WORKER_FAILED, judgement.message)
+    else:
+        _end_generation(draft, judgement.verdict, EventKind.GENERATION_ENDED, judgement.message)
+
+
+def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: str) -> None:
+    _note_progress(draft, at_end=True)
+    running, record = draft.running, draft.record
+    assert running is not None
+    draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome=outcome)
+    progressed = record.committed_step > running.resume_step
+    draft.event(
+        kind,
+        f"generation {running.number}: {message}",
+        outcome=outcome,
+        committed_step=record.committed_step,
+        step=record.progress.step if record.progress else None,
+    )
+    if outcome == "failed":
+        failures = 1 if progressed else record.failures + 1
+        draft.set(failures=failures, reason=message, retry_at=draft.now + timedelta(seconds=backoff_s(failures)))
+    elif outcome == "lost":
+        losses = 1 if progressed else record.losses + 1
+        draft.set(losses=losses, reason=message, retry_at=draft.now + timedelta(seconds=backoff_s(losses)))
+    else:
+        draft.set(failures=0, losses=0, retry_at=None)
+
+
+def _warn_of_silence(draft: Draft, running: Generation) -> None:
+    """Say once that an instance is silent; the fleet's word, not the silence, decides."""
+    for instance in running.instances:
+        silent_s = draft.seen.view(instance).silent_s
+        reason = f"{instance} is silent; the fleet says that it runs"
+        if silent_s > UNRESPONSIVE_AFTER_S and draft.record.reason != reason:
+            draft.set(reason=reason)
+            draft.event(EventKind.UNRESPONSIVE, f"{reason} ({silent_s:.0f} s)")

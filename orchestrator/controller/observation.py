@@ -1,0 +1,51 @@
+"""What the controller sees of one job at one moment: values only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.fleets.protocol import InstanceState
+from orchestrator.jobs.head import Head
+from orchestrator.jobs.instances import Assignment, Heartbeat
+from orchestrator.jobs.record import JobRecord
+from orchestrator.jobs.requests import Request
+from orchestrator.spec.models import JobSpec
+
+
+@dataclass(frozen=True)
+class LaunchFailure:
+    """Why an instance of this job could not be launched just now."""
+
+    message: str
+    permanent: bool
+
+
+@dataclass(frozen=True)
+class InstanceView:
+    """One instance as fleet and bucket show it."""
+
+    state: InstanceState | None = None
+    """The fleet's word; None: it does not know the name (which is not the same as 'it never was')."""
+    heartbeat: Heartbeat | None = None
+    silent_s: float = 0.0
+    """How long the heartbeat has not changed, by the controller's own monotonic clock."""
+    assignment: Assignment | None = None
+    launch_failure: LaunchFailure | None = None
+    terminated: bool = False
+    """Whether this controller has already told the fleet to end it."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One job, seen whole."""
+
+    epoch: int
+    spec: JobSpec
+    record: JobRecord
+    head: Head | None
+    requests: tuple[Request, ...]
+    instances: Mapping[str, InstanceView]
+    prices: Mapping[str, float]
+    """US dollars an hour by instance type of the ladder."""
+
+    def view(self, instance: str) -> InstanceView:
+        return self.instances.get(instance, InstanceView())

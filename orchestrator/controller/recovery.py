@@ -1,0 +1,85 @@
+"""What became of a generation's workers: pure judgement of fleet and heartbeats.
+
+Losing a heartbeat alone ends nothing, for a slow reporter is not a dead one: the fleet's word decides, and only a
+silence that is very long counts against an instance that the fleet calls running.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.controller.observation import InstanceView
+from orchestrator.fleets.protocol import InstanceState
+from orchestrator.jobs.instances import TrainerExit
+from orchestrator.jobs.record import Generation, Slot
+
+UNRESPONSIVE_AFTER_S = 30.0
+SILENCE_IS_LOSS_AFTER_S = 300.0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a generation stands."""
+
+    verdict: Literal["alive", "finished", "drained", "failed", "lost"]
+    message: str = ""
+    instances: tuple[str, ...] = ()
+    """The instances that the verdict is about."""
+
+
+def judge(generation: Generation, views: Mapping[str, InstanceView]) -> Judgement:
+    """Judge the workers of a generation that was started."""
+    exits = {i: exited for i in generation.instances if (exited := exit_of(generation.number, views.get(i)))}
+    failed = [(i, exited) for i, exited in exits.items() if exited.outcome == "failed"]
+    if failed:
+        return Judgement("failed", failed[0][1].message, tuple(i for i, _ in failed))
+    lost = [
+        s.instance
+        for s in generation.slots
+        if s.instance not in exits and is_lost(s, views.get(s.instance, InstanceView()))
+    ]
+    if lost:
+        return Judgement("lost", _why_lost(lost, views), tuple(lost))
+    if len(exits) < len(generation.slots):
+        return Judgement("alive")
+    if all(exited.outcome == "finished" for exited in exits.values()):
+        return Judgement("finished", "the trainer finished", generation.instances)
+    return Judgement("drained", next(iter(exits.values())).message, generation.instances)
+
+
+def exit_of(number: int, view: InstanceView | None) -> TrainerExit | None:
+    """How the workers of generation `number` ended on an instance, if they did."""
+    beat = view.heartbeat if view else None
+    return beat.exit if beat is not None and beat.generation == number else None
+
+
+def is_lost(slot: Slot, view: InstanceView) -> bool:
+    """Whether an instance that should be there is not, or has been silent for too long."""
+    if view.state is InstanceState.GONE:
+        return True
+    if view.state is None:
+        return slot.seen
+    return view.silent_s > SILENCE_IS_LOSS_AFTER_S
+
+
+def is_usable(view: InstanceView) -> bool:
+    """Whether an instance is there, answers, and waits for work or can be given some."""
+    beat = view.heartbeat
+    return (
+        view.state is InstanceState.RUNNING
+        and beat is not None
+        and beat.state in ("ready", "stopped")
+        and view.silent_s < UNRESPONSIVE_AFTER_S
+    )
+
+
+def backoff_s(in_a_row: int) -> float:
+    """How long to wait after so many bad ends in a row: not at all after the first, then ever longer, up to a minute."""
+    return 0.0 if in_a_row <= 1 else min(60.0, 2.0**in_a_row)
+
+
+def _why_lost(lost: list[str], views: Mapping[str, InstanceView]) -> str:
+    view = views.get(lost[0], InstanceView())
+    if view.state is InstanceState.RUNNING:
+        return f"{lost[0]} has said nothing for {view.silent_s:.0f} s"
+    return f"{lost[0]} is gone"

@@ -1,0 +1,223 @@
+"""The local fleet: an instance is an agent process, in a session of its own, with so many cores or GPUs.
+
+It outlives the controller that started it. A later controller adopts it by what is in its work directory:
+`process.json` holds the agent's pid and start time, written by the agent under a lock, so that two agents of one name
+cannot both run.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from orchestrator.fleets.processes import (
+    MARKER,
+    end_marked_processes,
+    marked_processes,
+    read_identity,
+)
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+
+PROCESS_FILE = "process.json"
+REQUEST_FILE = "request.json"
+START_GRACE_S = 20.0
+"""How long an agent may take from its launch until it has written its process file."""
+SWEEP_AFTER_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine has to give."""
+
+    cores: int
+    gpus: int
+
+    @classmethod
+    def this(cls) -> "Machine":
+        """Count the cores that this process may use, and the GPUs that NVML sees."""
+        return cls(cores=len(os.sched_getaffinity(0)), gpus=_count_gpus())
+
+
+@dataclass
+class LocalFleet:
+    """Instances as processes on this machine, for one store."""
+
+    store_url: str
+    root: Path
+    machine: Machine
+    environ: Mapping[str, str]
+    idle_exit_s: float = 120.0
+    _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def launch(self, request: LaunchRequest) -> None:
+        """Start an agent, once: a name whose work directory exists was launched before."""
+        directory = self._directory(request.instance)
+        if (directory / REQUEST_FILE).exists():
+            return
+        gpus = self._place(request)
+        cores = request.workers * request.cores_per_worker
+        directory.mkdir(parents=True, exist_ok=True)
+        _Order(job=request.job, cores=0 if self.machine.gpus else cores, gpus=tuple(gpus)).write(directory)
+        command = [sys.executable, "-m", "orchestrator.cli.main", "--store", self.store_url, "agent"]
+        command += ["--instance", request.instance, "--job", request.job, "--workers", str(request.workers)]
+        command += ["--cores", str(cores), "--gpus", ",".join(map(str, gpus)), "--work-dir", str(directory)]
+        command += ["--idle-exit", f"{self.idle_exit_s:g}s"]
+        environ = {**self.environ, MARKER: str(directory)}
+        with open(directory / "agent.log", "ab") as log:
+            self._children[request.instance] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                start_new_session=True,
+                close_fds=True,
+            )
+
+    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
+        """What the work directories and the process table say."""
+        self._reap()
+        return {instance: state for instance in instances if (state := self._state(instance)) is not None}
+
+    def terminate(self, instance: str) -> None:
+        """End the agent, its workers, and workers that lost their agent; then remove the work directory."""
+        directory = self._directory(instance)
+        if not directory.exists():
+            return
+        identity = read_identity(directory / PROCESS_FILE)
+        child = self._children.get(instance)
+        if (identity and identity.alive) or (child and child.poll() is None) or marked_processes(str(directory)):
+            end_marked_processes(str(directory), grace_s=0)
+        self._reap()
+        _remove_runs(directory)
+
+    def usd_per_hour(self, instance_type: str) -> float:
+        """One's own machine costs nothing by the hour."""
+        return 0.0
+
+    def sweep(self) -> None:
+        """Remove the work directories of instances that ended long ago."""
+        for directory in self.root.iterdir():
+            old = time.time() - directory.stat().st_mtime > SWEEP_AFTER_S
+            if old and not self._alive(directory.name) and not marked_processes(str(directory)):
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _directory(self, instance: str) -> Path:
+        return self.root / instance
+
+    def _state(self, instance: str) -> InstanceState | None:
+        directory = self._directory(instance)
+        identity = read_identity(directory / PROCESS_FILE)
+        if identity is not None:
+            return InstanceState.RUNNING if identity.alive else InstanceState.GONE
+        if not directory.exists():
+            return None
+        child = self._children.get(instance)
+        if child is not None and child.poll() is not None:
+            return InstanceState.GONE
+        try:
+            age_s = time.time() - (directory / REQUEST_FILE).stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return InstanceState.STARTING if age_s < START_GRACE_S else InstanceState.GONE
+
+    def _place(self, request: LaunchRequest) -> list[int]:
+        """The GPUs for an instance, checked against what other jobs hold. Raises LaunchError.
+
+        What the same job's earlier generation holds does not count: it ends before this one starts.
+        """
+        others = self._orders_of_other_jobs(request.job)
+        if self.machine.gpus:
+            taken = {gpu for order in others for gpu in order.gpus}
+            free = [gpu for gpu in range(self.machine.gpus) if gpu not in taken]
+            _check_room("GPUs", request.workers, self.machine.gpus, len(free), others)
+            return free[: request.workers]
+        cores = request.workers * request.cores_per_worker
+        free_cores = self.machine.cores - sum(order.cores for order in others)
+        _check_room("CPU cores", cores, self.machine.cores, free_cores, others)
+        return []
+
+    def _orders_of_other_jobs(self, job: str) -> "list[_Order]":
+        orders = (
+            _Order.read(path.parent) for path in self.root.glob(f"*/{REQUEST_FILE}") if self._alive(path.parent.name)
+        )
+        return [order for order in orders if order is not None and order.job != job]
+
+    def _alive(self, instance: str) -> bool:
+        return self._state(instance) in (InstanceState.STARTING, InstanceState.RUNNING)
+
+    def _reap(self) -> None:
+        """Wait for agents of ours that have ended, so that none stays a zombie."""
+        for instance, child in list(self._children.items()):
+            if child.poll() is not None:
+                del self._children[instance]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What an instance was given, kept in its work directory."""
+
+    job: str
+    cores: int
+    gpus: tuple[int, ...]
+
+    def write(self, directory: Path) -> None:
+        (directory / REQUEST_FILE).write_text(json.dumps({"job": self.job, "cores": self.cores, "gpus": self.gpus}))
+
+    @classmethod
+    def read(cls, directory: Path) -> "_Order | None":
+        try:
+            given = json.loads((directory / REQUEST_FILE).read_text())
+            return cls(job=given["job"], cores=given["cores"], gpus=tuple(given["gpus"]))
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+
+def open_local_fleet(store_url: str, environ: Mapping[str, str]) -> LocalFleet:
+    """The fleet of this machine for one store, its old work directories swept."""
+    name = hashlib.sha256(store_url.encode()).hexdigest()[:12]
+    root = Path(platformdirs.user_state_dir("elastic")) / "instances" / name
+    root.mkdir(parents=True, exist_ok=True)
+    fleet = LocalFleet(store_url=store_url, root=root, machine=Machine.this(), environ=environ)
+    fleet.sweep()
+    return fleet
+
+
+def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Order]") -> None:
+    """Raises LaunchError when `wanted` is more than there is: for ever, or while other jobs run."""
+    if wanted > total:
+        raise LaunchError(f"{wanted} {what} are wanted and this machine has {total}", permanent=True)
+    if wanted > free:
+        jobs = ", ".join(sorted({order.job for order in others}))
+        raise LaunchError(
+            f"{wanted} {what} are wanted and {free} of {total} are free (in use by {jobs})", permanent=False
+        )
+
+
+def _count_gpus() -> int:
+    """How many GPUs NVML sees; 0 without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _remove_runs(directory: Path) -> None:
+    """Free the disk: run directories go, the small files that tell of the instance stay until they are swept."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)

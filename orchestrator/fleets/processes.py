@@ -1,0 +1,97 @@
+"""Processes as instances: told apart by pid and start time, ended with everything that they started.
+
+A pid alone can come to name another process; a pid with its start time cannot. Every process of an instance carries
+the instance's marker in its environment, so that those whose parents are gone are found too.
+"""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARKER = "ELASTIC_INSTANCE"
+"""Environment variable that every process of an instance carries: its work directory, unique on the machine."""
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process, for ever: no later process can be mistaken for it."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessIdentity":
+        """Raises psutil.NoSuchProcess."""
+        return cls(pid=pid, started=psutil.Process(pid).create_time())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; one that has ended and was not yet waited for does not."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def read_identity(path: Path) -> ProcessIdentity | None:
+    """The identity in a file, or None if there is none (or half of one)."""
+    try:
+        return ProcessIdentity(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def write_identity(path: Path, identity: ProcessIdentity) -> None:
+    """Put an identity into a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"pid": identity.pid, "started": identity.started}))
+    os.replace(temporary, path)
+
+
+def marked_processes(marker: str) -> list[psutil.Process]:
+    """Every process of this user that carries the marker."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARKER) == marker:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def end_marked_processes(marker: str, grace_s: float) -> None:
+    """SIGTERM, then after the grace SIGKILL, to all that carry the marker, until none is left."""
+    processes = marked_processes(marker)
+    if grace_s > 0:
+        for process in processes:
+            _signal(process, signal.SIGTERM)
+        psutil.wait_procs(processes, timeout=grace_s)
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        alive = [process for process in marked_processes(marker) if _running(process)]
+        if not alive:
+            return
+        for process in alive:
+            _signal(process, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=1)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _running(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
