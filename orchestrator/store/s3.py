@@ -242,18 +242,20 @@ class S3Store:
         return explain(failure, key, self._bucket, self._client.meta.endpoint_url)
 
 
-def connect(bucket: str, prefix: str = "", *, expected_owner: str | None = None) -> S3Store:
+def connect(
+    bucket: str, prefix: str = "", *, expected_owner: str | None = None, session: boto3.session.Session | None = None
+) -> S3Store:
     """The store in a bucket, with credentials, region and endpoint as botocore finds them. Sends nothing yet.
 
     With `expected_owner`, an AWS account id, every request says that the bucket must be that account's.
     """
-    session = boto3.session.Session()
-    return S3Store(
-        _client(session, 1, expected_owner), _client(session, _TRANSFER_TRIES, expected_owner), bucket, prefix
-    )
+    session = session or boto3.session.Session()
+    once, transfers = (make_client(session, tries, expected_owner) for tries in (1, _TRANSFER_TRIES))
+    return S3Store(once, transfers, bucket, prefix)
 
 
-def _client(session: boto3.session.Session, tries: int, expected_owner: str | None) -> "S3Client":
+def make_client(session: boto3.session.Session, tries: int, expected_owner: str | None) -> "S3Client":
+    """A client that sends each request up to so many times."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": tries},
         connect_timeout=_CONNECT_TIMEOUT_S,
