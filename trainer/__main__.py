@@ -12,8 +12,10 @@ from trainer.stop import StopRequest, die_with_parent
 
 
 def main() -> int:
-    """Run the trainer; returns the exit code. Before torch is imported: signals, options and config, so that a stop that
-    comes early is not lost and a mistake is answered at once."""
+    """Run the trainer; returns the exit code.
+
+    Signals, options and config come before torch is imported: an early stop is not lost, a mistake is answered at once.
+    """
     stop = StopRequest().listen()
     try:
         options = parse_options(sys.argv[1:], os.environ)

@@ -72,7 +72,7 @@ def directory_name(step: int) -> str:
 
 
 def write_checkpoint(parent: Path, snapshot: Snapshot, meta: Meta, result: dict[str, Any] | None = None) -> Path:
-    """Write a checkpoint beside its place, make it durable, then let it appear by rename; raises OSError or RuntimeError."""
+    """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError or RuntimeError."""
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / directory_name(snapshot.step)
     temporary = parent / f".tmp-{place.name}"

@@ -1,4 +1,7 @@
-"""Writing checkpoints beside the training loop: at most one in flight, a full disk fails the checkpoint and not the run."""
+"""Writing checkpoints beside the training loop.
+
+At most one is in flight, and a full disk fails the checkpoint, not the run.
+"""
 
 import re
 import shutil

@@ -44,8 +44,8 @@ class Strict(BaseModel):
 class Misfit(NamedTuple):
     """Values that are fine alone and not together.
 
-    `fields` names every field that takes part, by its path from the model that complains; the first is the one to blame,
-    where an editor should put its mark.
+    `fields` names every field that takes part, by its path from the model that complains; the first is the one to
+    blame, where an editor should put its mark.
     """
 
     fields: tuple[tuple[str | int, ...], ...]
@@ -53,7 +53,7 @@ class Misfit(NamedTuple):
 
 
 def refuse(misfits: Sequence[Misfit]) -> None:
-    """Raise all misfits of a model as one pydantic error, if there are any; `orchestrator.spec.load` takes them apart again."""
+    """Raise all misfits of a model as one pydantic error, if any; `orchestrator.spec.load` takes them apart again."""
     if misfits:
         text = "; ".join(misfit.message for misfit in misfits)
         raise PydanticCustomError("misfits", "{text}", {"text": text, "misfits": list(misfits)})
@@ -157,14 +157,17 @@ class TrainingConfig(Strict):
     )
     model: Model = Field(default_factory=Model)
     epochs: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Passes over the unlabelled images; or give steps."
+        None, description="Passes over the unlabelled images; or give steps.", examples=[40]
     )
-    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Optimiser steps; or give epochs.")
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Optimiser steps; or give epochs.", examples=[1000]
+    )
     batch: Annotated[int, Field(ge=1)] = Field(128, description="Images per step over all workers.")
     labelled_batch: Annotated[int, Field(ge=1)] = Field(32, description="How many images of a batch are labelled.")
     shards: Annotated[int, Field(ge=1)] = Field(
         8,
-        description="Logical parts of a batch, a power of two: the largest number of workers; each is a microbatch and a BatchNorm unit.",
+        description="Logical parts of a batch, a power of two: the largest number of workers; "
+        "each is a microbatch and a BatchNorm unit.",
     )
     threads: Annotated[int, Field(ge=1)] = Field(
         1, description="CPU threads per worker; part of the experiment, since they change sums."
@@ -255,14 +258,14 @@ class TrainingConfig(Strict):
             return [
                 Misfit(
                     fields,
-                    f"{self.label_count} labels are more than the {facts.train_images} training images of {self.dataset}",
+                    f"{self.label_count} labels are more than {self.dataset} has training images: {facts.train_images}",
                 )
             ]
         if self.label_count < facts.classes:
             return [
                 Misfit(
                     fields,
-                    f"{self.label_count} labels are too few: {self.dataset} has {facts.classes} classes, each needs one",
+                    f"{self.label_count} labels are too few: {self.dataset} has {facts.classes} classes, one each",
                 )
             ]
         return []

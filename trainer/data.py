@@ -63,8 +63,10 @@ def load_dataset(name: str) -> Dataset:
 
 
 def split_pools(config: TrainingConfig, classes: Tensor) -> Pools:
-    """Choose the labelled images by the run's seed, as many of every class as divides evenly; the first classes of a
-    shuffle get the remainder. The others are the unlabelled pool; if none are left, all images serve in both."""
+    """Choose the labelled images by the run's seed, balanced over the classes; chosen classes get one more if need be.
+
+    The others are the unlabelled pool; when every image has its label, all serve without it too.
+    """
     rng = np.random.default_rng([config.seed, 50])
     count = DATASETS[config.dataset].classes
     each, remainder = divmod(config.label_count, count)

@@ -31,8 +31,10 @@ class Evaluation:
 
 
 def evaluate(state: TrainState, dataset: Dataset, shards: int, world: World) -> Evaluation:
-    """Score the networks. Every rank takes the part of its shards, so that the batches, and with them the bits, are the
-    same at any number of ranks; all ranks get the result."""
+    """Score the networks; all ranks get the result.
+
+    Every rank takes the part of its shards, so that batches, and with them bits, are the same at any number of ranks.
+    """
     networks = [network for network in (state.student, state.teacher) if network is not None]
     classes = len(state.student.model.fc.bias)  # type: ignore[arg-type, union-attr]
     confusion = torch.zeros(len(networks), classes, classes, dtype=torch.int64, device=world.device)

@@ -1,4 +1,7 @@
-"""Random generators by key: who draws what is a function of (seed, purpose, position), never of how many ranks there are."""
+"""Random generators by key.
+
+What is drawn is a function of (seed, purpose, position), never of how many ranks there are.
+"""
 
 import hashlib
 import struct

@@ -8,14 +8,18 @@ from torch import Tensor
 
 
 def class_loss(logits: Tensor, classes: Tensor, batch: int) -> Tensor:
-    """Cross-entropy of the labelled images, divided by the whole batch as in the paper's code: dividing by the number of
-    labelled ones would change what the consistency weight means."""
+    """Cross-entropy of the labelled images, divided by the whole batch as in the paper's code.
+
+    Dividing by the number of labelled ones would change what the consistency weight means.
+    """
     return F.cross_entropy(logits, classes, reduction="sum") / batch
 
 
 def consistency_loss(student_logits: Tensor, teacher_logits: Tensor, batch: int) -> Tensor:
-    """Squared distance of the softmax outputs [N, classes], mean over classes, summed over images, divided by the whole
-    batch. The gradient reaches the student only."""
+    """Squared distance of the softmax outputs [N, classes], its gradient for the student only.
+
+    Mean over classes, as in the paper; summed over images and divided by the whole batch, so that shards add up.
+    """
     distance = student_logits.softmax(dim=1) - teacher_logits.detach().softmax(dim=1)
     return distance.square().mean(dim=1).sum() / batch
 

@@ -17,8 +17,11 @@ LARGEST_SMALL_IMAGE_PX = 64
 
 
 class Conv3x3(nn.Conv2d):
-    """3x3 convolution without bias. On an image of one pixel the window sees only its centre, so only that is computed:
-    the same function with a ninth of the work, and a third of a step's time on 8x8 images."""
+    """3x3 convolution without bias.
+
+    On an image of one pixel the window sees only its centre, so only that is computed: the same function with a ninth
+    of the work. On 8x8 images, whose last layers are at one pixel, a step takes a quarter less time.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
@@ -51,8 +54,11 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """[N, 3, H, W] to logits [N, classes]. The CIFAR stem keeps small images at full size where torchvision's halves
-    them twice: conv1 is 3x3 with stride 1, and there is no pooling."""
+    """[N, 3, H, W] to logits [N, classes].
+
+    The CIFAR stem keeps small images at full size where torchvision's halves them twice: conv1 is 3x3 with stride 1,
+    and there is no pooling.
+    """
 
     def __init__(self, classes: int, *, cifar_stem: bool) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """A model over flat buffers: one tensor of weights, one of BatchNorm statistics.
 
-Flat buffers make the optimiser, the EMA, the sum over shards, the copy for a checkpoint and its digest one operation each.
+So the update, the EMA, the sum over shards, and the copy for a checkpoint are one operation each.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class FlatNetwork:
             self.model.train()
 
     def state_dict(self, weights: Tensor, running: Tensor, step: int) -> StateDict:
-        """The plain state dict of torchvision's resnet18 from flat tensors, as views; `step` counts the batches seen."""
+        """The state dict of torchvision's resnet18 from flat tensors, as views; `step` counts the batches seen."""
         parts = self.named_weights(weights) | dict(self._statistics_views(running))
         parts |= {f"{name}.num_batches_tracked": torch.tensor(step) for name in self._norms}
         order = [name for module in self._ordered_modules() for name in module if name in parts]

@@ -15,8 +15,9 @@ UtcNow = Callable[[], datetime]
 class Report:
     """One line of progress.
 
-    samples_per_second and data_wait are over the time since the last line; data_wait is the share of it, 0..1, in which
-    the loop waited for images. loss = class_loss + consistency_weight * consistency_loss. Accuracies are the latest known.
+    samples_per_second and data_wait are over the time since the last line; data_wait is the share of it, 0..1, in
+    which the loop waited for images. loss = class_loss + consistency_weight * consistency_loss. Accuracies are the
+    latest known, memory_bytes is the leading rank's peak.
     checkpoint_stall_s is how long the loop has stood still for checkpoints since this process started.
     """
 

@@ -1,6 +1,6 @@
 """Which images a step sees: two endless streams, labelled and unlabelled, each a fresh shuffle per pass.
 
-An epoch is one pass over the unlabelled pool; the labelled images cycle meanwhile. Everything follows from (seed, step).
+An epoch is one pass over the unlabelled pool; the labelled images cycle meanwhile. All follows from (seed, step).
 """
 
 import torch

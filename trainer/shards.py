@@ -1,8 +1,8 @@
 """Sums over shards in a fixed binary tree, so that they have the same bits however the shards are spread over ranks.
 
-Floating-point addition commutes but does not associate: a + b equals b + a, (a + b) + c need not equal a + (b + c). So
-what must be fixed is which pairs are added. With 4 shards it is (0 + 1) + (2 + 3), always: a rank that holds shards 0 and 1
-adds its half by itself, and `world` adds the halves of neighbouring ranks.
+Floating-point addition commutes but does not associate: a + b equals b + a, (a + b) + c need not equal a + (b + c).
+So what must be fixed is which pairs are added. With 4 shards it is (0 + 1) + (2 + 3), always: a rank that holds shards
+0 and 1 adds its half by itself, and `exchange` adds the halves of neighbouring ranks.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def spares_for(shards: int, buffer: Tensor) -> list[Tensor]:
 def sum_shards(
     shards: Sequence[int], contribute: Callable[[int], None], buffer: Tensor, spares: Sequence[Tensor]
 ) -> None:
-    """Leave in `buffer` the tree sum of what `contribute` leaves there for each shard; their number is a power of two."""
+    """Leave in `buffer` the tree sum of what `contribute` leaves there for each shard, a power of two of them."""
     if len(shards) == 1:
         contribute(shards[0])
         return

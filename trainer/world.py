@@ -4,13 +4,15 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from trainer.errors import ConfigError, TrainerError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,42 +40,33 @@ class World:
 
     def require_agreement(self, facts: Mapping[str, Any]) -> None:
         """Raise ConfigError unless all ranks state the same facts: otherwise they would train apart without a word."""
-        if self.size == 1:
-            return
-        stated: list[Any] = [None] * self.size
-        with _contact():
-            dist.all_gather_object(stated, dict(facts))
+        stated = self.gather(dict(facts))
         for name, value in facts.items():
             others = {rank: other[name] for rank, other in enumerate(stated) if other[name] != value}
             if others:
                 rank, other = next(iter(others.items()))
                 raise ConfigError(f"the ranks disagree on {name}: {value} on rank {self.rank}, {other} on rank {rank}")
 
-    def sum_tree(self, buffer: Tensor, spare: Tensor | None) -> None:
-        """Add the ranks' buffers, in place, the same bits on every rank: neighbours first, then neighbouring pairs (recursive
-        doubling). Together with `shards.sum_shards` it is one binary tree over all shards."""
-        distance = 1
-        while distance < self.size:
-            assert spare is not None
-            peer = self.rank ^ distance
-            with _contact():
-                swap = [dist.P2POp(dist.isend, buffer, peer), dist.P2POp(dist.irecv, spare, peer)]
-                for work in dist.batch_isend_irecv(swap):
-                    work.wait()
-            buffer.add_(spare)
-            distance *= 2
+    def gather(self, mine: T) -> list[T]:
+        """What every rank gives, by rank."""
+        if self.size == 1:
+            return [mine]
+        given: list[Any] = [None] * self.size
+        with contact():
+            dist.all_gather_object(given, mine)
+        return given
 
     def sum_counts(self, counts: Tensor) -> Tensor:
         """Add int64 tensors of all ranks, in place; integers are exact in any order."""
         if self.size > 1:
-            with _contact():
+            with contact():
                 dist.all_reduce(counts)
         return counts
 
     def wait_for_all(self) -> None:
         """Return when all ranks are here."""
         if self.size > 1:
-            with _contact():
+            with contact():
                 dist.barrier()
 
     def leave(self) -> None:
@@ -87,7 +80,7 @@ def join_world(environ: Mapping[str, str]) -> World:
     size, rank = int(environ.get("WORLD_SIZE", "1")), int(environ.get("RANK", "0"))
     device = _device(int(environ.get("LOCAL_RANK", "0")), int(environ.get("LOCAL_WORLD_SIZE", "1")))
     if size > 1:
-        with _contact():
+        with contact():
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, device_id=device if device.type == "cuda" else None)
     return World(rank, size, device)
@@ -106,8 +99,8 @@ def _device(local_rank: int, local_size: int) -> torch.device:
 
 
 @contextmanager
-def _contact() -> Iterator[None]:
-    """Turn the failures of a process group into a sentence: as a rule another rank died and its error is the one to read."""
+def contact() -> Iterator[None]:
+    """Turn the failures of a process group into a sentence: as a rule another rank died, and its error tells why."""
     try:
         yield
     except RuntimeError as error:
