@@ -1,8 +1,8 @@
 """YAML text as plain data, with the place of every key and value.
 
-The text is composed to YAML's node graph, where every node knows its place, and walked here; constructing objects would lose
-the places of scalars and stop at the first duplicate key. What comes out is what JSON knows: mappings with text keys, lists,
-text, numbers, true, false, null.
+The text is composed to YAML's node graph, where every node knows its place, and walked here; constructing objects would
+lose the places of scalars and stop at the first duplicate key. What comes out is what JSON knows: mappings with text
+keys, lists, text, numbers, true, false, null.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass
 class Document:
-    """Data under construction: `problems` collects what is wrong with the YAML itself; `broken` means that data is no use."""
+    """Data under construction: `problems` collects what is wrong with the YAML; when it is `broken`, data is no use."""
 
     source: str
     text: str

@@ -11,6 +11,22 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.problems import Path, dotted
 
+# pydantic's names of errors, and what to say.
+_SENTENCES = {
+    "model_type": "must be a mapping of fields, each on a line of its own as 'name: value'",
+    "dict_type": "must be a mapping, each entry on a line of its own as 'name: value'",
+    "tuple_type": "must be a list, each entry on a line of its own after '- '",
+    "too_short": "must have at least one entry",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be a finite number",
+}
+_RELATIONS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}
+_NUMBERS = {"int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number"}
 _BOOLEAN_WORDS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
@@ -18,8 +34,8 @@ _BOOLEAN_WORDS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off"
 class Mistake:
     """A problem that knows its field but not yet its line.
 
-    `fields` are all fields that take part, the one to blame first. `kind` says what is wrong with that one: there is no such
-    field (the second of `fields` was probably meant), it is not there, its value is bad, or its name is.
+    `fields` are all fields that take part, the one to blame first. `kind` says what is wrong with that one: there is no
+    such field (the second of `fields` was probably meant), it is not there, its value is bad, or its name is.
     """
 
     fields: tuple[Path, ...]
@@ -76,38 +92,24 @@ def _sentence(kind: str, problem: dict[str, Any], spelling: str) -> str:
     value, ctx = problem["input"], problem.get("ctx", {})
     if value is None:
         return "has no value"
-    match kind:
-        case "string_type":
-            return _not_text(value, spelling)
-        case "bool_type":
-            word = _BOOLEAN_WORDS.get(str(value).lower())
-            return (
-                f"must be true or false; YAML 1.2 reads {value} as text, write {word}"
-                if word
-                else "must be true or false"
-            )
-        case "int_type" | "int_from_float" | "int_parsing" | "float_type" | "float_parsing":
-            return _not_number("a whole number" if kind.startswith("int") else "a number", value, spelling)
-        case "literal_error":
-            return _not_among(re.findall(r"'([^']*)'", ctx["expected"]), value)
-        case "model_type" | "dict_type":
-            return "must be a mapping of fields, each on a line of its own as 'name: value'"
-        case "tuple_type" | "list_type":
-            return "must be a list, each entry on a line of its own after '- '"
-        case "too_short":
-            return "must have at least one entry"
-        case "string_too_short":
-            return "must not be empty"
-        case "finite_number":
-            return "must be a finite number"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            bound = next(iter(ctx.values()))
-            relation = {"greater_than": "more than", "less_than": "less than"}.get(kind)
-            relation = relation or ("at least" if kind.startswith("greater") else "at most")
-            return f"must be {relation} {bound:g}"
-        case _:
-            said = str(problem["msg"]).removeprefix("Input should ")
-            return f"must {said}" if said != problem["msg"] else said
+    if kind in _SENTENCES:
+        return _SENTENCES[kind]
+    if kind in _RELATIONS:
+        return f"must be {_RELATIONS[kind]} {next(iter(ctx.values())):g}"
+    if kind in _NUMBERS:
+        return _not_number(_NUMBERS[kind], value, spelling)
+    if kind == "string_type":
+        return _not_text(value, spelling)
+    if kind == "bool_type":
+        return _not_boolean(value)
+    if kind == "literal_error":
+        return _not_among(re.findall(r"'([^']*)'", ctx["expected"]), value)
+    return str(problem["msg"]).replace("Input should ", "must ", 1)
+
+
+def _not_boolean(value: Any) -> str:
+    word = _BOOLEAN_WORDS.get(str(value).lower())
+    return "must be true or false" + (f"; YAML 1.2 reads {value} as text, write {word}" if word else "")
 
 
 def _not_text(value: Any, spelling: str) -> str:

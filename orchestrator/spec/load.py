@@ -1,8 +1,8 @@
 """A job.yaml, with `--set` overrides, to a `JobSpec`: or everything that is wrong with it, each with its line.
 
-pydantic stops early: a model whose fields are wrong is never asked whether they fit together. So a file with mistakes is
-checked in rounds: what is wrong is noted and repaired with a default, and the rest is checked again. What a later round
-finds in a repaired field would be the repair's fault, and is left out.
+pydantic stops early: a model whose fields are wrong is never asked whether they fit together. So a file with mistakes
+is checked in rounds: what is wrong is noted and repaired with a default, and the rest is checked again. What a later
+round finds in a repaired field would be the repair's fault, and is left out.
 """
 
 import json

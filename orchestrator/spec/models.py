@@ -43,7 +43,8 @@ def _env_name(name: str) -> str:
     if _SECRET_NAME.search(name):
         raise PydanticCustomError(
             "env_secret",
-            "looks like a secret; whoever can read the bucket can read this record, so give workers secrets by their instance's role",
+            "looks like a secret, and whoever can read the bucket can read it here; "
+            "give workers their rights by the role of their instance",
         )
     if _RESERVED_NAME.match(name):
         raise PydanticCustomError("env_reserved", "is set by elastic itself; choose another name")
@@ -216,11 +217,10 @@ class JobSpec(Strict):
         for i, rung in enumerate(self.resources.ladder):
             if shards % rung.world_size:
                 fits = [n for n in range(1, shards + 1) if shards % n == 0]
-                near = [
-                    max((n for n in fits if n < rung.world_size), default=None),
-                    min((n for n in fits if n > rung.world_size), default=None),
-                ]
-                message = f"{shards} shards cannot be split over {rung.world_size} workers evenly; {' or '.join(str(n) for n in near if n)} can"
+                below = [n for n in fits if n < rung.world_size][-1:]
+                above = [n for n in fits if n > rung.world_size][:1]
+                near = " or ".join(map(str, below + above))
+                message = f"{shards} shards cannot be split over {rung.world_size} workers evenly; {near} can"
                 rung_path = ("resources", "ladder", i)
                 misfits.append(
                     Misfit(((*rung_path, "workers"), (*rung_path, "count"), ("training", "shards")), message)

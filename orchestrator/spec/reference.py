@@ -1,6 +1,7 @@
 """The reference of job.yaml as Markdown tables, one for each section.
 
-`python -m orchestrator.spec.reference README.md` writes them between the markers of a file; without a file it prints them.
+`python -m orchestrator.spec.reference README.md` writes them between the markers of that file; without a file it prints
+them.
 """
 
 import json

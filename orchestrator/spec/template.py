@@ -1,7 +1,7 @@
 """The commented job.yaml that `elastic init` writes: every field with its value and meaning.
 
-It is generated from the models, so that it cannot drift from them, and a test loads it. A line is a comment where a field
-has no default; the few values below differ from the defaults, because a first job should show what elastic does.
+It is generated from the models, so that it cannot drift from them, and a test loads it. A line is a comment where a
+field has no default; the few values below differ from the defaults, because a first job should show what elastic does.
 """
 
 import json

@@ -1,0 +1,44 @@
+"""What holds for every test: it touches nothing of the person's, and nothing that it starts outlives the session."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engines import ENGINES, require
+from tests.support.isolation import SESSION_VARIABLE, end_left_over, isolate
+
+_GRACE_S = 5.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Isolate before any test module is imported, since some read the environment then."""
+    directory = tempfile.TemporaryDirectory(prefix="elastic-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(directory.cleanup)
+    isolate(os.environ, Path(directory.name), session=uuid.uuid4().hex)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a misspelt engine at once, also on a machine where its test would be skipped."""
+    for item in items:
+        for marker in item.iter_markers("requires"):
+            if not set(marker.args) <= set(ENGINES):
+                raise pytest.UsageError(f"{item.nodeid} requires {marker.args}; known are {', '.join(ENGINES)}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose engine is missing, or fail it where all were promised."""
+    for marker in item.iter_markers("requires"):
+        for engine in marker.args:
+            require(engine)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_session() -> Iterator[None]:
+    """Set up first and so torn down last: whatever still runs then was forgotten by a test."""
+    yield
+    if killed := end_left_over(os.environ[SESSION_VARIABLE], _GRACE_S):
+        pytest.fail("processes outlived their tests and were killed:\n" + "\n".join(killed), pytrace=False)

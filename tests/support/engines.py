@@ -1,0 +1,43 @@
+"""What a test may need beyond Python: each engine by name, with a way to tell whether it is here."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+ALL_ENGINES_VARIABLE = "ELASTIC_TEST_ALL"
+
+
+def _docker() -> str | None:
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    answer = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=20, check=False)
+    return None if answer.returncode == 0 else "no Docker engine answers"
+
+
+def _command(*names: str) -> Callable[[], str | None]:
+    def look() -> str | None:
+        found = any(shutil.which(name) for name in names)
+        return None if found else f"there is no {' or '.join(names)} command"
+
+    return look
+
+
+# Each gives None when the engine is here, else why it is not.
+ENGINES: dict[str, Callable[[], str | None]] = {
+    "docker": _docker,
+    "chromium": _command("chromium", "chromium-browser", "google-chrome"),
+    "seaweedfs": _command("weed"),
+}
+
+
+def require(engine: str) -> None:
+    """Skip the running test when its engine is missing; fail it when every engine was promised to be here."""
+    reason = ENGINES[engine]()
+    if reason is None:
+        return
+    if os.environ.get(ALL_ENGINES_VARIABLE) == "1":
+        pytest.fail(f"{engine} is missing ({reason}) though {ALL_ENGINES_VARIABLE}=1", pytrace=False)
+    pytest.skip(f"needs {engine}: {reason}")
