@@ -82,7 +82,14 @@ def join_world(environ: Mapping[str, str]) -> World:
     if size > 1:
         with contact():
             backend = "nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, device_id=device if device.type == "cuda" else None)
+            dist.init_process_group(
+                backend,
+                # A launcher on one machine can name a file to meet at, so that no port is opened; else torchrun's variables.
+                init_method=environ.get("ELASTIC_RENDEZVOUS", "env://"),
+                rank=rank,
+                world_size=size,
+                device_id=device if device.type == "cuda" else None,
+            )
     return World(rank, size, device)
 
 
