@@ -138,7 +138,7 @@ def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int
         **assignment.env,
         "ELASTIC_CHECKPOINT_EVERY_S": f"{assignment.checkpoint_every_s:g}",
         "ELASTIC_KEEP_FREE_BYTES": str(assignment.keep_free_bytes),
-        "ELASTIC_KEEP_LOCAL": "0",  # the agent removes what it has committed
+        "ELASTIC_KEEP_LOCAL": "1000000",  # the agent removes what it has committed
         "ELASTIC_DIE_WITH_PARENT": "1",
         "OMP_NUM_THREADS": str(assignment.training.get("threads", 1)),
     }

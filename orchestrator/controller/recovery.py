@@ -74,7 +74,7 @@ def is_usable(view: InstanceView) -> bool:
 
 
 def backoff_s(in_a_row: int) -> float:
-    """How long to wait after so many bad ends in a row: not at all after the first, then ever longer, up to a minute."""
+    """How long to wait after so many bad ends in a row: not after the first, then ever longer, up to a minute."""
     return 0.0 if in_a_row <= 1 else min(60.0, 2.0**in_a_row)
 
 

@@ -99,7 +99,7 @@ class LocalFleet:
         self._reap()
         _remove_runs(directory)
 
-    def usd_per_hour(self, instance_type: str) -> float:
+    def usd_per_hour(self, instance_type: str) -> float:  # noqa: ARG002 - every type of one's own machine costs the same
         """One's own machine costs nothing by the hour."""
         return 0.0
 

@@ -16,7 +16,7 @@ class InstanceState(StrEnum):
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """Everything that starting an instance needs. `instance` is its name and the token that makes the launch idempotent."""
+    """What starting an instance needs. `instance` is its name and the token that makes the launch idempotent."""
 
     instance: str
     job: str

@@ -54,6 +54,7 @@ class NotYetAssigned(Exception):
 
 
 def load_head(store: Store, job: str) -> Stored[Head] | None:
+    """The head as it is; None before the first generation."""
     return document.load(store, layout.head_key(job), Head)
 
 

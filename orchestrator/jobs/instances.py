@@ -99,7 +99,7 @@ class Heartbeat(Frozen):
     count: int
     at: datetime
     state: Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]
-    """ready: no workers, waiting; stopped: the workers of `generation` have ended (see `exit`); leaving: the agent ends."""
+    """ready: waits for work; stopped: the workers of `generation` have ended (see `exit`); leaving: the agent ends."""
     address: str = "127.0.0.1"
     port: int = 0
     job: str | None = None

@@ -16,34 +16,42 @@ def job_prefix(job: str) -> str:
 
 
 def spec_key(job: str) -> str:
+    """What was submitted; never rewritten."""
     return f"{job_prefix(job)}spec.json"
 
 
 def record_key(job: str) -> str:
+    """The truth about the job."""
     return f"{job_prefix(job)}record.json"
 
 
 def head_key(job: str) -> str:
+    """The checkpoint to resume from."""
     return f"{job_prefix(job)}head.json"
 
 
 def requests_prefix(job: str) -> str:
+    """What people have asked."""
     return f"{job_prefix(job)}requests/"
 
 
 def request_key(job: str, request: str) -> str:
+    """One request."""
     return f"{requests_prefix(job)}{request}.json"
 
 
 def events_prefix(job: str) -> str:
+    """The story of the job."""
     return f"{job_prefix(job)}events/"
 
 
 def event_key(job: str, number: int) -> str:
+    """One event, by its number."""
     return f"{events_prefix(job)}{number:012d}.json"
 
 
 def checkpoints_prefix(job: str) -> str:
+    """All checkpoints."""
     return f"{job_prefix(job)}checkpoints/"
 
 
@@ -53,14 +61,17 @@ def checkpoint_prefix(job: str, step: int, generation: int) -> str:
 
 
 def manifest_key(checkpoint: str) -> str:
+    """What makes a checkpoint whole."""
     return f"{checkpoint}manifest.json"
 
 
 def progress_prefix(job: str) -> str:
+    """The trainer's progress lines, in chunks."""
     return f"{job_prefix(job)}progress/"
 
 
 def progress_key(job: str, generation: int, chunk: int) -> str:
+    """One chunk of a generation's progress lines."""
     return f"{progress_prefix(job)}g{generation:06d}-{chunk:08d}.jsonl"
 
 
@@ -75,22 +86,27 @@ def logs_prefix(job: str, generation: int | None = None, stream: str | None = No
 
 
 def log_key(job: str, generation: int, stream: str, chunk: int) -> str:
+    """One chunk of a stream."""
     return f"{logs_prefix(job, generation, stream)}{chunk:08d}.log"
 
 
 def rank_stream(rank: int) -> str:
+    """The stream of what a rank prints."""
     return f"rank{rank:05d}"
 
 
 def launcher_stream(node_rank: int) -> str:
+    """The stream of what torchrun on a node prints."""
     return f"node{node_rank:03d}-launcher"
 
 
 def assignment_key(instance: str) -> str:
+    """Controller to agent."""
     return f"{INSTANCES}{instance}/assignment.json"
 
 
 def heartbeat_key(instance: str) -> str:
+    """Agent to controller."""
     return f"{INSTANCES}{instance}/heartbeat.json"
 
 

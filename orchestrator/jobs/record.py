@@ -117,7 +117,7 @@ class JobRecord(Document):
     """Per instance, the number of the last notice that became an event."""
     last_event: int = 0
     outbox: tuple[Event, ...] = ()
-    """Events decided together with this version of the record; they are in the bucket before the next one is written."""
+    """Events decided together with this version of the record; in the bucket before the next one is written."""
 
     def spend_usd(self, now: datetime) -> float:
         """What the job has cost up to now."""
