@@ -1,0 +1,77 @@
+"""The commands by name, in the order and groups in which `elastic --help` shows them."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.commands import (
+    agent,
+    cancel,
+    daemon,
+    doctor,
+    events,
+    fetch,
+    follow,
+    init,
+    logs,
+    pause,
+    ps,
+    resize,
+    schema,
+    show,
+    submit,
+    validate,
+    version,
+    wait,
+)
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import StoreOption
+
+WATCH, CHANGE, WRITE, RUN = "Submit and watch", "Change", "job.yaml", "Machinery"
+
+app = typer.Typer(
+    name="elastic",
+    help="Train on cheap, interruptible GPUs: jobs size themselves by measured utilisation and survive interruptions.",
+    epilog="Exit codes: 0 done · 1 failed · 2 wrong command or job.yaml · 3 cancelled or timed out · 4 credentials · "
+    "5 the job failed · 130 interrupted",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def elastic(
+    context: typer.Context,
+    store: StoreOption = None,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Options that every command understands."""
+    context.obj = Invocation(environ=dict(os.environ), store_url=store)
+    if show_version:
+        print(version.installed_version())
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command("submit", rich_help_panel=WATCH)(submit.submit)
+app.command("ps", rich_help_panel=WATCH)(ps.ps)
+app.command("show", rich_help_panel=WATCH)(show.show)
+app.command("follow", rich_help_panel=WATCH)(follow.follow)
+app.command("logs", rich_help_panel=WATCH)(logs.logs)
+app.command("events", rich_help_panel=WATCH)(events.events)
+app.command("wait", rich_help_panel=WATCH)(wait.wait)
+app.command("fetch", rich_help_panel=WATCH)(fetch.fetch)
+app.command("cancel", rich_help_panel=CHANGE)(cancel.cancel)
+app.command("pause", rich_help_panel=CHANGE)(pause.pause)
+app.command("resume", rich_help_panel=CHANGE)(pause.resume)
+app.command("resize", rich_help_panel=CHANGE)(resize.resize)
+app.command("init", rich_help_panel=WRITE)(init.init)
+app.command("validate", rich_help_panel=WRITE)(validate.validate)
+app.command("schema", rich_help_panel=WRITE)(schema.schema)
+app.command("daemon", rich_help_panel=RUN)(daemon.daemon)
+app.command("agent", rich_help_panel=RUN)(agent.agent)
+app.command("doctor", rich_help_panel=RUN)(doctor.doctor)
+app.command("version", rich_help_panel=RUN)(version.version)

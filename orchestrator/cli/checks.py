@@ -1,0 +1,250 @@
+"""What the doctor looks at: each check says what it saw, and changes nothing but the probe's own keys in the store."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.cli import text
+from orchestrator.cli.invocation import Invocation
+from orchestrator.errors import ElasticError
+from orchestrator.store.protocol import Store
+
+LEAST_PYTHON = (3, 11)
+LEAST_TORCH = (2, 10)
+LEAST_FREE_BYTES = 2 * 1024**3
+SUBPROCESS_TIMEOUT_S = 60.0
+DOCKER_TIMEOUT_S = 10.0
+
+_ASK_TORCH = (
+    "import torch; gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
+    "print(torch.__version__, torch.version.cuda, gpus)"
+)
+
+
+class Verdict(StrEnum):
+    """How a check came out. Only a failure keeps jobs from running."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check saw, and what to do about it."""
+
+    name: str
+    verdict: Verdict
+    seen: str
+    advice: str = ""
+
+    def as_data(self) -> dict[str, str]:
+        """For -o json."""
+        return {"check": self.name, "verdict": str(self.verdict), "seen": self.seen, "advice": self.advice}
+
+
+Check = Callable[[], Finding]
+
+
+def run_checks(checks: Sequence[Check]) -> list[Finding]:
+    """Run them at the same time: most of them wait for something."""
+    with ThreadPoolExecutor(len(checks)) as pool:
+        return list(pool.map(lambda check: check(), checks))
+
+
+def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
+    """All checks, for this machine and the store of this call."""
+
+    def on_store(name: str, check: Callable[[Store], Finding]) -> Check:
+        def run() -> Finding:
+            try:
+                return check(invocation.open_store(store_url))
+            except ElasticError as error:
+                return Finding(name, Verdict.FAIL, str(error), "name another store with --store or ELASTIC_STORE")
+
+        return run
+
+    url = store_url or invocation.store_url or invocation.environ.get("ELASTIC_STORE", "")
+    return [
+        check_python,
+        check_torch,
+        check_gpus,
+        check_cores,
+        on_store("store", lambda store: check_store(store, invocation)),
+        on_store("disk", check_disk),
+        on_store("controller", check_controller),
+        check_docker,
+        lambda: check_aws(needed=url.startswith("s3:")),
+    ]
+
+
+def check_python() -> Finding:
+    """The interpreter."""
+    seen = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < LEAST_PYTHON:
+        return Finding("python", Verdict.FAIL, seen, "install Python 3.11 or later")
+    return Finding("python", Verdict.OK, seen)
+
+
+def check_torch() -> Finding:
+    """torch, in a process of its own: its import takes seconds, and a broken one may take the process with it."""
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _ASK_TORCH],
+            capture_output=True,
+            text=True,
+            timeout=SUBPROCESS_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(
+            "torch",
+            Verdict.WARN,
+            f"its import took more than {SUBPROCESS_TIMEOUT_S:g} s",
+            "try again on a less busy machine",
+        )
+    if asked.returncode != 0:
+        reason = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+        return Finding("torch", Verdict.FAIL, f"cannot be imported: {reason}", "install it again with: uv sync")
+    version, cuda, gpus = asked.stdout.split()
+    built = f"CUDA {cuda}" if cuda != "None" else "CPU only"
+    seen = f"{version} ({built}), sees {text.count(int(gpus), 'GPU')}"
+    if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < LEAST_TORCH:
+        return Finding("torch", Verdict.FAIL, seen, "install torch 2.10 or later: earlier ones load unsafe checkpoints")
+    return Finding("torch", Verdict.OK, seen)
+
+
+def check_gpus() -> Finding:
+    """GPUs as NVML sees them: what their utilisation is measured by."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        reason = "no NVIDIA driver" if isinstance(error, pynvml.NVMLError_LibraryNotFound) else str(error)
+        return Finding(
+            "gpu", Verdict.OK, f"none ({reason})", "jobs use CPU cores, and utilisation is the cores' share kept busy"
+        )
+    try:
+        names = [
+            str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)))
+            for i in range(pynvml.nvmlDeviceGetCount())
+        ]
+        return Finding("gpu", Verdict.OK, ", ".join(names) or "none")
+    except pynvml.NVMLError as error:
+        return Finding("gpu", Verdict.WARN, f"NVML fails: {error}", "compare with what nvidia-smi says")
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def check_cores() -> Finding:
+    """How many workers fit on this machine without GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Finding("cpu", Verdict.OK, text.count(cores, "core"))
+
+
+def check_store(store: Store, invocation: Invocation) -> Finding:
+    """Whether the store keeps its conditions, on which everything rests."""
+    from orchestrator.store.probe import probe
+
+    report = probe(store, invocation.nonce)
+    broken = [f"{check.promise}: {check.seen}" for check in report.checks if not check.kept]
+    if broken:
+        advice = "use AWS S3, a server that keeps conditional writes, or a local directory"
+        return Finding(
+            "store", Verdict.FAIL, f"{store.url} does not keep conditional writes: {'; '.join(broken)}", advice
+        )
+    return Finding("store", Verdict.OK, f"{store.url} keeps conditional writes ({len(report.checks)} promises tried)")
+
+
+def check_disk(store: Store) -> Finding:
+    """Room for checkpoints, where a local store keeps them or else where run directories lie."""
+    import tempfile
+
+    path = Path(unquote(urlsplit(store.url).path)) if store.url.startswith("file:") else Path(tempfile.gettempdir())
+    free_bytes = shutil.disk_usage(path).free
+    seen = f"{text.size(free_bytes)} free at {path}"
+    if free_bytes < LEAST_FREE_BYTES:
+        return Finding(
+            "disk", Verdict.WARN, seen, "a ResNet-18 checkpoint has 130 MiB: make room, or checkpoints will be skipped"
+        )
+    return Finding("disk", Verdict.OK, seen)
+
+
+def check_controller(store: Store) -> Finding:
+    """Who looks after the jobs."""
+    from orchestrator.store.lease import read_lease
+    from orchestrator.store.owner import owner_alive
+
+    lease = read_lease(store)
+    if lease is None or lease.released or owner_alive(lease.owner) is False:
+        return Finding(
+            "controller",
+            Verdict.OK,
+            "none is alive",
+            "elastic submit starts one here; elastic daemon runs one in the foreground",
+        )
+    who = f"{lease.owner.label}, pid {lease.owner.pid}, epoch {lease.epoch}"
+    if owner_alive(lease.owner):
+        return Finding("controller", Verdict.OK, f"alive: {who}")
+    return Finding("controller", Verdict.OK, f"on another machine: {who}; whether it is alive shows in its renewals")
+
+
+def check_docker() -> Finding:
+    """A Docker engine, for jobs with an image."""
+    only_for = "only needed for jobs with resources.image"
+    if shutil.which("docker") is None:
+        return Finding("docker", Verdict.OK, f"not installed; {only_for}")
+    try:
+        asked = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            text=True,
+            timeout=DOCKER_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("docker", Verdict.WARN, f"the engine does not answer; {only_for}", "restart the Docker service")
+    if asked.returncode != 0:
+        return Finding(
+            "docker",
+            Verdict.WARN,
+            f"installed, but no engine can be reached; {only_for}",
+            "start the Docker service, or join the docker group",
+        )
+    return Finding("docker", Verdict.OK, f"engine {asked.stdout.strip()}")
+
+
+def check_aws(*, needed: bool) -> Finding:
+    """AWS credentials: asked of AWS only where some are configured."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    session = boto3.Session()
+    bad = Verdict.FAIL if needed else Verdict.WARN
+    try:
+        if session.get_credentials() is None:
+            advice = "set AWS_PROFILE or run: aws configure" if needed else ""
+            return Finding(
+                "aws", bad if needed else Verdict.OK, "no credentials configured; only needed for s3:// and EC2", advice
+            )
+        config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
+        client = session.client("sts", config=config, region_name=session.region_name or "us-east-1")
+        identity = client.get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        return Finding(
+            "aws",
+            Verdict.WARN,
+            f"credentials are configured, but STS refuses or does not answer: {error}",
+            "renew them: aws sso login, or aws configure",
+        )
+    return Finding("aws", Verdict.OK, f"{identity['Arn']}")

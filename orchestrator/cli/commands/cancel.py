@@ -1,0 +1,37 @@
+"""`elastic cancel`: end jobs for good."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import JobsArgument, NoDaemonOption, StoreOption
+from orchestrator.cli.prose import on_terminal
+
+
+def cancel(
+    context: typer.Context,
+    jobs: JobsArgument,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal nobody is asked anyway.")
+    ] = False,
+    no_daemon: NoDaemonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """End jobs at once and for good.
+
+    Their last checkpoints can still be fetched.
+    """
+    from orchestrator.cli.asking import check_cancel
+    from orchestrator.cli.sending import Asked, send
+
+    invocation = Invocation.of(context)
+    where = invocation.open_store(store)
+    asked = [Asked.of(where, job) for job in jobs]
+    for each in asked:  # all or none: a mistyped name must not be noticed after half of them
+        check_cancel(each.record, each.wanted)
+    if not yes and on_terminal():
+        names = ", ".join(each.record.name for each in asked)
+        typer.confirm(f"Cancel {names}? A cancelled job cannot be resumed", abort=True, err=True)
+    for each in asked:
+        send(where, each, "cancel", invocation, no_daemon=no_daemon, then=f"elastic wait {each.record.name}")

@@ -1,0 +1,42 @@
+"""`elastic daemon`: the controller, in the foreground."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import text
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import StoreOption
+from orchestrator.cli.quantities import parse_seconds
+
+
+def daemon(
+    context: typer.Context,
+    idle_exit: Annotated[
+        float | None,
+        typer.Option(
+            "--idle-exit",
+            metavar="DURATION",
+            parser=parse_seconds,
+            help="End after so long without jobs.",
+            show_default="never",
+        ),
+    ] = None,
+    background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
+    store: StoreOption = None,
+) -> None:
+    """Run a controller, which starts, sizes and repairs jobs.
+
+    One on a store acts, any other stands by. Ctrl-C ends it; jobs that run go on.
+    """
+    from orchestrator.controller.daemon import run_daemon
+
+    invocation = Invocation.of(context)
+    where = invocation.open_store(store)
+    stream = sys.stdout if background else sys.stderr  # the starter of a background daemon has made stdout its log file
+
+    def log(line: str) -> None:
+        print(f"{text.utc_time(invocation.now())}  {line}", file=stream, flush=True)
+
+    raise typer.Exit(run_daemon(where, label=invocation.asker(), idle_exit_s=idle_exit, log=log))

@@ -1,0 +1,57 @@
+"""`elastic fetch`: the model and what belongs to it, in a folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import text
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import JobArgument, OutputOption, StoreOption
+from orchestrator.cli.output import Format, emit
+from orchestrator.cli.prose import say
+
+if TYPE_CHECKING:
+    from orchestrator.cli.fetching import Fetched
+
+
+def fetch(
+    context: typer.Context,
+    job: JobArgument,
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where to.", show_default="./JOB")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that exist.")] = False,
+    output: OutputOption = Format.TABLE,
+    store: StoreOption = None,
+) -> None:
+    """Download model, metrics and config into a folder.
+
+    Of a running job as of its last checkpoint.
+    """
+    from orchestrator.cli.fetching import fetch_job
+    from orchestrator.cli.transfer_view import transfer_view
+
+    where = Invocation.of(context).open_store(store)
+    with transfer_view() as progress:
+        fetched = fetch_job(where, job, directory or Path(job), overwrite=force, progress=progress)
+    emit(
+        output,
+        data=lambda: {
+            "job": job,
+            "directory": str(fetched.directory),
+            "step": fetched.step,
+            "final": fetched.final,
+            "model": fetched.model,
+            "files": {path.name: size for path, size in fetched.files.items()},
+        },
+        names=lambda: [str(path) for path in fetched.files],
+        table=lambda: "\n".join(f"{path}  {text.size(size)}" for path, size in fetched.files.items()),
+    )
+    _say_how_to_load(fetched)
+
+
+def _say_how_to_load(fetched: "Fetched") -> None:
+    kind = "final" if fetched.final else f"not final: as of step {fetched.step:,}, its last checkpoint"
+    say(f"The {fetched.model} ({kind}). To load it:")
+    say("")
+    for line in fetched.loading_lines():
+        say(f"    {line}")

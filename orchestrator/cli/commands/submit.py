@@ -1,0 +1,107 @@
+"""`elastic submit`: put a job into the store, and see to it that a controller carries it out."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import text
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import NoDaemonOption, OutputOption, StoreOption
+from orchestrator.cli.output import Format, emit
+from orchestrator.cli.prose import say, suggest
+
+if TYPE_CHECKING:
+    from orchestrator.spec.models import JobSpec
+    from orchestrator.store.protocol import Store
+
+
+def submit(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A job.yaml, or - for standard input.", show_default=False)
+    ],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it is over.")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="Instead of the file's name.", show_default=False)] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Instead of the file's value, e.g. training.seed=3.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the job with all defaults; submit nothing.")
+    ] = False,
+    no_daemon: NoDaemonOption = False,
+    output: OutputOption = Format.TABLE,
+    store: StoreOption = None,
+) -> None:
+    """Submit a job."""
+    from orchestrator.cli.following_job import follow_job
+    from orchestrator.cli.starting_daemon import start_daemon_if_none
+    from orchestrator.jobs.bucket import submit_job
+    from orchestrator.store.probe import require_conditional_writes
+
+    invocation = Invocation.of(context)
+    spec = read_job(file, [*(changes or []), *([f"name={name}"] if name else [])])
+    if dry_run:
+        print_spec(spec, Format.YAML if output.for_people else output)
+        return
+    where = invocation.open_store(store)
+    require_conditional_writes(where, invocation.nonce)
+    submit_job(where, spec, invocation.now(), invocation.nonce)
+    say(f"Submitted {spec.name}: {_described(spec)}.")
+    if not no_daemon:
+        start_daemon_if_none(where, invocation)
+    if follow:
+        raise typer.Exit(follow_job(invocation, where, spec.name, output))
+    _print_submitted(where, spec.name, invocation, output)
+    say("Next:")
+    suggest(f"elastic follow {spec.name}", "watch it")
+    suggest(f"elastic show {spec.name}", "how it stands")
+    if no_daemon:
+        suggest("elastic daemon", "run a controller here, which a job needs to start")
+
+
+def read_job(file: Path, overrides: list[str]) -> "JobSpec":
+    """The job that a file or standard input describes. Raises SpecError."""
+    from orchestrator.spec.load import load_job
+
+    if str(file) == "-":
+        return load_job(sys.stdin.read(), overrides, name="standard input")
+    return load_job(file, overrides)
+
+
+def print_spec(spec: "JobSpec", output: Format) -> None:
+    """A spec as it can be submitted again."""
+    emit(
+        output,
+        data=lambda: spec.model_dump(mode="json", exclude_none=output is Format.YAML),
+        names=lambda: [spec.name],
+        table=lambda: spec.name,
+    )
+
+
+def _described(spec: "JobSpec") -> str:
+    training = spec.training
+    length = text.count(training.epochs, "epoch") if training.epochs else text.count(training.steps or 0, "step")
+    sizes = sorted({spec.resources.ladder[rung].world_size for rung in spec.allowed_rungs})
+    workers = f"{sizes[0]} to {sizes[-1]} workers" if len(sizes) > 1 else text.count(sizes[0], "worker")
+    return f"{training.method} on {training.dataset}, {training.label_count:,} labels, {length}, {workers}"
+
+
+def _print_submitted(store: "Store", job: str, invocation: Invocation, output: Format) -> None:
+    """The data of a submit: the job's name, or its status."""
+    from orchestrator.jobs.bucket import load_state
+    from orchestrator.jobs.status import job_status
+
+    emit(
+        Format.NAME if output.for_people else output,
+        data=lambda: job_status(load_state(store, job), invocation.now()).model_dump(mode="json"),
+        names=lambda: [job],
+        table=lambda: job,
+    )

@@ -1,0 +1,45 @@
+"""Whether a controller is alive on a store, as far as the bucket tells."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.store.lease import LeaseRecord, read_lease
+from orchestrator.store.owner import owner_alive
+from orchestrator.store.protocol import Store
+
+LOOK_EVERY_S = 2.0
+GRACE_S = 8.0
+"""How long a controller may be missing before it is worth a word: one that was just started needs a moment."""
+
+
+@dataclass
+class ControllerWatch:
+    """Says when nobody looks after the jobs of a store."""
+
+    store: Store
+    monotonic: Callable[[], float]
+    _lease: LeaseRecord | None = None
+    _renewed_at_s: float = 0.0
+    _looked_at_s: float | None = None
+    _missing_since_s: float | None = None
+
+    def missing(self) -> bool:
+        """Whether no controller has been alive for a while. Looks into the store every few seconds at most."""
+        now_s = self.monotonic()
+        if self._looked_at_s is None or now_s - self._looked_at_s >= LOOK_EVERY_S:
+            self._looked_at_s = now_s
+            if self._alive(now_s):
+                self._missing_since_s = None
+            elif self._missing_since_s is None:
+                self._missing_since_s = now_s
+        return self._missing_since_s is not None and now_s - self._missing_since_s >= GRACE_S
+
+    def _alive(self, now_s: float) -> bool:
+        lease = read_lease(self.store)
+        if lease != self._lease:
+            self._lease, self._renewed_at_s = lease, now_s
+        if lease is None or lease.released:
+            return False
+        known = owner_alive(lease.owner)
+        # On another machine only its renewals tell, by this machine's clock.
+        return known if known is not None else now_s - self._renewed_at_s < 1.2 * lease.ttl_s

@@ -1,0 +1,172 @@
+"""A job watched through the bucket: what is new in it since the last look.
+
+Needs neither the controller nor an instance to be alive. Looking costs little: objects that did not change are not
+sent again, and events are listed only when the record says that there are more.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from orchestrator.errors import CredentialsError
+from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import JobState, load_record, load_spec
+from orchestrator.jobs.events import Event, read_events
+from orchestrator.jobs.head import Head
+from orchestrator.jobs.instances import Heartbeat
+from orchestrator.jobs.record import JobRecord
+from orchestrator.jobs.status import JobStatus, job_status
+from orchestrator.spec.models import JobSpec
+from orchestrator.store.protocol import UNCHANGED, Store, StoreError
+
+LOCAL_INTERVAL_S = 0.3
+REMOTE_INTERVAL_S = 1.0
+PATIENCE_S = 300.0
+"""How long a store may give no answer before following it ends."""
+LONGEST_PAUSE_S = 10.0
+
+V = TypeVar("V", bound=BaseModel)
+
+
+def interval_s(store: Store) -> float:
+    """Time between two looks: a request to a remote store costs money."""
+    return REMOTE_INTERVAL_S if store.url.startswith("s3:") else LOCAL_INTERVAL_S
+
+
+def events_of(store: Store, record: JobRecord, after: int = 0) -> Iterator[Event]:
+    """All events up to this version of the record, those included that are only in its outbox yet."""
+    last = after
+    if record.last_event > after:
+        for event in chain(read_events(store, record.name, after), record.outbox):
+            if event.number > last:
+                last = event.number
+                yield event
+
+
+@dataclass(frozen=True)
+class Look:
+    """A job at one moment."""
+
+    spec: JobSpec
+    state: JobState
+    status: JobStatus
+    new_events: tuple[Event, ...]
+    at: datetime
+    silent_s: float | None
+    """How long the instances have said nothing; None when none has spoken yet."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.status.phase.over
+
+
+@dataclass
+class Watched(Generic[V]):
+    """One object of the store, read again only when it changed."""
+
+    store: Store
+    key: str
+    model: type[V]
+    value: V | None = None
+    _etag: str | None = None
+
+    def look(self) -> bool:
+        """Read it if it is not what it was; whether there is something new."""
+        found = self.store.get_if_changed(self.key, self._etag)
+        if found is UNCHANGED:
+            return False
+        if found is None:
+            self._etag, self.value = None, None
+            return False
+        try:
+            self._etag, self.value = found.etag, self.model.model_validate_json(found.body)
+        except ValueError as error:
+            raise StoreError(f"{self.key} in {self.store.url} cannot be read: {error}") from error
+        return True
+
+
+class JobWatch:
+    """Looks at one job again and again."""
+
+    def __init__(self, store: Store, job: str, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+        self.store = store
+        self.job = job
+        self.now = now
+        self.monotonic = monotonic
+        self._spec: JobSpec | None = None
+        self._record = Watched(store, layout.record_key(job), JobRecord)
+        self._head = Watched(store, layout.head_key(job), Head)
+        self._beats: dict[str, Watched[Heartbeat]] = {}
+        self._heard_at_s: float | None = None
+        self._last_event = 0
+
+    def look(self) -> Look:
+        """The job as it is now. Raises UnknownJob, StoreError."""
+        if self._spec is None:
+            self._spec = load_spec(self.store, self.job)
+        self._record.look()
+        self._head.look()
+        record = self._record.value or load_record(self.store, self.job).value  # the latter says what is wrong
+        beats = self._heartbeats(record)
+        state = JobState(spec=self._spec, record=record, head=self._head.value, heartbeats=beats)
+        at = self.now()
+        return Look(
+            spec=self._spec,
+            state=state,
+            status=job_status(state, at),
+            new_events=self._new_events(record),
+            at=at,
+            silent_s=None if self._heard_at_s is None or not beats else self.monotonic() - self._heard_at_s,
+        )
+
+    def _heartbeats(self, record: JobRecord) -> dict[str, Heartbeat]:
+        """The last words of the instances in use; their clock is not asked, only whether they say something new."""
+        generations = () if record.phase.over else (record.generation, record.upcoming)
+        instances = [instance for generation in generations if generation for instance in generation.instances]
+        self._beats = {
+            i: self._beats.get(i) or Watched(self.store, layout.heartbeat_key(i), Heartbeat) for i in instances
+        }
+        news = [watched.look() for watched in self._beats.values()]
+        if any(news):
+            self._heard_at_s = self.monotonic()
+        return {i: watched.value for i, watched in self._beats.items() if watched.value is not None}
+
+    def _new_events(self, record: JobRecord) -> tuple[Event, ...]:
+        new = tuple(events_of(self.store, record, self._last_event))
+        if new:
+            self._last_event = new[-1].number
+        return new
+
+
+def follow(
+    watch: JobWatch, *, sleep: Callable[[float], None], every_s: float, trouble: Callable[[str], None]
+) -> Iterator[Look]:
+    """Looks at a job until it is over, the last of which shows it over.
+
+    A store that does not answer for a while is asked again, ever more slowly; `trouble` is told once for each while.
+    """
+    silent_since_s: float | None = None
+    pause_s = every_s
+    while True:
+        try:
+            look = watch.look()
+        except CredentialsError:
+            raise
+        except StoreError as error:
+            if silent_since_s is None:
+                silent_since_s = watch.monotonic()
+                trouble(f"{error} Trying again; the job itself goes on.")
+            elif watch.monotonic() - silent_since_s > PATIENCE_S:
+                raise
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        else:
+            silent_since_s, pause_s = None, every_s
+            yield look
+            if look.over:
+                return
+        sleep(pause_s)

@@ -1,0 +1,94 @@
+"""Following a job to its end: the view that fits, the summary, the exit code."""
+
+import sys
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from orchestrator.cli.controller_watch import ControllerWatch
+from orchestrator.cli.following import JobWatch, Look, events_of, follow, interval_s
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.log_reading import LogStream
+from orchestrator.cli.output import Format, emit, prose_console
+from orchestrator.cli.prose import say, suggest
+from orchestrator.cli.summary import next_steps, summary, time_spent
+from orchestrator.jobs import layout
+from orchestrator.jobs.phases import JobPhase
+from orchestrator.store.protocol import Store
+
+EXIT_CODES: dict[JobPhase, int] = {JobPhase.SUCCEEDED: 0, JobPhase.FAILED: 5, JobPhase.CANCELLED: 3}
+"""What the end of a job means to whoever waited for it."""
+EXIT_INTERRUPTED = 130
+LAST_LOG_LINES = 20
+
+
+class View(Protocol):
+    """What shows looks at a job."""
+
+    def show(self, look: Look, controller_missing: bool) -> None:
+        """Show what is new."""
+
+    def say(self, sentence: str) -> None:
+        """Show a remark."""
+
+
+def follow_job(invocation: Invocation, store: Store, job: str, output: Format) -> int:
+    """Show a job until it is over, then its summary; return the exit code. Ctrl-C leaves the job alone."""
+    watch = JobWatch(store, job, invocation.now, invocation.monotonic)
+    controller = ControllerWatch(store, invocation.monotonic)
+    last: Look | None = None
+    try:
+        with _view(invocation) as view:
+            looks = follow(watch, sleep=invocation.sleep, every_s=interval_s(store), trouble=view.say)
+            for last in looks:
+                view.show(last, not last.over and controller.missing())
+    except KeyboardInterrupt:
+        _say_detached(job)
+        return EXIT_INTERRUPTED
+    assert last is not None  # a watch without a look has raised
+    _print_end(store, last, output)
+    return EXIT_CODES[last.status.phase]
+
+
+def _view(invocation: Invocation) -> AbstractContextManager[View]:
+    """The picture on a terminal, lines elsewhere."""
+    if sys.stderr.isatty() and invocation.environ.get("TERM") != "dumb":
+        from orchestrator.cli.live_view import LiveView
+
+        return LiveView(prose_console())
+    from orchestrator.cli.plain_view import PlainView
+
+    return PlainView(say, invocation.monotonic)
+
+
+def _say_detached(job: str) -> None:
+    say(f"Detached. {job} goes on without you.")
+    suggest(f"elastic follow {job}", "watch it again")
+    suggest(f"elastic cancel {job}", "end it")
+
+
+def _print_end(store: Store, last: Look, output: Format) -> None:
+    """Summary on stdout; on stderr what helps now."""
+    record, status = last.state.record, last.status
+    if status.phase is JobPhase.FAILED and record.generation is not None:
+        _say_last_lines(store, status.name, record.generation.number)
+    spent = time_spent(record, events_of(store, record), last.at)
+    emit(
+        output,
+        data=lambda: status.model_dump(mode="json"),
+        names=lambda: [status.name],
+        table=lambda: summary(last.state, status, spent),
+    )
+    sys.stdout.flush()
+    say("Next:")
+    for command, what in next_steps(status):
+        suggest(command, what)
+
+
+def _say_last_lines(store: Store, job: str, generation: int) -> None:
+    """What the first worker said before the job failed."""
+    stream = layout.rank_stream(0)
+    tail = LogStream(store, job, generation, stream).tail(LAST_LOG_LINES)
+    if tail:
+        say(f"── last lines of worker 0, generation {generation} " + "─" * 24)
+        say(tail.decode(errors="replace").rstrip("\n"))
+        say("─" * 60)

@@ -1,0 +1,105 @@
+"""One job on one page."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli import text
+from orchestrator.cli.event_table import event_table
+from orchestrator.cli.styles import PHASE_STYLES, phase_words
+from orchestrator.jobs.bucket import JobState
+from orchestrator.jobs.events import Event
+from orchestrator.jobs.status import JobStatus
+
+
+def job_sheet(
+    state: JobState, status: JobStatus, recent: Sequence[Event], now: datetime, *, wide: bool
+) -> RenderableType:
+    """Facts in groups, then what happened last."""
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="bright_black", no_wrap=True)
+    rows.add_column(overflow="fold")
+    phase = Text.assemble((phase_words(status), f"bold {PHASE_STYLES[status.phase]}"), f"  {status.reason}")
+    rows.add_row("phase", phase)
+    for label, value in (*_facts(state, status, now), *(_wide_facts(state, status) if wide else ())):
+        rows.add_row(label, value)
+    parts: list[RenderableType] = [Text(status.name, style="bold"), rows]
+    if recent:
+        parts += [Text(), Text("last events", style="bright_black"), event_table(recent, now, wide=False)]
+    return Group(*parts)
+
+
+def _facts(state: JobState, status: JobStatus, now: datetime) -> Iterator[tuple[str, str]]:
+    yield "progress", _progress(status)
+    yield (
+        "accuracy",
+        f"student {text.share(status.metrics.student_accuracy)}, teacher {text.share(status.metrics.teacher_accuracy)}",
+    )
+    yield "loss", _loss(status)
+    if not status.phase.over:
+        yield "size", _size(state, status)
+        yield "utilisation", _utilization(status)
+    yield (
+        "generation",
+        f"{status.generation}, {text.count(status.resizes, 'resize')}, {text.count(status.lost_steps, 'step')} lost",
+    )
+    yield "checkpoint", f"step {status.committed_step:,}" if status.checkpoint else "none yet"
+    yield "spent", text.usd(status.spend_usd)
+    yield "times", _times(status, now)
+
+
+def _progress(status: JobStatus) -> str:
+    if status.total_steps is None:
+        return f"step {status.step:,}"
+    done = text.share(status.step / max(1, status.total_steps), 0)
+    speed = f", {text.number(status.metrics.samples_per_second)} images/s" if status.metrics.samples_per_second else ""
+    eta = f", ETA {text.duration(status.eta_s)}" if status.eta_s is not None else ""
+    return f"step {status.step:,} of {status.total_steps:,}, {done}{speed}{eta}"
+
+
+def _loss(status: JobStatus) -> str:
+    metrics = status.metrics
+    total = text.number(metrics.loss)
+    if metrics.consistency_loss is None:
+        return total
+    consistency = f"{text.number(metrics.consistency_loss)} × {text.number(metrics.consistency_weight)}"
+    return f"{total}: class {text.number(metrics.class_loss)}, consistency {consistency}"
+
+
+def _size(state: JobState, status: JobStatus) -> str:
+    if status.size is None:
+        return "not placed yet"
+    size, rungs = status.size, len(state.spec.resources.ladder)
+    place = f"{size.count} × {size.instance}"
+    held = " (held there; elastic resize --auto gives it back)" if state.record.pinned_rung is not None else ""
+    return f"{text.count(size.workers, 'worker')} on {place}, rung {size.rung + 1} of {rungs}{held}"
+
+
+def _utilization(status: JobStatus) -> str:
+    band = f"grows above {status.up_above:g} %, shrinks below {status.down_below:g} %"
+    if status.utilization_percent is None:
+        return f"not measured yet; {band}"
+    source = text.SOURCES.get(status.utilization_source or "", "")
+    return f"{text.percent(status.utilization_percent)} {source}; {band}"
+
+
+def _times(status: JobStatus, now: datetime) -> str:
+    parts = [f"submitted {text.local_time(status.created_at, now)}"]
+    if status.started_at is not None:
+        parts.append(f"started {text.local_time(status.started_at, now)}")
+    if status.ended_at is not None:
+        parts.append(f"ended {text.local_time(status.ended_at, now)}")
+    total_s = ((status.ended_at or now) - status.created_at).total_seconds()
+    return f"{', '.join(parts)}; {text.duration(total_s)} in all"
+
+
+def _wide_facts(state: JobState, status: JobStatus) -> Iterator[tuple[str, str]]:
+    yield "instances", ", ".join(status.instances) or "none"
+    yield "failures", f"{status.failures} in a row of at most {state.spec.limits.max_failures}"
+    yield "stored at", status.checkpoint or "–"
+    yield "labels", ", ".join(f"{key}={value}" for key, value in status.labels.items()) or "none"
+    ladder = (f"{rung.count} × {rung.instance} with {rung.workers}" for rung in state.spec.resources.ladder)
+    yield "ladder", "; ".join(ladder)

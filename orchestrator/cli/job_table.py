@@ -1,0 +1,81 @@
+"""Jobs as a table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli import text
+from orchestrator.cli.styles import PHASE_STYLES, phase_words
+from orchestrator.jobs.status import JobStatus
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and what stands in it."""
+
+    title: str
+    cell: Callable[[JobStatus, datetime], str | Text]
+    numeric: bool = False
+
+
+def _phase(status: JobStatus, _: datetime) -> Text:
+    return Text(phase_words(status), style=PHASE_STYLES[status.phase])
+
+
+def _step(status: JobStatus, _: datetime) -> str:
+    return f"{status.step:,}" + (f"/{status.total_steps:,}" if status.total_steps is not None else "")
+
+
+def _done(status: JobStatus, _: datetime) -> str:
+    return text.share(status.step / max(1, status.total_steps), 0) if status.total_steps is not None else text.NOTHING
+
+
+def _accuracy(status: JobStatus, _: datetime) -> str:
+    teacher = status.metrics.teacher_accuracy
+    return text.share(teacher if teacher is not None else status.metrics.student_accuracy)
+
+
+def _ended(status: JobStatus, now: datetime) -> str:
+    return f"{text.age(status.ended_at, now)} ago" if status.ended_at else text.NOTHING
+
+
+def _busy(status: JobStatus, _: datetime) -> str:
+    return text.percent(None if status.phase.over else status.utilization_percent)
+
+
+COLUMNS = (
+    Column("NAME", lambda status, _: status.name),
+    Column("PHASE", _phase),
+    Column("WORKERS", lambda status, _: str(status.size.workers) if status.size else text.NOTHING, numeric=True),
+    Column("STEP", _step, numeric=True),
+    Column("DONE", _done, numeric=True),
+    Column("ACCURACY", _accuracy, numeric=True),
+    Column("BUSY", _busy, numeric=True),
+    Column("ETA", lambda status, _: text.duration(status.eta_s), numeric=True),
+    Column("AGE", lambda status, now: text.age(status.created_at, now), numeric=True),
+)
+WIDE_COLUMNS = (
+    Column("ENDED", _ended, numeric=True),
+    Column(
+        "INSTANCE", lambda status, _: f"{status.size.count} × {status.size.instance}" if status.size else text.NOTHING
+    ),
+    Column("GEN", lambda status, _: str(status.generation), numeric=True),
+    Column("RESIZES", lambda status, _: str(status.resizes), numeric=True),
+    Column("LOST", lambda status, _: f"{status.lost_steps:,}", numeric=True),
+    Column("SPENT", lambda status, _: text.usd(status.spend_usd), numeric=True),
+    Column("REASON", lambda status, _: status.reason),
+)
+
+
+def job_table(statuses: Sequence[JobStatus], now: datetime, *, wide: bool) -> Table:
+    """A line for each job."""
+    columns = COLUMNS + (WIDE_COLUMNS if wide else ())
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.numeric else "left", no_wrap=column.title == "NAME")
+    for status in statuses:
+        table.add_row(*(column.cell(status, now) for column in columns))
+    return table

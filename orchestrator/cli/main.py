@@ -1,0 +1,102 @@
+"""The console script: runs a command and turns whatever comes of it into an exit code and at most one message.
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed |
+| 2 | the command or the job.yaml is wrong |
+| 3 | cancelled, or timed out |
+| 4 | credentials |
+| 5 | the job that was waited for failed |
+| 130 | interrupted by Ctrl-C |
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+from typer.main import get_command
+
+from orchestrator.cli.prose import complain, say
+from orchestrator.errors import ElasticError
+
+EXIT_FAILED = 1
+STDOUT_FD = 1
+EXIT_PIPE_CLOSED = 141
+"""128 + SIGPIPE: what any tool reports whose reader went away, as in `elastic logs JOB | head`."""
+
+
+def main() -> None:
+    """Run `elastic` with this process's arguments."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    from orchestrator.cli.app import app
+
+    try:
+        code = get_command(app).main(list(arguments), prog_name="elastic", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except ElasticError as error:
+        complain(str(error))
+        return error.exit_code
+    except typer.Abort:
+        say("Nothing was done.")
+        return EXIT_FAILED
+    except typer.TyperException as error:
+        return _complain_of_usage(error)
+    except (BrokenPipeError, SystemExit) as error:
+        return _closed(error)
+    except Exception:  # noqa: BLE001 - the last resort: a fault of ours must not look like one of the user's
+        return _confess()
+
+
+def _complain_of_usage(error: typer.TyperException) -> int:
+    """One line for a command that cannot be parsed, naming the help that would tell."""
+    context = getattr(error, "ctx", None)
+    help_command = f"{context.command_path} --help" if context else "elastic --help"
+    complain(f"{error.format_message()} See: {help_command}")
+    return error.exit_code
+
+
+def _closed(error: BaseException) -> int:
+    """The reader of stdout went away. Typer and Rich turn that into SystemExit(1); nothing else here raises it so."""
+    if isinstance(error, SystemExit) and error.code != 1:
+        return error.code if isinstance(error.code, int) else EXIT_FAILED
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), STDOUT_FD)  # the interpreter's own last flush must not complain
+    return EXIT_PIPE_CLOSED
+
+
+def _confess() -> int:
+    """Say that elastic is at fault, and keep the traceback where it can be sent from."""
+    if os.environ.get("ELASTIC_DEBUG") == "1":
+        traceback.print_exc()
+        return EXIT_FAILED
+    summary = traceback.format_exc(limit=0).strip().splitlines()[-1]
+    try:
+        where = f"the details are in {_write_traceback()}"
+    except OSError as error:
+        where = f"the details could not be written ({error}); run it again with ELASTIC_DEBUG=1"
+    complain(f"this is a fault of elastic, not yours: {summary}; {where}")
+    return EXIT_FAILED
+
+
+def _write_traceback() -> Path:
+    import platformdirs
+
+    directory = Path(platformdirs.user_log_dir("elastic"))
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"fault-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.log"
+    path.write_text(f"elastic {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}", encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Data on stdout: as a table for people, as JSON, YAML or names for programs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PIPED_WIDTH = 2_000
+"""Columns when there is no terminal: Rich would cut names at 80."""
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+    @property
+    def for_people(self) -> bool:
+        """Whether it is laid out for reading."""
+        return self in (Format.TABLE, Format.WIDE)
+
+
+def data_console() -> "Console":
+    """Rich on stdout."""
+    return _console(sys.stdout.isatty())
+
+
+def prose_console() -> "Console":
+    """Rich on stderr."""
+    return _console(sys.stderr.isatty(), stderr=True)
+
+
+def _console(is_terminal: bool, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    width = None if is_terminal else PIPED_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def emit(
+    output: Format,
+    *,
+    data: Callable[[], Any],
+    names: Callable[[], Iterable[str]],
+    table: Callable[[], "RenderableType"],
+) -> None:
+    """Print data in the format asked for; each form is made only when it is the one."""
+    match output:
+        case Format.JSON:
+            print(json.dumps(data(), indent=2, ensure_ascii=False))
+        case Format.YAML:
+            print(to_yaml(data()), end="")
+        case Format.NAME:
+            for name in names():
+                print(name)
+        case _:
+            data_console().print(table())
+
+
+def to_yaml(data: Any) -> str:
+    """Plain values as YAML, in the order that they have."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.width = 10_000  # no folding: one value, one line
+    yaml.representer.sort_base_mapping_type_on_output = False
+    text = io.StringIO()
+    yaml.dump(data, text)
+    return text.getvalue()

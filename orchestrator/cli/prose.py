@@ -1,0 +1,38 @@
+"""What is said to a person: on stderr, so that stdout stays data. Light on purpose: no Rich."""
+
+import os
+import sys
+from typing import TextIO
+
+_CODES = {"bold": "1", "dim": "2", "red": "1;31", "yellow": "33", "green": "32", "cyan": "36"}
+
+
+def styled(text: str, style: str, stream: TextIO) -> str:
+    """The text in a style, if the stream is a terminal and nobody asked for none (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain else f"\x1b[{_CODES[style]}m{text}\x1b[0m"
+
+
+def say(text: str) -> None:
+    """A remark."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Something that may not be as the person expects; the command goes on."""
+    say(f"{styled('warning:', 'yellow', sys.stderr)} {text}")
+
+
+def complain(text: str) -> None:
+    """Why the command failed."""
+    say(f"{styled('error:', 'red', sys.stderr)} {text}")
+
+
+def suggest(command: str, what: str = "") -> None:
+    """What to type next, on a line of its own so that it can be copied."""
+    say(f"  {styled(command, 'cyan', sys.stderr)}{'   ' + styled(what, 'dim', sys.stderr) if what else ''}")
+
+
+def on_terminal() -> bool:
+    """Whether somebody can be asked: only then is there a prompt."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
