@@ -84,7 +84,7 @@ def join_world(environ: Mapping[str, str]) -> World:
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(
                 backend,
-                # A launcher on one machine can name a file to meet at, so that no port is opened; else torchrun's variables.
+                # A launcher can name a file to meet at, so that no port is opened; else torchrun's variables.
                 init_method=environ.get("ELASTIC_RENDEZVOUS", "env://"),
                 rank=rank,
                 world_size=size,
