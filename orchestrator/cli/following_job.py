@@ -62,8 +62,7 @@ def _view(invocation: Invocation) -> AbstractContextManager[View]:
 
 def _say_detached(job: str) -> None:
     say(f"Detached. {job} goes on without you.")
-    suggest(f"elastic follow {job}", "watch it again")
-    suggest(f"elastic cancel {job}", "end it")
+    suggest((f"elastic follow {job}", "watch it again"), (f"elastic cancel {job}", "end it"))
 
 
 def _print_end(store: Store, last: Look, output: Format) -> None:
@@ -80,8 +79,7 @@ def _print_end(store: Store, last: Look, output: Format) -> None:
     )
     sys.stdout.flush()
     say("Next:")
-    for command, what in next_steps(status):
-        suggest(command, what)
+    suggest(*next_steps(status))
 
 
 def _say_last_lines(store: Store, job: str, generation: int) -> None:

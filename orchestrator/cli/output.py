@@ -62,7 +62,19 @@ def emit(
             for name in names():
                 print(name)
         case _:
-            data_console().print(table())
+            print_for_people(table())
+
+
+def print_for_people(table: "RenderableType") -> None:
+    """Print what is laid out; without a terminal, without the blanks that Rich puts after the last column."""
+    console = data_console()
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def to_yaml(data: Any) -> str:

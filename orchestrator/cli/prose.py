@@ -28,9 +28,12 @@ def complain(text: str) -> None:
     say(f"{styled('error:', 'red', sys.stderr)} {text}")
 
 
-def suggest(command: str, what: str = "") -> None:
-    """What to type next, on a line of its own so that it can be copied."""
-    say(f"  {styled(command, 'cyan', sys.stderr)}{'   ' + styled(what, 'dim', sys.stderr) if what else ''}")
+def suggest(*next_steps: tuple[str, str]) -> None:
+    """What to type next and what it is good for, each on a line of its own so that it can be copied."""
+    width = max(len(command) for command, _ in next_steps)
+    for command, what in next_steps:
+        padding = " " * (width - len(command))
+        say(f"  {styled(command, 'cyan', sys.stderr)}{padding}   {styled(what, 'dim', sys.stderr)}")
 
 
 def on_terminal() -> bool:

@@ -40,7 +40,7 @@ def send(
     invocation: Invocation,
     *,
     no_daemon: bool,
-    then: str,
+    then: tuple[str, str],
     workers: int | None = None,
 ) -> None:
     """Ask the controller; see to it that there is one."""

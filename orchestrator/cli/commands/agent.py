@@ -8,16 +8,15 @@ import typer
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import StoreOption
 from orchestrator.cli.quantities import parse_seconds
+from orchestrator.errors import UsageError
 
 
-def parse_gpus(value: str | tuple[int, ...]) -> tuple[int, ...]:
+def parse_gpus(text: str) -> tuple[int, ...]:
     """GPU numbers of '0,1'; none of ''."""
-    if isinstance(value, tuple):
-        return value
     try:
-        return tuple(int(part) for part in value.split(",") if part)
+        return tuple(int(part) for part in text.split(",") if part)
     except ValueError:
-        raise typer.BadParameter(f"{value!r} is no list of GPU numbers such as 0,1") from None
+        raise UsageError(f"--gpus: {text!r} is no list of GPU numbers such as 0,1") from None
 
 
 def agent(
@@ -26,12 +25,7 @@ def agent(
     job: Annotated[str, typer.Option("--job", help="The job that it was launched for.", show_default=False)],
     workers: Annotated[int, typer.Option("--workers", min=1, help="Workers here.", show_default=False)],
     cores: Annotated[int, typer.Option("--cores", min=1, help="CPU cores for them.", show_default=False)],
-    gpus: Annotated[
-        tuple[int, ...],
-        typer.Option(
-            "--gpus", metavar="N,N", parser=parse_gpus, help="GPUs for them; empty: none.", show_default=False
-        ),
-    ],
+    gpus: Annotated[str, typer.Option("--gpus", metavar="N,N", help="GPUs for them; empty: none.", show_default=False)],
     work_dir: Annotated[Path, typer.Option("--work-dir", help="For run directories and logs.", show_default=False)],
     idle_exit: Annotated[
         float,
@@ -55,7 +49,7 @@ def agent(
         job=job,
         workers=workers,
         cores=cores,
-        gpus=gpus,
+        gpus=parse_gpus(gpus),
         work_dir=work_dir,
         idle_exit_s=idle_exit,
     )

@@ -34,4 +34,11 @@ def cancel(
         names = ", ".join(each.record.name for each in asked)
         typer.confirm(f"Cancel {names}? A cancelled job cannot be resumed", abort=True, err=True)
     for each in asked:
-        send(where, each, "cancel", invocation, no_daemon=no_daemon, then=f"elastic wait {each.record.name}")
+        send(
+            where,
+            each,
+            "cancel",
+            invocation,
+            no_daemon=no_daemon,
+            then=(f"elastic wait {each.record.name}", "until it has ended"),
+        )

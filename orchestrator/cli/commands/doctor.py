@@ -11,7 +11,8 @@ from orchestrator.cli.prose import say
 def doctor(context: typer.Context, output: OutputOption = Format.TABLE, store: StoreOption = None) -> None:
     """Check what works here, and say what to do about the rest.
 
-    Python, torch, GPUs, disk, the store and its conditional writes, Docker, AWS. Exits with 1 if something fails that jobs on this store need.
+    Python, torch, GPUs, disk, the store and its conditional writes, Docker, AWS.
+    Exits with 1 if something fails that jobs on this store need.
     """
     from orchestrator.cli.checks import Finding, Verdict, checks_for, run_checks
     from orchestrator.cli.findings_table import findings_table, working_on

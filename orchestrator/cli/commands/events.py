@@ -1,12 +1,13 @@
 """`elastic events`: what happened to a job and why."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption
-from orchestrator.cli.output import Format, data_console, emit
+from orchestrator.cli.output import Format, emit, print_for_people
 from orchestrator.cli.prose import warn
 
 
@@ -40,14 +41,14 @@ def events(
             table=lambda: event_table(found, invocation.now(), wide=wide),
         )
         return
-    console = data_console() if output.for_people else None
     watch = JobWatch(where, job, invocation.now, invocation.monotonic)
     header = True
     for look in follow_looks(watch, sleep=invocation.sleep, every_s=interval_s(where), trouble=warn):
-        if console is not None and look.new_events:
-            console.print(event_table(look.new_events, look.at, wide=wide, header=header))
+        if output.for_people and look.new_events:
+            print_for_people(event_table(look.new_events, look.at, wide=wide, header=header))
+            sys.stdout.flush()
             header = False
-        for event in () if console is not None else look.new_events:
+        for event in () if output.for_people else look.new_events:
             print_line(output, event.kind, event.model_dump_json(), event.model_dump(mode="json"))
 
 

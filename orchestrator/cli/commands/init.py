@@ -24,5 +24,7 @@ def init(
     except OSError as error:
         raise ElasticError(f"cannot write {file}: {error.strerror}") from error
     say(f"Wrote {file}. Next:")
-    suggest(f"elastic validate {file}", "check it after you changed it")
-    suggest(f"elastic submit {file} --follow", "run it and watch")
+    suggest(
+        (f"elastic validate {file}", "check it after you changed it"),
+        (f"elastic submit {file} --follow", "run it and watch"),
+    )

@@ -17,7 +17,9 @@ def pause(
     where = invocation.open_store(store)
     asked = Asked.of(where, job)
     check_pause(asked.record, asked.wanted)
-    send(where, asked, "pause", invocation, no_daemon=no_daemon, then=f"elastic wait {job} --for paused")
+    send(
+        where, asked, "pause", invocation, no_daemon=no_daemon, then=(f"elastic wait {job} --for paused", "until it is")
+    )
 
 
 def resume(
@@ -31,4 +33,4 @@ def resume(
     where = invocation.open_store(store)
     asked = Asked.of(where, job)
     check_resume(asked.record, asked.wanted)
-    send(where, asked, "resume", invocation, no_daemon=no_daemon, then=f"elastic follow {job}")
+    send(where, asked, "resume", invocation, no_daemon=no_daemon, then=(f"elastic follow {job}", "watch it"))

@@ -34,4 +34,12 @@ def resize(
     where = invocation.open_store(store)
     asked = Asked.of(where, job)
     check_resize(asked.record, load_spec(where, job), asked.wanted, workers)
-    send(where, asked, "resize", invocation, no_daemon=no_daemon, then=f"elastic follow {job}", workers=workers)
+    send(
+        where,
+        asked,
+        "resize",
+        invocation,
+        no_daemon=no_daemon,
+        then=(f"elastic follow {job}", "watch it"),
+        workers=workers,
+    )

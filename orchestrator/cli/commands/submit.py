@@ -61,10 +61,8 @@ def submit(
         raise typer.Exit(follow_job(invocation, where, spec.name, output))
     _print_submitted(where, spec.name, invocation, output)
     say("Next:")
-    suggest(f"elastic follow {spec.name}", "watch it")
-    suggest(f"elastic show {spec.name}", "how it stands")
-    if no_daemon:
-        suggest("elastic daemon", "run a controller here, which a job needs to start")
+    controller = [("elastic daemon", "run a controller here: without one, nothing starts")] if no_daemon else []
+    suggest(*controller, (f"elastic follow {spec.name}", "watch it"), (f"elastic show {spec.name}", "how it stands"))
 
 
 def read_job(file: Path, overrides: list[str]) -> "JobSpec":
