@@ -20,7 +20,7 @@ _MEANING: dict[int, str] = {
     errno.EROFS: "the file system is read-only: choose a store elsewhere",
     errno.ENOENT: "there is no such file or directory",
     errno.ENOTDIR: "a file is in the way: no key may be a directory of another",
-    errno.EISDIR: "a directory is in the way: no key may be a directory of another",
+    errno.EISDIR: "it is a directory",
     errno.EEXIST: "a file is in the way: no key may be a directory of another",
     errno.EMFILE: "this process has too many open files: raise its limit (ulimit -n)",
     errno.ENAMETOOLONG: "the name is too long for the file system",

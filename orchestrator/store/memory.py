@@ -76,6 +76,7 @@ class MemoryStore:
             last = f"{prefix}{name}0" if slash else page[0].key  # '0' follows '/': past all that lies under the name
 
     def upload(self, path: Path, key: str, progress: Progress | None = None) -> None:
+        check_key(key)
         with explained(f"read {path}"):
             body = path.read_bytes()
         self.put(key, body)

@@ -1,0 +1,49 @@
+"""The stores that the contract is tried on, by the URLs that a person would give."""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from orchestrator.store import Store, open_store
+from tests.support.moto_server import make_bucket, moto_server
+
+__all__ = ["moto_server"]
+
+BUCKET = "elastic-tests"
+
+
+@pytest.fixture(scope="session")
+def bucket(moto_server: str) -> str:
+    """A bucket on moto's server, for the whole session: each test has a prefix of its own in it."""
+    make_bucket(BUCKET)
+    return BUCKET
+
+
+def url_of(kind: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a new, empty store of this kind."""
+    if kind == "memory":
+        return "memory:"
+    if kind == "local":
+        path: Path = request.getfixturevalue("tmp_path")
+        return (path / "a store").as_uri()
+    return f"s3://{request.getfixturevalue('bucket')}/{secrets.token_hex(6)}/prefix"
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """A new, empty store of each kind."""
+    return open_store(url_of(request.param, request), os.environ)
+
+
+@pytest.fixture(params=["local", "s3"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a new, empty store that several processes can open."""
+    return url_of(request.param, request)
+
+
+@pytest.fixture
+def local_root(tmp_path: Path) -> Path:
+    """A directory for a local store."""
+    return tmp_path / "store"

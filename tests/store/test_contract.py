@@ -1,0 +1,278 @@
+"""What every store promises, tried on each: in memory, in a directory, on an S3 server."""
+
+import os
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from orchestrator.store import UNCHANGED, Conflict, Missing, Store, StoreError, open_store
+
+KEY = "jobs/digits/record.json"
+
+
+def test_an_object_is_read_as_it_was_written(store: Store) -> None:
+    etag = store.create(KEY, b"\x00one\xff")
+    found = store.get(KEY)
+    assert found is not None
+    assert (found.key, found.body, found.etag) == (KEY, b"\x00one\xff", etag)
+
+
+def test_a_missing_object_is_none(store: Store) -> None:
+    assert store.get(KEY) is None
+    assert store.get_if_changed(KEY, None) is None
+    assert store.get_if_changed(KEY, "an etag") is None
+    store.create(KEY, b"one")
+    assert store.get("jobs/digits") is None, "a directory is no object"
+    assert store.get("jobs/dig") is None, "the beginning of a key is no object"
+
+
+def test_create_refuses_what_exists(store: Store) -> None:
+    store.create(KEY, b"one")
+    with pytest.raises(Conflict):
+        store.create(KEY, b"one")
+    assert body_of(store, KEY) == b"one"
+
+
+def test_replace_wants_the_etag_that_is_there(store: Store) -> None:
+    first = store.create(KEY, b"one")
+    second = store.replace(KEY, b"two", first)
+    with pytest.raises(Conflict):
+        store.replace(KEY, b"three", first)
+    assert body_of(store, KEY) == b"two"
+    store.replace(KEY, b"four", second)
+    assert body_of(store, KEY) == b"four"
+
+
+def test_replace_refuses_a_missing_object(store: Store) -> None:
+    etag = store.create("elsewhere", b"one")
+    with pytest.raises(Conflict):
+        store.replace(KEY, b"one", etag)
+    assert store.get(KEY) is None
+
+
+def test_put_writes_whatever_is_there(store: Store) -> None:
+    first = store.put(KEY, b"one")
+    second = store.put(KEY, b"two")
+    assert first != second
+    assert body_of(store, KEY) == b"two"
+    store.replace(KEY, b"three", second)
+
+
+def test_identical_bytes_pass_for_each_other(store: Store) -> None:
+    """Not wanted, but so it is on S3: this is why records carry a nonce."""
+    first = store.create(KEY, b"A")
+    store.replace(KEY, b"A", store.replace(KEY, b"B", first))
+    store.replace(KEY, b"C", first)
+
+
+def test_delete_with_an_etag_removes_only_that_object(store: Store) -> None:
+    first = store.create(KEY, b"one")
+    second = store.replace(KEY, b"two", first)
+    with pytest.raises(Conflict):
+        store.delete(KEY, first)
+    assert body_of(store, KEY) == b"two"
+    store.delete(KEY, second)
+    assert store.get(KEY) is None
+    with pytest.raises(Conflict):
+        store.delete(KEY, second)
+
+
+def test_delete_without_an_etag_is_content_with_nothing(store: Store) -> None:
+    store.delete(KEY)
+    store.create(KEY, b"one")
+    store.delete(KEY)
+    store.delete(KEY)
+    assert store.get(KEY) is None
+    store.create(KEY, b"again")
+
+
+def test_get_if_changed_tells_old_from_new(store: Store) -> None:
+    first = store.create(KEY, b"one")
+    assert store.get_if_changed(KEY, first) is UNCHANGED
+    assert store.get_if_changed(KEY, first) is UNCHANGED
+    second = store.replace(KEY, b"two", first)
+    found = store.get_if_changed(KEY, first)
+    assert found is not None and found is not UNCHANGED
+    assert (found.body, found.etag) == (b"two", second)
+    fresh = store.get_if_changed(KEY, None)
+    assert fresh is not None and fresh is not UNCHANGED
+    assert fresh.body == b"two"
+    store.delete(KEY)
+    assert store.get_if_changed(KEY, second) is None
+
+
+def test_get_if_changed_sees_every_one_of_many_quick_changes(store: Store) -> None:
+    """Same size, same moment, and on many file systems the same inode again: only the content differs."""
+    etag = store.put(KEY, b"000")
+    for count in range(1, 100):
+        store.put(KEY, b"%03d" % count)
+        found = store.get_if_changed(KEY, etag)
+        assert found is not None and found is not UNCHANGED
+        assert found.body == b"%03d" % count
+        etag = found.etag
+
+
+def test_list_is_in_the_order_of_keys(store: Store) -> None:
+    """Byte order of whole keys: '-' and '.' sort before the '/' of a directory, capitals before small letters."""
+    keys = ["a-b/x", "a.b", "a/b/c", "a/z", "a0", "Z/a", "a/b.c", "_", "a/b-1/x"]
+    for key in keys:
+        store.put(key, key.encode())
+    listed = list(store.list(""))
+    assert [entry.key for entry in listed] == sorted(keys)
+    assert [entry.size for entry in listed] == [len(key) for key in sorted(keys)]
+    for entry in listed:
+        found = store.get(entry.key)
+        assert found is not None and found.etag == entry.etag
+
+
+def test_list_keeps_to_its_prefix_and_starts_after(store: Store) -> None:
+    keys = sorted(["a-b/x", "a.b", "a/b/c", "a/b/d", "a/z", "a0", "b/c", "a/b.c"])
+    for key in keys:
+        store.put(key, b"")
+    for prefix in ["", "a", "a/", "a/b", "a/b/", "a/b/c", "b", "a/b.", "c"]:
+        for start_after in ["", "a", "a/b", "a/b.c", "a/b/", "a/b/c", "a/b/z", "a0", "zz"]:
+            expected = [key for key in keys if key.startswith(prefix) and key > start_after]
+            assert [entry.key for entry in store.list(prefix, start_after)] == expected, (prefix, start_after)
+
+
+def test_list_goes_on_past_a_page(store: Store) -> None:
+    """S3 gives 1,000 keys a page."""
+    keys = [f"events/{count:04d}" for count in range(1003)]
+    for key in keys:
+        store.put(key, b"")
+    assert [entry.key for entry in store.list("events/")] == keys
+    assert [entry.key for entry in store.list("events/", "events/1000")] == keys[1001:]
+    assert len(list(islice(store.list("events/"), 3))) == 3, "a listing can be left"
+
+
+def test_objects_may_go_during_a_listing(store: Store) -> None:
+    for name in "abcd":
+        store.put(f"logs/{name}", b"")
+    seen = []
+    for entry in store.list("logs/"):
+        seen.append(entry.key)
+        store.delete(entry.key)
+    assert seen == ["logs/a", "logs/b", "logs/c", "logs/d"]
+    assert list(store.list("")) == []
+
+
+def test_prefixes_names_the_directories_that_hold_something(store: Store) -> None:
+    for key in ["jobs/b/record.json", "jobs/a/x/y", "jobs/a/z", "jobs/a-b/record.json", "jobs/file", "other/c/d"]:
+        store.put(key, b"")
+    assert list(store.prefixes("jobs/")) == ["a-b", "a", "b"], "in the order in which a listing meets them"
+    assert list(store.prefixes("")) == ["jobs", "other"]
+    assert list(store.prefixes("jobs/a/")) == ["x"]
+    assert list(store.prefixes("nothing/")) == []
+    store.delete("jobs/b/record.json")
+    assert list(store.prefixes("jobs/")) == ["a-b", "a"]
+
+
+def test_a_large_file_goes_up_and_comes_down(store: Store, tmp_path: Path) -> None:
+    """12 MiB: more than one part on S3."""
+    content = os.urandom(1024**2) * 12
+    source, target = tmp_path / "model.pt", tmp_path / "new" / "model.pt"
+    source.write_bytes(content)
+    up: list[int] = []
+    down: list[int] = []
+    store.upload(source, "jobs/digits/checkpoints/000100-g1/model.pt", up.append)
+    store.download("jobs/digits/checkpoints/000100-g1/model.pt", target, down.append)
+    assert target.read_bytes() == content
+    assert sum(up) == sum(down) == len(content)
+    assert [path.name for path in target.parent.iterdir()] == ["model.pt"], "no temporary file is left"
+    [entry] = store.list("jobs/")
+    assert (entry.key, entry.size) == ("jobs/digits/checkpoints/000100-g1/model.pt", len(content))
+
+
+def test_a_file_can_be_uploaded_again(store: Store, tmp_path: Path) -> None:
+    """As an agent does that was killed between upload and commit."""
+    source = tmp_path / "model.pt"
+    source.write_bytes(b"weights")
+    store.upload(source, "model.pt")
+    store.upload(source, "model.pt")
+    source.unlink()
+    source.write_bytes(b"other weights")
+    store.upload(source, "model.pt")
+    assert body_of(store, "model.pt") == b"other weights"
+
+
+def test_an_uploaded_file_outlives_its_source(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "model.pt"
+    source.write_bytes(b"weights")
+    store.upload(source, "model.pt")
+    source.unlink()
+    assert body_of(store, "model.pt") == b"weights"
+
+
+def test_download_of_a_missing_object_leaves_the_file_alone(store: Store, tmp_path: Path) -> None:
+    target = tmp_path / "model.pt"
+    target.write_bytes(b"old")
+    with pytest.raises(Missing):
+        store.download("nothing", target)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_upload_of_a_missing_file_names_it(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no-such-file.*no such file"):
+        store.upload(tmp_path / "no-such-file", "model.pt")
+    assert store.get("model.pt") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "a//b",
+        "a/",
+        "../a",
+        "a/../b",
+        "a/./b",
+        ".",
+        "ä",
+        "a b",
+        "a\x00",
+        "a\n",
+        "~tmp/x",
+        "x" * 201,
+    ],
+)
+def test_a_key_that_could_escape_or_confuse_is_refused(store: Store, key: str, tmp_path: Path) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: store.get(key),
+        lambda: store.get_if_changed(key, None),
+        lambda: store.create(key, b""),
+        lambda: store.replace(key, b"", "etag"),
+        lambda: store.put(key, b""),
+        lambda: store.delete(key),
+        lambda: store.upload(tmp_path, key),
+        lambda: store.download(key, tmp_path / "x"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreError, match="cannot be a key"):
+            use()
+
+
+def test_a_prefix_that_could_escape_is_refused(store: Store) -> None:
+    for prefix in ["../", "/", "a//", "a/../b"]:
+        with pytest.raises(StoreError):
+            list(store.list(prefix))
+        with pytest.raises(StoreError):
+            list(store.prefixes(prefix))
+    with pytest.raises(StoreError, match="must end in '/'"):
+        list(store.prefixes("jobs"))
+
+
+def test_its_url_opens_it_again(store: Store) -> None:
+    store.create(KEY, b"one")
+    if store.url != "memory:":
+        assert body_of(open_store(store.url, os.environ), KEY) == b"one"
+
+
+def body_of(store: Store, key: str) -> bytes:
+    found = store.get(key)
+    assert found is not None, f"{key} is missing"
+    return found.body
