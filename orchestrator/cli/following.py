@@ -149,15 +149,19 @@ def follow(
     """Looks at a job until it is over, the last of which shows it over.
 
     A store that does not answer for a while is asked again, ever more slowly; `trouble` is told once for each while.
+    One that has never answered is an error at once.
     """
     silent_since_s: float | None = None
     pause_s = every_s
+    answered = False
     while True:
         try:
             look = watch.look()
         except CredentialsError:
             raise
         except StoreError as error:
+            if not answered:
+                raise
             if silent_since_s is None:
                 silent_since_s = watch.monotonic()
                 trouble(f"{error} Trying again; the job itself goes on.")
@@ -165,7 +169,7 @@ def follow(
                 raise
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
-            silent_since_s, pause_s = None, every_s
+            answered, silent_since_s, pause_s = True, None, every_s
             yield look
             if look.over:
                 return

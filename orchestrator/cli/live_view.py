@@ -30,7 +30,7 @@ LABEL_WIDTH = 12
 LONGEST_BAR = 60
 SILENT_AFTER_S = 10.0
 _FRAME_WIDTH = 4 + LABEL_WIDTH
-_SPARK_SAMPLES = 24
+_SPARK_SAMPLES = 20
 _SPARK_FROM_WIDTH = 100
 
 
@@ -85,7 +85,7 @@ def picture(look: Look, width: int, controller_missing: bool = False) -> Rendera
     rows.add_row("loss", _loss(look))
     rows.add_row("utilisation", _utilization(look, room))
     rows.add_row("ladder", _ladder(look))
-    rows.add_row("kept", _kept(look))
+    rows.add_row("checkpoint", _kept(look))
     for warning in _warnings(look, controller_missing):
         rows.add_row("", Text(warning, style="yellow"))
     style = PHASE_STYLES[status.phase]
@@ -123,6 +123,8 @@ def _progress(look: Look, room: int) -> Text:
 
 def _accuracy(look: Look) -> Text:
     metrics = look.status.metrics
+    if metrics.student_accuracy is None and metrics.teacher_accuracy is None:
+        return Text("not measured yet", style="bright_black")
     line = Text.assemble("student ", (text.share(metrics.student_accuracy), "bold"))
     if look.spec.training.method == "mean_teacher":
         line.append("   teacher ").append(text.share(metrics.teacher_accuracy), style="bold green")
@@ -131,6 +133,8 @@ def _accuracy(look: Look) -> Text:
 
 def _loss(look: Look) -> Text:
     metrics = look.status.metrics
+    if metrics.loss is None:
+        return Text(text.NOTHING, style="bright_black")
     line = Text.assemble((text.number(metrics.loss), "bold"))
     if look.spec.training.method == "mean_teacher":
         line.append(f"   class {text.number(metrics.class_loss)}")
@@ -197,7 +201,7 @@ def _ladder(look: Look) -> Text:
 def _kept(look: Look) -> Text:
     """What an interruption now would leave, what was lost, what it cost."""
     status = look.status
-    safe = f"checkpoint at step {status.committed_step:,}" if status.checkpoint else "no checkpoint yet"
+    safe = f"at step {status.committed_step:,}" if status.checkpoint else "none yet"
     return Text(f"{safe}   {text.count(status.lost_steps, 'step')} lost   spent {text.usd(status.spend_usd)}")
 
 
