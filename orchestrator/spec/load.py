@@ -145,7 +145,8 @@ def _located(mistake: Mistake, document: Document) -> Problem:
     place = document.places[nearest]
     if place.origin:
         origin = f"{place.origin.partition('=')[0]}=..." if mistake.is_secret else place.origin
-        return Problem(origin, mistake.message, "" if path == nearest else dotted(path))
+        names_it = place.origin.startswith(f"--set {dotted(path)}=")
+        return Problem(origin, mistake.message, "" if names_it else dotted(path))
     span = place.value if mistake.kind == "value" and nearest == path else place.key
     line = document.text.splitlines()[span.line - 1]
     if mistake.is_secret:

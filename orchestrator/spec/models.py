@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name
 from orchestrator.spec.units import Duration, PositiveDuration, Size
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
-JOB_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 # Whole words of a variable's name, so that TOKENIZERS_PARALLELISM and MAX_TOKENS pass.
@@ -26,13 +26,13 @@ _RESERVED_NAME = re.compile(r"^(ELASTIC_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORL
 
 
 def _job_name(name: str) -> str:
-    if re.fullmatch(JOB_NAME_PATTERN, name):
+    if is_job_name(name):
         return name
     tame = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63]
     advice = f" (try '{tame}')" if tame else ""
     raise PydanticCustomError(
         "job_name",
-        "must be lower-case letters, digits and hyphens, at most 63, and begin with no hyphen{advice}",
+        "must be lower-case letters, digits and hyphens, at most 63, not a hyphen first{advice}",
         {"advice": advice},
     )
 

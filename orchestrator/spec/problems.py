@@ -16,6 +16,11 @@ def dotted(path: Path) -> str:
     return ".".join(str(part) for part in path)
 
 
+def _tame(text: str) -> str:
+    """Text of which a terminal obeys nothing, and in which a tab does not move the mark."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 @dataclass(frozen=True, order=True)
 class Span:
     """A stretch of one line, both counted from 1."""
@@ -41,14 +46,12 @@ class Problem:
     def __str__(self) -> str:
         at = f":{self.span.line}:{self.span.column}" if self.span else ""
         field = f"{self.field}: " if self.field else ""
-        head = f"{self.source}{at}: {field}{self.message}"
+        head = _tame(f"{self.source}{at}: {field}{self.message}")
         return f"{head}\n{self._marked_line(self.span)}" if self.span and self.line else head
 
     def _marked_line(self, span: Span) -> str:
         start = max(0, span.column + min(span.width, 40) - _WIDEST_LINE)
-        shown = self.line[start : start + _WIDEST_LINE]
-        # A terminal must not obey what a file says, and a tab must not move the mark.
-        shown = "".join(char if char.isprintable() else " " for char in shown)
+        shown = _tame(self.line[start : start + _WIDEST_LINE])
         before = span.column - 1 - start
         width = max(1, min(span.width, len(shown) - before))
         number = f"{span.line:>5}"

@@ -36,7 +36,7 @@ SIZE_UNITS_BYTES: dict[str, int] = {
 # Added to any date of this century, it is still a date.
 MAX_DURATION_S = 3650 * 86_400.0
 
-_NUMBER = r"\d{1,12}(\.\d{1,9})?"
+_NUMBER = r"\d{1,18}(\.\d{1,30})?"
 DURATION_PATTERN = "^" + f"(?=.)({_NUMBER}d)?({_NUMBER}h)?({_NUMBER}m)?({_NUMBER}s)?({_NUMBER}ms)?" + "$"
 SIZE_PATTERN = f"^{_NUMBER}({'|'.join(SIZE_UNITS_BYTES)})$"
 _BARE_NUMBER = re.compile(r"^[-+]?\d+(\.\d+)?$")

@@ -1,0 +1,38 @@
+"""The examples: they load, and keep what their comments and the README promise."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.spec.load import load_job
+from orchestrator.spec.models import JobSpec
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str) -> JobSpec:
+    return load_job(EXAMPLES / name)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_an_example_is_a_job_named_like_its_file(file: Path) -> None:
+    assert load_job(file).name == file.stem
+
+
+def test_the_demo_grows_from_one_worker_to_two() -> None:
+    job = example("digits.yaml")
+
+    assert [rung.world_size for rung in job.resources.ladder] == [1, 2]
+    assert job.allowed_rungs == [0, 1]
+    assert (job.scaling.up_above, job.scaling.down_below) == (80, 30)
+    # It decides within 20 s of a start, and then has no time left to change its mind in a run of 90 s.
+    assert job.scaling.warm_up + job.scaling.window < 20
+    assert job.scaling.cooldown >= 30
+
+
+def test_the_baseline_differs_in_nothing_but_the_method() -> None:
+    ours, baseline = example("digits.yaml").training, example("digits-supervised.yaml").training
+
+    assert (ours.method, baseline.method) == ("mean_teacher", "supervised")
+    same = {"method", "consistency", "ema"}
+    assert baseline.model_dump(exclude=same) == ours.model_dump(exclude=same)

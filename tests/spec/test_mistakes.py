@@ -1,0 +1,178 @@
+"""Every kind of mistake in a job.yaml that is valid YAML, and the one message for it."""
+
+import pytest
+
+from tests.spec.test_load import JOB, heads_of
+
+# What is written below (added to JOB), and the one message for it.
+ONE_MISTAKE = {
+    "wrong type": ("checkpoint: {keep: many}", "10:20: checkpoint.keep: must be a whole number"),
+    "a fraction": ("checkpoint: {keep: 2.5}", "10:20: checkpoint.keep: must be a whole number"),
+    "a whole number as a fraction": (
+        "checkpoint: {keep: 1e1}",
+        "checkpoint.keep: must be a whole number; write 10 for 1e1",
+    ),
+    "a quoted number": ("checkpoint: {keep: '3'}", "checkpoint.keep: must be a whole number; write it without quotes"),
+    "true for a number": ("checkpoint: {keep: true}", "checkpoint.keep: must be a whole number"),
+    "out of bounds": ("checkpoint: {keep: 1}", "checkpoint.keep: must be at least 2"),
+    "not finite": ("limits: {max_cost: .inf}", "limits.max_cost: must be a finite number"),
+    "unit missing": ("checkpoint: {every: 10}", "10:21: checkpoint.every: the unit is missing: write 10s"),
+    "unit of a size missing": (
+        "checkpoint: {keep_free: 4096}",
+        "checkpoint.keep_free: the unit is missing: write 4096MiB",
+    ),
+    "no time at all": ("scaling: {window: 0s}", "scaling.window: must be more than 0s"),
+    "no value": ("scaling:", "10:1: scaling: has no value"),
+    "a section that is none": (
+        "scaling: fast",
+        "10:10: scaling: must be a mapping of fields, each on a line of its own",
+    ),
+    "unknown field": ("scaling: {windw: 8s}", "10:11: scaling.windw: unknown field (did you mean 'window'?)"),
+    "unknown field, no idea": (
+        "limits: {colour: red}",
+        "limits.colour: unknown field; there are max_cost, deadline, max_f",
+    ),
+    "field of another section": ("seed: 3", "10:1: seed: unknown field (did you mean 'training.seed'?)"),
+    "hyphen": ("limits: {max-cost: 3}", "10:10: limits.max-cost: unknown field (did you mean 'max_cost'?)"),
+    "duplicate key": ("name: again", "10:1: name: duplicate key; line 1 has it already"),
+    "merge key": ("<<: {name: x}", "10:1: <<: YAML 1.2 has no merge keys; repeat the fields"),
+    "tag": ("labels: {a: !secret x}", "10:13: the tag !secret means nothing here; remove it"),
+    "no text key": ("labels: {? [a] : b}", "10:12: a field's name must be text"),
+    "min above max": ("scaling: {min: 2, max: 1}", "10:16: scaling.min: 2 workers at least are more than 1 at most"),
+    "up not above down": (
+        "scaling: {up_above: 30}",
+        "10:21: scaling.up_above: must be above down_below (30), or the job would grow and shrink by turns",
+    ),
+    "no rung at the top": (
+        "scaling: {min: 4}",
+        "10:16: scaling.min: no rung has 4 or more workers; the ladder has 1, 2",
+    ),
+    "a label that is no text": (
+        "labels: {run: 7}",
+        "labels.run: must be text, but YAML reads 7 as a number; quote it: '7'",
+    ),
+    "a label that is true": ("labels: {good: true}", "labels.good: must be text, but YAML reads true as true or false"),
+    "a label that is a list": ("labels: {good: [1]}", "labels.good: must be text, not a list"),
+}
+
+
+@pytest.mark.parametrize(("addition", "message"), ONE_MISTAKE.values(), ids=list(ONE_MISTAKE))
+def test_one_mistake_has_one_message(addition: str, message: str) -> None:
+    (head,) = heads_of(JOB + addition + "\n")
+
+    assert message in head
+
+
+# Text to replace in JOB, what with, and the one message for it.
+ONE_CHANGE = {
+    "name is a number": (
+        "name: digits",
+        "name: 1e5",
+        "1:7: name: must be text, but YAML reads 1e5 as a number; quote it",
+    ),
+    "name is no name": ("name: digits", "name: My Job", "1:7: name: must be lower-case letters"),
+    "name is missing": ("name: digits\n", "", "1:1: name: required field is missing"),
+    "name is misspelt": ("name: digits", "nmae: digits", "1:1: nmae: unknown field (did you mean 'name'?)"),
+    "section is misspelt": ("training:", "trainig:", "2:1: trainig: unknown field (did you mean 'training'?)"),
+    "length is missing": ("steps: 100", "seed: 1", "2:1: training.epochs: how long to train? give epochs or steps"),
+    "length is misspelt": ("steps: 100", "stpes: 100", "3:3: training.stpes: unknown field (did you mean 'steps'?)"),
+    "length is twofold": ("steps: 100", "steps: 100\n  epochs: 3", "3:10: training.steps: epochs is given too"),
+    "yes": (
+        "steps: 100",
+        "steps: 100\n  optimizer: {nesterov: yes}",
+        "must be true or false; YAML 1.2 reads yes as text",
+    ),
+    "value is misspelt": (
+        "steps: 100",
+        "steps: 100\n  method: mean-teacher",
+        "no such value 'mean-teacher' (did you mean",
+    ),
+    "value is unknown": ("steps: 100", "steps: 100\n  dataset: imagenet", "4:12: training.dataset: must be 'digits'"),
+    "labels are more than images": (
+        "steps: 100",
+        "steps: 100\n  labels: 1438",
+        "4:11: training.labels: 1438 labels are",
+    ),
+    "labels are fewer than classes": (
+        "steps: 100",
+        "steps: 100\n  labels: 9",
+        "4:11: training.labels: 9 labels are too few",
+    ),
+    "labels are nonsense": (
+        "steps: 100",
+        "steps: 100\n  labels: 110%",
+        "must be a number of images (50) or a share of",
+    ),
+    "shards": ("shards: 8", "shards: 12", "5:11: training.shards: must be a power of two: 8 or 16, not 12"),
+    "batch": (
+        "batch: 64",
+        "batch: 60",
+        "4:10: training.batch: 60 images cannot be split over 8 shards evenly; 56 or 64",
+    ),
+    "ladder is empty": (
+        "ladder:\n    - {workers: 1}\n    - {workers: 2}",
+        "ladder: []",
+        "7:11: resources.ladder: must have at",
+    ),
+    "ladder is no list": (
+        "ladder:\n    - {workers: 1}\n    - {workers: 2}",
+        "ladder: 2",
+        "resources.ladder: must be a list",
+    ),
+    "ladder descends": (
+        "- {workers: 1}",
+        "- {workers: 4}",
+        "9:7: resources.ladder.1: the ladder must climb: this rung has 2",
+    ),
+    "ladder stays": ("- {workers: 1}", "- {workers: 2}", "9:7: resources.ladder.1: the ladder must climb"),
+    "a rung is misspelt": (
+        "- {workers: 1}",
+        "- {wrokers: 1}",
+        "8:8: resources.ladder.0.wrokers: unknown field (did you mea",
+    ),
+    "a rung is a number": ("- {workers: 1}", "- 1", "8:7: resources.ladder.0: must be a mapping of fields"),
+    "workers do not divide shards": (
+        "- {workers: 2}",
+        "- {workers: 3}",
+        "9:17: resources.ladder.1.workers: 8 shards cannot be split over 3 workers evenly; 2 or 4 can",
+    ),
+    "more workers than shards": (
+        "- {workers: 2}",
+        "- {workers: 16}",
+        "9:17: resources.ladder.1.workers: 8 shards cannot be split over 16 workers evenly; 8 can",
+    ),
+    "instance": (
+        "- {workers: 1}",
+        "- {instance: g5.xlarge}",
+        "8:18: resources.ladder.0.instance: the local fleet has no",
+    ),
+    "image": (
+        "resources:",
+        "resources:\n  image: trainer:1",
+        "7:10: resources.image: the local fleet runs processes; remove image",
+    ),
+    "environment is no mapping": ("resources:", "resources:\n  env: [A=1]", "7:8: resources.env: must be a mapping"),
+    "environment holds a number": (
+        "resources:",
+        "resources:\n  env: {PORT: 80}",
+        "7:15: resources.env.PORT: must be text",
+    ),
+    "environment has no such name": (
+        "resources:",
+        "resources:\n  env: {A-B: c}",
+        "7:9: resources.env.A-B: must be letters",
+    ),
+    "environment is elastic's": (
+        "resources:",
+        "resources:\n  env: {RANK: '1'}",
+        "7:9: resources.env.RANK: is set by elastic",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), ONE_CHANGE.values(), ids=list(ONE_CHANGE))
+def test_one_change_has_one_message(old: str, new: str, message: str) -> None:
+    assert old in JOB
+    (head,) = heads_of(JOB.replace(old, new))
+
+    assert message in head
