@@ -1,0 +1,260 @@
+"""What only a directory can do wrong: die half-way, fill up, be shared by name, vanish."""
+
+import os
+import random
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+from time import time
+
+import pytest
+
+from orchestrator.store import Conflict, StoreError, StoreUnreachable
+from orchestrator.store.local import LocalStore
+
+KILLS = 12
+BODY_BYTES = 300_000
+
+# Writes the same keys over and over by every kind of write; each body is one letter, many times.
+WRITER = f"""
+import itertools, pathlib, sys
+from orchestrator.store.local import LocalStore
+store = LocalStore(pathlib.Path(sys.argv[1]))
+source = pathlib.Path(sys.argv[2])
+print("ready", flush=True)
+for letter in itertools.cycle(b"abcdefgh"):
+    body = bytes([letter]) * {BODY_BYTES}
+    store.put("put", body)
+    store.delete("create")
+    store.create("create", body)
+    store.replace("replace", body, store.get("replace").etag)
+    fresh = source.with_name("fresh")
+    fresh.write_bytes(body)
+    store.upload(fresh, "upload")
+    fresh.unlink()
+"""
+
+
+def test_a_killed_writer_leaves_no_torn_object(local_root: Path, tmp_path: Path) -> None:
+    store = LocalStore(local_root)
+    store.create("replace", b"a" * BODY_BYTES)
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(local_root), str(tmp_path / "source")], stdout=subprocess.PIPE
+        )
+        try:
+            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(moments.uniform(0.01, 0.15))
+        finally:
+            writer.kill()
+            writer.communicate()
+        for entry in store.list(""):
+            found = store.get(entry.key)
+            assert found is not None and entry.size == len(found.body) == BODY_BYTES
+            assert len(set(found.body)) == 1, f"{entry.key} is torn"
+        survivor = store.get("replace")
+        assert survivor is not None, "what is only ever replaced is always there"
+        store.replace("replace", survivor.body, survivor.etag)  # no lock was left behind
+    assert {entry.key for entry in store.list("")} <= {"put", "create", "replace", "upload"}
+
+
+def test_a_reader_never_sees_a_torn_object(local_root: Path) -> None:
+    store = LocalStore(local_root)
+    store.put("key", b"a" * BODY_BYTES)
+    done = Event()
+
+    def write() -> None:
+        for letter in b"abcdefgh" * 25:
+            store.put("key", bytes([letter]) * BODY_BYTES)
+        done.set()
+
+    writer = Thread(target=write)
+    writer.start()
+    reads = 0
+    while not done.is_set():
+        found = store.get("key")
+        assert found is not None and len(found.body) == BODY_BYTES and len(set(found.body)) == 1
+        reads += 1
+    writer.join()
+    assert reads > 10
+
+
+def test_temporary_files_of_the_dead_are_swept_after_an_hour(local_root: Path) -> None:
+    LocalStore(local_root)
+    left_behind = local_root / "~tmp" / "left-behind"
+    left_behind.write_bytes(b"half an obj")
+    LocalStore(local_root, now=lambda: time() + 3500)
+    assert left_behind.exists(), "its writer may still be alive"
+    LocalStore(local_root, now=lambda: time() + 3700)
+    assert not left_behind.exists()
+
+
+def test_an_upload_in_progress_is_not_swept_for_the_age_of_its_file(local_root: Path, tmp_path: Path) -> None:
+    """The hard link of an old file is as old as that file, but its name is new."""
+    LocalStore(local_root)
+    source = tmp_path / "model.pt"
+    source.write_bytes(b"weights")
+    os.utime(source, (0, 0))
+    os.link(source, local_root / "~tmp" / "in-progress")
+    LocalStore(local_root)
+    assert (local_root / "~tmp" / "in-progress").exists()
+
+
+def test_nothing_of_its_own_shows_in_a_listing(local_root: Path) -> None:
+    store = LocalStore(local_root)
+    (local_root / "~tmp" / "left-behind").write_bytes(b"")
+    (local_root / "lost+found").mkdir()
+    (local_root / "lost+found" / "x").write_bytes(b"")
+    store.replace("a", b"2", store.create("a", b"1"))
+    assert [entry.key for entry in store.list("")] == ["a"]
+    assert list(store.prefixes("")) == []
+    assert list((local_root / "~locks").iterdir()) != [], "there was a lock"
+
+
+def test_an_upload_shares_the_file_and_makes_it_read_only(local_root: Path, tmp_path: Path) -> None:
+    store = LocalStore(local_root)
+    source = tmp_path / "model.pt"
+    source.write_bytes(b"weights")
+    store.upload(source, "model.pt")
+    assert source.samefile(local_root / "model.pt")
+    assert stat.S_IMODE(source.stat().st_mode) == 0o444
+
+
+def test_an_upload_from_another_file_system_is_a_copy(local_root: Path, small_disk: Path) -> None:
+    store = LocalStore(local_root)
+    source = small_disk / "model.pt"
+    source.write_bytes(b"weights")
+    seen: list[int] = []
+    store.upload(source, "model.pt", seen.append)
+    found = store.get("model.pt")
+    assert found is not None and found.body == b"weights"
+    assert seen == [7]
+    assert stat.S_IMODE((local_root / "model.pt").stat().st_mode) == 0o444
+    source.write_bytes(b"changed")
+    assert store.get("model.pt") == found
+
+
+def test_a_listing_does_not_read_uploaded_files(local_root: Path, tmp_path: Path) -> None:
+    """A sparse file of a terabyte: reading it to make an etag would take minutes."""
+    store = LocalStore(local_root)
+    source = tmp_path / "model.pt"
+    source.touch()
+    os.truncate(source, 10**12)
+    store.upload(source, "model.pt")
+    [entry] = store.list("")
+    assert entry.size == 10**12
+    store.delete("model.pt", entry.etag)
+    assert list(store.list("")) == []
+
+
+def test_polling_does_not_read_what_has_not_changed(local_root: Path) -> None:
+    store = LocalStore(local_root, now=lambda: time() + 10)  # files count as settled at once
+    etag = store.put("heartbeat", b"x" * 1000)
+    store.get_if_changed("heartbeat", None)
+    before = read_bytes()
+    for _ in range(1000):
+        store.get_if_changed("heartbeat", etag)
+    assert read_bytes() - before < 100_000, "a thousand reads would be a million bytes"
+
+
+def read_bytes() -> int:
+    """How much this process has read, by the kernel's account."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
+
+
+def test_a_key_in_the_way_of_another_is_named(local_root: Path) -> None:
+    store = LocalStore(local_root)
+    store.create("a/b", b"1")
+    writes: list[Callable[[str], object]] = [lambda key: store.put(key, b""), lambda key: store.create(key, b"")]
+    for write in writes:
+        for key in ["a", "a/b/c", "a/b/c/d"]:
+            with pytest.raises(StoreError, match=key):
+                write(key)
+    with pytest.raises(Conflict):
+        store.create("a/b", b"2")
+    assert [entry.key for entry in store.list("")] == ["a/b"]
+
+
+def test_a_store_that_has_gone_does_not_look_empty(local_root: Path, tmp_path: Path) -> None:
+    """A controller that saw no jobs would end their instances."""
+    store = LocalStore(local_root)
+    store.create("jobs/a", b"1")
+    local_root.rename(tmp_path / "unmounted")
+    uses: list[Callable[[], object]] = [
+        lambda: store.get("jobs/a"),
+        lambda: store.get_if_changed("jobs/a", "etag"),
+        lambda: list(store.list("")),
+        lambda: list(store.prefixes("")),
+        lambda: store.put("jobs/b", b""),
+        lambda: store.create("jobs/b", b""),
+        lambda: store.delete("jobs/a"),
+        lambda: store.download("jobs/a", tmp_path / "file"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreError):
+            use()
+    assert not local_root.exists(), "and it is not made again, empty"
+
+
+def test_a_full_disk_is_said_and_does_no_harm(small_disk: Path, tmp_path: Path) -> None:
+    store = LocalStore(small_disk / "store")
+    etag = store.create("record", b"old")
+    too_much = b"x" * 2_000_000
+    source = tmp_path / "model.pt"
+    source.write_bytes(too_much)
+    writes: list[Callable[[], object]] = [
+        lambda: store.create("new", too_much),
+        lambda: store.replace("record", too_much, etag),
+        lambda: store.put("record", too_much),
+        lambda: store.upload(source, "model.pt"),
+    ]
+    for write in writes:
+        with pytest.raises(StoreError, match="the disk is full"):
+            write()
+    assert [entry.key for entry in store.list("")] == ["record"]
+    assert list((small_disk / "store" / "~tmp").iterdir()) == [], "what was half written is gone, and its space free"
+    store.replace("record", b"new", etag)
+
+
+def test_a_full_disk_at_a_download_leaves_no_file(local_root: Path, small_disk: Path) -> None:
+    store = LocalStore(local_root)
+    store.put("model.pt", b"x" * 2_000_000)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.download("model.pt", small_disk / "model.pt")
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnreachable, match="file"):
+        LocalStore(tmp_path / "file")
+    with pytest.raises(StoreUnreachable, match="below"):
+        LocalStore(tmp_path / "file" / "below")
+
+
+def test_a_read_only_file_system_is_refused_at_the_start(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreUnreachable, match="read-only"):
+        LocalStore(small_disk / "store")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    path = tmp_path / "small-disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)

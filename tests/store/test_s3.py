@@ -1,0 +1,337 @@
+"""What only S3 does: lose replies, answer 409 and 503, ask who owns a bucket, refuse.
+
+A real client talks to moto's server; faults are put in at botocore's events, so that its real error handling runs.
+"""
+
+import io
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3.session
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+
+from orchestrator.errors import CredentialsError, UsageError
+from orchestrator.store import (
+    Conflict,
+    ReplyLost,
+    Store,
+    StoreError,
+    StoreUnreachable,
+    Unsupported,
+    document,
+    open_store,
+)
+from orchestrator.store.document import Document
+from orchestrator.store.s3 import TRIES, S3Store, connect, make_client
+from tests.support.moto_server import running_moto
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+OWNER = "123456789012"
+
+
+class Bench:
+    """A store whose client takes faults and whose pauses are noted instead of waited."""
+
+    def __init__(self, bucket: str) -> None:
+        self.client: S3Client = make_client(boto3.session.Session(), 1, None)
+        self.pauses: list[float] = []
+        prefix = secrets.token_hex(6)
+        self.store = S3Store(self.client, self.client, bucket, prefix, sleep=self.pauses.append, jitter=lambda: 1.0)
+        self.requests: list[str] = []
+        self.client.meta.events.register("before-send.s3", self._note)
+
+    def _note(self, request: Any, event_name: str, **_: object) -> None:
+        self.requests.append(event_name.rpartition(".")[2])
+
+    def answer(self, operation: str, *codes: tuple[int, str]) -> None:
+        """The next requests of this kind get these answers instead of being sent."""
+        left = list(codes)
+
+        def reply(request: Any, **_: object) -> AWSResponse | None:
+            return answered(request.url, *left.pop(0)) if left else None
+
+        self._register(f"before-send.s3.{operation}", reply)
+
+    def fail(self, event: str, *errors: Exception) -> None:
+        """The next times that this happens, an error is raised."""
+        left = list(errors)
+
+        def strike(**_: object) -> None:
+            if left:
+                raise left.pop(0)
+
+        self._register(event, strike)
+
+    def _register(self, event: str, handler: Callable[..., Any]) -> None:
+        self.client.meta.events.register(event, handler)
+
+
+class _Raw(io.BytesIO):
+    """The body of an answer, as urllib3 would give it."""
+
+    def stream(self, **_: object) -> Any:
+        yield self.read()
+
+
+def answered(url: str, status: int, code: str) -> AWSResponse:
+    """S3's answer with an error code."""
+    body = f"<Error><Code>{code}</Code><Message>said the test</Message></Error>".encode()
+    return AWSResponse(url, status, HTTPHeaders(), _Raw(body))
+
+
+def timed_out() -> ReadTimeoutError:
+    """The request was sent, and no answer came."""
+    return ReadTimeoutError(endpoint_url="http://test")
+
+
+@pytest.fixture
+def bench(bucket: str) -> Bench:
+    """A store to put faults in."""
+    return Bench(bucket)
+
+
+def test_a_busy_server_is_asked_again_with_growing_pauses(bench: Bench) -> None:
+    bench.answer("PutObject", (503, "SlowDown"), (500, "InternalError"), (503, "ServiceUnavailable"))
+    bench.store.put("key", b"1")
+    assert bench.pauses == [0.2, 0.4, 0.8]
+
+
+def test_tries_are_bounded(bench: Bench) -> None:
+    bench.answer("GetObject", *[(503, "SlowDown")] * 100)
+    with pytest.raises(StoreError, match=r"GetObject of key in s3://.*SlowDown"):
+        bench.store.get("key")
+    assert bench.requests == ["GetObject"] * TRIES
+    assert len(bench.pauses) == TRIES - 1 and max(bench.pauses) <= 3.0
+
+
+def test_a_conditional_conflict_409_is_sent_again_as_it_was(bench: Bench) -> None:
+    etag = bench.store.create("key", b"1")
+    bench.answer("PutObject", *[(409, "ConditionalRequestConflict")] * 2)
+    bench.store.replace("key", b"2", etag)
+    assert bench.requests == ["PutObject"] * 4
+
+
+def test_a_conditional_conflict_409_without_end_is_lost(bench: Bench) -> None:
+    bench.answer("PutObject", *[(409, "ConditionalRequestConflict")] * 100)
+    with pytest.raises(Conflict):
+        bench.store.create("key", b"1")
+    assert bench.requests == ["PutObject"] * TRIES
+
+
+@pytest.mark.parametrize("answer", [(412, "PreconditionFailed"), (404, "NoSuchKey")])
+def test_412_and_404_under_if_match_both_mean_lost(bench: Bench, answer: tuple[int, str]) -> None:
+    """AWS answers 404 for a missing key, other servers 412."""
+    bench.answer("PutObject", answer)
+    with pytest.raises(Conflict):
+        bench.store.replace("key", b"1", '"etag"')
+    bench.answer("DeleteObject", answer)
+    with pytest.raises(Conflict):
+        bench.store.delete("key", '"etag"')
+    assert bench.pauses == [], "a lost race is not run again"
+
+
+def test_a_lost_reply_leaves_a_plain_create_in_doubt(bench: Bench) -> None:
+    """The first was applied, the second comes back as 412: that is not for the store to judge."""
+    bench.fail("after-call.s3.PutObject", timed_out())
+    with pytest.raises(ReplyLost, match="key was written is not known"):
+        bench.store.create("key", b"1")
+    found = bench.store.get("key")
+    assert found is not None and found.body == b"1"
+
+
+def test_a_record_whose_reply_was_lost_is_written(bench: Bench) -> None:
+    bench.fail("after-call.s3.PutObject", timed_out())
+    created = document.create(bench.store, "key", Document(), document.random_nonce)
+    bench.fail("after-call.s3.PutObject", timed_out())
+    swapped = document.swap(bench.store, "key", created, Document(), document.random_nonce)
+    assert document.load(bench.store, "key", Document) == swapped
+    assert bench.requests == ["PutObject", "PutObject", "GetObject"] * 2 + ["GetObject"]
+
+
+def test_a_record_that_another_wrote_while_the_reply_was_lost_is_not_ours(bench: Bench, bucket: str) -> None:
+    created = document.create(bench.store, "key", Document(), document.random_nonce)
+
+    def another_is_first(**_: object) -> None:
+        bench.client.meta.events.unregister("before-call.s3.PutObject", another_is_first)
+        document.swap(bench.store, "key", created, Document(), document.random_nonce)
+        raise timed_out()
+
+    bench.client.meta.events.register("before-call.s3.PutObject", another_is_first)
+    with pytest.raises(Conflict):
+        document.swap(bench.store, "key", created, Document(), document.random_nonce)
+
+
+def test_replies_lost_without_end_leave_it_open(bench: Bench) -> None:
+    bench.fail("after-call.s3.PutObject", *[timed_out() for _ in range(100)])
+    with pytest.raises(ReplyLost):
+        bench.store.put("key", b"1")
+
+
+def test_what_was_surely_not_sent_is_surely_not_written(bench: Bench) -> None:
+    bench.fail("before-send.s3.PutObject", *[ConnectTimeoutError(endpoint_url="http://test") for _ in range(100)])
+    with pytest.raises(StoreUnreachable) as caught:
+        bench.store.create("key", b"1")
+    assert not isinstance(caught.value, ReplyLost)
+    assert isinstance(caught.value, UsageError) and caught.value.exit_code == 2
+
+
+def test_a_read_that_broke_off_is_only_read_again(bench: Bench) -> None:
+    bench.fail("after-call.s3.GetObject", timed_out())
+    assert bench.store.get("missing") is None
+    assert bench.requests == ["GetObject"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "words"),
+    [
+        (403, "AccessDenied", CredentialsError, "s3:PutObject"),
+        (400, "ExpiredToken", CredentialsError, "expired"),
+        (403, "InvalidAccessKeyId", CredentialsError, "access key"),
+        (403, "SignatureDoesNotMatch", CredentialsError, "secret key"),
+        (403, "RequestTimeTooSkewed", CredentialsError, "clock"),
+        (404, "NoSuchBucket", UsageError, "no bucket"),
+        (501, "NotImplemented", Unsupported, "does not implement"),
+        (400, "EntityTooLarge", StoreError, "EntityTooLarge"),
+    ],
+)
+def test_a_refusal_says_what_and_what_to_do(
+    bench: Bench, bucket: str, status: int, code: str, kind: type[Exception], words: str
+) -> None:
+    bench.answer("PutObject", (status, code))
+    with pytest.raises(kind, match=words) as caught:
+        bench.store.put("jobs/digits/record.json", b"1")
+    assert isinstance(caught.value, StoreError), "whoever handles the store's errors handles this one"
+    assert bucket in str(caught.value)
+    assert bench.requests == ["PutObject"], "trying again would not help"
+
+
+def test_no_credentials_are_said(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(CredentialsError, match="No AWS credentials") as caught:
+        open_store(f"s3://{bucket}", os.environ).get("key")
+    assert caught.value.exit_code == 4
+
+
+def test_a_missing_bucket_is_never_an_empty_one(moto_server: str, tmp_path: Path) -> None:
+    """A controller that saw no jobs would end their instances."""
+    store = open_store("s3://no-such-bucket", os.environ)
+    (tmp_path / "file").write_bytes(b"1")
+    uses: list[Callable[[], object]] = [
+        lambda: store.get("key"),
+        lambda: store.get_if_changed("key", '"etag"'),
+        lambda: store.create("key", b""),
+        lambda: store.replace("key", b"", '"etag"'),
+        lambda: store.delete("key"),
+        lambda: store.delete("key", '"etag"'),
+        lambda: list(store.list("")),
+        lambda: list(store.prefixes("")),
+        lambda: store.upload(tmp_path / "file", "key"),
+        lambda: store.download("key", tmp_path / "new"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreUnreachable, match="There is no bucket no-such-bucket"):
+            use()
+
+
+def test_a_server_that_is_not_there_is_said(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # the port named 'discard': nobody listens
+    bench = Bench(bucket)
+    uses: list[Callable[[], object]] = [
+        lambda: bench.store.get("key"),
+        lambda: bench.store.create("key", b""),
+        lambda: bench.store.download("key", tmp_path / "new"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreUnreachable, match=r"does not answer at http://127\.0\.0\.1:9"):
+            use()
+
+
+def test_every_request_names_the_owner_of_the_bucket(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """moto accepts any owner; so it is seen what is sent, inside transfers too."""
+    sent: dict[str, set[str | None]] = {}
+
+    def note(request: Any, event_name: str, **_: object) -> None:
+        owner = request.headers.get("x-amz-expected-bucket-owner")
+        operation = event_name.rpartition(".")[2]
+        sent.setdefault(operation, set()).add(owner.decode() if isinstance(owner, bytes) else owner)
+
+    def watched() -> boto3.session.Session:
+        session = session_class()
+        session.events.register("before-send.s3", note)
+        return session
+
+    session_class = boto3.session.Session
+    monkeypatch.setattr(boto3.session, "Session", watched)
+    use_everything(open_store(f"s3://{bucket}/{secrets.token_hex(6)}", {"ELASTIC_BUCKET_OWNER": OWNER}), tmp_path)
+    assert set().union(*sent.values()) == {OWNER}
+    assert sent.keys() >= {
+        "PutObject",
+        "GetObject",
+        "DeleteObject",
+        "ListObjectsV2",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "CompleteMultipartUpload",
+    }
+    sent.clear()
+    use_everything(open_store(f"s3://{bucket}/{secrets.token_hex(6)}", {}), tmp_path)
+    assert set().union(*sent.values()) == {None}
+
+
+def use_everything(store: Store, directory: Path) -> None:
+    etag = store.replace("key", b"2", store.create("key", b"1"))
+    store.get_if_changed("key", etag)
+    list(store.list(""))
+    list(store.prefixes(""))
+    (directory / "large").write_bytes(bytes(9 * 1024**2))
+    store.upload(directory / "large", "large")
+    store.download("large", directory / "copy")
+    store.delete("large")
+    store.delete("key", etag)
+
+
+def test_only_small_puts_are_ever_conditional(bucket: str, tmp_path: Path) -> None:
+    """Several servers get the conditions of multipart uploads wrong."""
+    session = boto3.session.Session()
+    conditional: set[str] = set()
+
+    def note(request: Any, event_name: str, **_: object) -> None:
+        if any(name in request.headers for name in ("If-Match", "If-None-Match")):
+            conditional.add(event_name.rpartition(".")[2])
+
+    session.events.register("before-send.s3", note)
+    use_everything(connect(bucket, secrets.token_hex(6), session=session), tmp_path)
+    assert conditional == {"PutObject", "GetObject", "DeleteObject"}
+
+
+def test_its_own_endpoint_is_spoken_to_by_path(moto_server: str) -> None:
+    """A server of one's own seldom has a host name for each bucket."""
+    client = make_client(boto3.session.Session(), 1, None)
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
+    assert url.startswith(f"{moto_server}/bucket/key?")
+
+
+def test_one_server_for_many_processes_ends_with_the_test() -> None:
+    with running_moto() as url:
+        port = int(url.rpartition(":")[2])
+        assert listening(port)
+    assert not listening(port)
+
+
+def listening(port: int) -> bool:
+    """Whether anything accepts connections there."""
+    import socket
+
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
