@@ -71,12 +71,14 @@ class Recorder:
     def after_step(self) -> None:
         """Report and checkpoint if it is time, and tell how the last checkpoint went."""
         self._tell_outcome()
+        if self._state.step == self._config.total_steps:  # `close` follows at once
+            return
         now_s = self._clock()
         first = self._reported_s == self._start_s
         if self._reported_step < self._state.step and (first or now_s - self._reported_s >= REPORT_EVERY_S):
             self._report()
         is_due = now_s - self._checkpoint_s >= self._options.checkpoint_every_s
-        if is_due and not self._writer.busy and self._state.step < self._config.total_steps:
+        if is_due and not self._writer.busy:
             self._require_finite()
             self._checkpoint_s = now_s
             self._writer.start(self._meta())

@@ -1,0 +1,21 @@
+"""What the tests of the trainer share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.launch import Run, start
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The tiny run on one rank from start to end: what every disturbed run must come to equal."""
+    with start(tmp_path_factory.mktemp("undisturbed") / "run") as run:
+        run.finish()
+    return run
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A directory for one run."""
+    return tmp_path / "run"

@@ -1,0 +1,154 @@
+"""Real trainer processes for tests: started, waited for with a bound, and ended."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BOUND_S = 60.0
+
+TINY: dict[str, Any] = {
+    "steps": 12,
+    "batch": 16,
+    "labelled_batch": 8,
+    "shards": 4,
+    "evaluate_every": 8,
+    "consistency": {"weight": 10.0},
+}
+"""A run of a second or so, with every part of a real one."""
+
+LONG = TINY | {"steps": 100_000}
+"""A run that is still going when the test acts."""
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, at most BOUND_S."""
+    deadline = time.monotonic() + BOUND_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {BOUND_S:.0f} s in vain: {what}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Run:
+    """A run directory and the processes that train in it."""
+
+    run_dir: Path
+    processes: list["subprocess.Popen[str]"]
+
+    def wait(self) -> list[int]:
+        """The exit code of every process, in the order of their ranks."""
+        return [process.wait(BOUND_S) for process in self.processes]
+
+    def finish(self) -> None:
+        """Wait for the end of a run that is expected to finish."""
+        codes = self.wait()
+        assert codes == [0] * len(codes), self.stderr()
+
+    def signal(self, number: signal.Signals, rank: int = 0) -> None:
+        """Send a signal to one rank."""
+        self.processes[rank].send_signal(number)
+
+    def stderr(self) -> str:
+        """What all processes have said."""
+        return "".join(path.read_text() for path in sorted(self.run_dir.glob("stderr-*")))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The whole lines of progress.jsonl."""
+        path = self.run_dir / "progress.jsonl"
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.split("\n")[:-1] if line]
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The lines that are reports."""
+        return [line for line in self.lines() if "note" not in line]
+
+    def notes(self) -> list[str]:
+        """The remarks among the lines."""
+        return [line["note"] for line in self.lines() if "note" in line]
+
+    def checkpoints(self) -> list[Path]:
+        """The whole checkpoints, oldest first."""
+        return sorted((self.run_dir / "checkpoints").glob("step-*"))
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until a report tells of this step."""
+        wait_until(lambda: any(r["step"] >= step for r in self.reports()) or self._ended(), f"step {step}")
+        assert not self._ended(), self.stderr()
+
+    def wait_for_checkpoint(self) -> None:
+        """Wait until there is a checkpoint."""
+        wait_until(lambda: bool(self.checkpoints()) or self._ended(), "a checkpoint")
+        assert self.checkpoints(), self.stderr()
+
+    def _ended(self) -> bool:
+        return any(process.poll() is not None for process in self.processes)
+
+
+@contextmanager
+def start(
+    run_dir: Path,
+    config: Mapping[str, Any] = TINY,
+    *,
+    ranks: int = 1,
+    environ: Mapping[str, str] | None = None,
+    command: Sequence[str] = (sys.executable, "-m", "trainer"),
+) -> Iterator[Run]:
+    """Start the ranks of a run, each a process of its own; those still there at the end are killed."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    config_path = run_dir / "config.json"
+    config_path.write_text(json.dumps(config))
+    port = _free_port()
+    processes = []
+    try:
+        for rank in range(ranks):
+            world = {} if ranks == 1 else _world(rank, ranks, port)
+            with open(run_dir / f"stderr-{rank}", "w") as stderr:
+                process = subprocess.Popen(
+                    [*command, str(config_path), str(run_dir)],
+                    env={**os.environ, **world, **(environ or {})},
+                    stdout=stderr,
+                    stderr=stderr,
+                    text=True,
+                )
+            processes.append(process)
+        yield Run(run_dir, processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(BOUND_S)
+
+
+def resume_from(checkpoint: Path, run_dir: Path) -> Path:
+    """A fresh run directory that starts from a checkpoint, as an agent lays it out."""
+    run_dir.mkdir(parents=True)
+    checkpoint.rename(run_dir / "resume")
+    return run_dir
+
+
+def result(run: Run) -> dict[str, Any]:
+    """result.json of a finished run's final checkpoint."""
+    final = run.checkpoints()[-1]
+    content: dict[str, Any] = json.loads((final / "result.json").read_text())
+    return content
+
+
+def _world(rank: int, ranks: int, port: int) -> dict[str, str]:
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    return here | {name: str(number) for name, number in numbers.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

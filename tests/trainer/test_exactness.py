@@ -1,0 +1,90 @@
+"""The same bits whatever happens: any number of ranks, killed at any moment, resized on the way."""
+
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.launch import TINY, Run, result, resume_from, start
+
+EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
+
+def test_torchrun_with_two_ranks_gives_the_same_bits_as_one_process(undisturbed: Run, run_dir: Path) -> None:
+    with start(run_dir, command=(*TORCHRUN, "2", "-m", "trainer")) as run:
+        run.finish()
+        assert run.reports()[-1]["world_size"] == 2
+        assert result(run)["digest"] == result(undisturbed)["digest"]
+        assert result(run)["confusion"] == result(undisturbed)["confusion"]
+
+
+def test_four_ranks_give_the_same_bits_as_one_process(undisturbed: Run, run_dir: Path) -> None:
+    with start(run_dir, ranks=4) as run:
+        run.finish()
+        assert result(run)["digest"] == result(undisturbed)["digest"]
+
+
+def test_three_ranks_are_refused_with_a_number_that_fits(run_dir: Path) -> None:
+    with start(run_dir, ranks=3) as run:
+        assert run.wait() == [2, 2, 2]
+        assert "3 ranks cannot share 4 shards evenly; start 2" in run.stderr()
+        assert "Traceback" not in run.stderr()
+
+
+def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(undisturbed: Run, tmp_path: Path) -> None:
+    moment = random.Random()  # another moment in every session
+    latest: Path | None = None
+    for attempt in range(10):
+        run_dir = tmp_path / f"attempt-{attempt}"
+        if latest is not None:
+            resume_from(latest, run_dir)
+        with start(run_dir, environ=EVERY_STEP) as run:
+            run.wait_for_step(1)
+            if attempt < 3:
+                time.sleep(moment.uniform(0, 0.7))  # the moment is the test, not a wait
+                run.signal(signal.SIGKILL)
+            if run.wait() == [0]:
+                assert result(run)["digest"] == result(undisturbed)["digest"]
+                return
+            if run.checkpoints():
+                latest = run.checkpoints()[-1]
+            elif latest is not None:
+                latest = run_dir / "resume"
+    pytest.fail("never finished")
+
+
+def test_one_rank_then_two_then_one_comes_to_the_same_bits(undisturbed: Run, tmp_path: Path) -> None:
+    with start(tmp_path / "one") as run:
+        run.wait_for_step(1)
+        run.signal(signal.SIGTERM)
+        assert run.wait() == [75]
+        first = run.checkpoints()[-1]
+    with start(resume_from(first, tmp_path / "two"), ranks=2) as run:
+        run.wait_for_step(1)
+        run.signal(signal.SIGTERM, rank=1)
+        assert run.wait() == [75, 75]
+        second = run.checkpoints()[-1]
+    assert first.name < second.name < "step-000000000012"
+    with start(resume_from(second, tmp_path / "one again")) as run:
+        run.finish()
+        assert run.reports()[0]["step"] > int(second.name.removeprefix("step-"))
+        assert result(run)["digest"] == result(undisturbed)["digest"]
+
+
+def test_resumed_from_its_last_step_it_tells_the_same_result(undisturbed: Run, run_dir: Path) -> None:
+    run_dir.mkdir()
+    shutil.copytree(undisturbed.checkpoints()[-1], run_dir / "resume")
+    with start(run_dir) as run:
+        run.finish()
+        assert result(run)["digest"] == result(undisturbed)["digest"]
+
+
+def test_another_seed_gives_other_bits(undisturbed: Run, run_dir: Path) -> None:
+    with start(run_dir, TINY | {"seed": 1}) as run:
+        run.finish()
+        assert result(run)["digest"] != result(undisturbed)["digest"]
