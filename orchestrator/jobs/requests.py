@@ -41,12 +41,17 @@ def send_request(
 
 
 def read_requests(store: Store, job: str) -> Iterator[Request]:
-    """The requests that are waiting, oldest first; one that cannot be read is skipped, since it asks for nothing."""
-    for entry in store.list(layout.requests_prefix(job)):
+    """The requests that are waiting, oldest first; one that cannot be read is skipped, since it asks for nothing.
+
+    Each is known by its key, whatever it says of itself, so that what was carried out can be removed.
+    """
+    prefix = layout.requests_prefix(job)
+    for entry in store.list(prefix):
         found = store.get(entry.key)
         if found is None:
             continue
         try:
-            yield Request.model_validate_json(found.body)
+            request = Request.model_validate_json(found.body)
         except ValueError:
             continue
+        yield request.model_copy(update={"id": entry.key.removeprefix(prefix).removesuffix(".json")})
