@@ -5,6 +5,7 @@ lose the places of scalars and stop at the first duplicate key. What comes out i
 keys, lists, text, numbers, true, false, null.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +54,14 @@ def read_yaml(text: str, source: str) -> Document:
     """Parse one YAML document; whatever is wrong is in the result's `problems`, and nothing is raised."""
     # Imported here: only a command that reads a job.yaml pays for it.
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
     document = Document(source, text)
     yaml = YAML(typ="safe", pure=True)
     try:
-        root = yaml.compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it, and a person need not hear of it
+            root = yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         span = Span(mark.line + 1, mark.column + 1) if mark else None
@@ -69,7 +72,7 @@ def read_yaml(text: str, source: str) -> Document:
         document.complain(None, "not a job.yaml: nested too deeply", broken=True)
     else:
         if root is not None:
-            _Walk(document, yaml.constructor).run(root)
+            _Walk(document, yaml).run(root)
     return document
 
 
@@ -88,9 +91,9 @@ def _condensed(problem: str | None, context: str | None = None) -> str:
 class _Walk:
     """One pass over the nodes of a document."""
 
-    def __init__(self, document: Document, constructor: Any) -> None:
+    def __init__(self, document: Document, yaml: Any) -> None:
         self.document = document
-        self.constructor = constructor
+        self.yaml = yaml
         self.values = 0
 
     def run(self, root: Any) -> None:
@@ -105,13 +108,20 @@ class _Walk:
                     _span(node), "not a job.yaml: too many values, or nested too deeply", broken=True
                 )
             return None
-        if node.tag not in _CONSTRUCTED | _AS_TEXT | _COLLECTIONS:
+        if not self.is_plain(node):
             self.document.complain(_span(node), f"the tag {node.tag} means nothing here; remove it")
         if node.id == "mapping":
             return self.mapping(node, path)
         if node.id == "sequence":
             return [self.item(child, (*path, i)) for i, child in enumerate(node.value)]
         return self.scalar(node)
+
+    def is_plain(self, node: Any) -> bool:
+        """Whether a node is what it looks like, not what a tag calls it."""
+        if node.id != "scalar":
+            return node.tag in _COLLECTIONS
+        looks_like = self.yaml.resolver.resolve(type(node), node.value, (True, False))
+        return node.tag in _AS_TEXT or (node.tag in _CONSTRUCTED and node.tag == looks_like)
 
     def mapping(self, node: Any, path: Path) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -121,7 +131,7 @@ class _Walk:
             if key.id != "scalar":
                 self.document.complain(span, "a field's name must be text")
                 continue
-            name = key.value
+            name = self.text(key)
             if name in data:
                 self.document.complain(span, f"duplicate key; line {lines[name]} has it already", name)
                 continue
@@ -142,13 +152,21 @@ class _Walk:
         self.document.places[path] = Place(key, key if on_key or empty else _span(node), spelling)
 
     def scalar(self, node: Any) -> Any:
-        if node.tag not in _CONSTRUCTED:
-            return node.value
+        if node.tag not in _CONSTRUCTED or not self.is_plain(node):
+            return self.text(node)
         try:
-            return self.constructor.construct_object(node)
+            return self.yaml.constructor.construct_object(node)
         except ValueError:
             self.document.complain(_span(node), "not a number that can be read")
             return None
+
+    def text(self, node: Any) -> str:
+        """A scalar as text; half a surrogate pair, which an escape can write, is in no Unicode text."""
+        text: str = node.value
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            self.document.complain(_span(node), "this text has an escape that is no character")
+            return ""
+        return text
 
 
 def _span(node: Any) -> Span:

@@ -1,5 +1,6 @@
 """A job.yaml that cannot be used: one clear message for each mistake, at its line, and all of them at once."""
 
+import random
 from pathlib import Path
 from textwrap import dedent
 
@@ -8,6 +9,7 @@ import pytest
 from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.problems import Problem, SpecError
+from orchestrator.spec.template import job_template
 
 NAME_RULE = "must be lower-case letters, digits and hyphens, at most 63, not a hyphen first"
 JOB = """\
@@ -243,3 +245,33 @@ def test_what_is_submitted_is_what_was_written() -> None:
     assert job.scaling.window == 5400
     assert job.checkpoint.keep_free == 4 * 2**30
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
+
+
+ODD_VALUES = [
+    *("", "~", "yes", "1e5", ".nan", "-1", "[]", "{}", "9" * 5000, "''", "5s", "!!bool maybe", "!!set {a}", "<<"),
+    *("&a b", "*a", "- - -", r'"\ud800"', "[1, {a: b}]", "2026-01-01", "0o9", "? x", "|", "'", "\u202e"),
+]
+
+
+def damaged(text: str, draw: random.Random) -> str:
+    """A text with one to four lines lost, doubled, shifted, or given an odd value."""
+    lines = text.splitlines()
+    for _ in range(draw.randint(1, 4)):
+        i = draw.randrange(len(lines))
+        field, _, _ = lines[i].partition(":")
+        lines[i : i + 1] = draw.choice([[], [lines[i]] * 2, [f"  {lines[i]}"], [f"{field}: {draw.choice(ODD_VALUES)}"]])
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_written_is_a_job_or_has_problems(seed: int) -> None:
+    draw = random.Random(seed)
+    refusals: list[SpecError] = []
+    for _ in range(60):
+        try:
+            load_job(damaged(job_template(), draw))
+        except SpecError as refusal:
+            refusals.append(refusal)
+
+    assert refusals
+    assert all(refusal.problems for refusal in refusals)
