@@ -65,6 +65,7 @@ def fetch_job(store: Store, job: str, directory: Path, *, overwrite: bool, progr
     """
     load_record(store, job)
     spec = load_spec(store, job)
+    _committed_head(store, job)
     _check_free(directory, overwrite)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -92,19 +93,25 @@ def _check_free(directory: Path, overwrite: bool) -> None:
         )
 
 
+def _committed_head(store: Store, job: str) -> tuple[Head, str]:
+    """The head and the checkpoint that it names. Raises UsageError when there is none yet."""
+    stored = load_head(store, job)
+    if stored is None or stored.value.checkpoint is None:
+        raise UsageError(f"{job} has no checkpoint yet, so there is nothing to fetch: see elastic show {job}")
+    return stored.value, stored.value.checkpoint
+
+
 def _fetch_checkpoint(store: Store, job: str, part: Path, progress: Progress) -> tuple[Head, str]:
     """The files of the checkpoint that the head names; asked again when it has moved meanwhile."""
     gone = ""
     for _ in range(TRIES):
-        stored = load_head(store, job)
-        if stored is None or stored.value.checkpoint is None:
-            raise UsageError(f"{job} has no checkpoint yet, so there is nothing to fetch: see elastic show {job}")
-        if stored.value.checkpoint == gone:
+        head, checkpoint = _committed_head(store, job)
+        if checkpoint == gone:
             break
         try:
-            return stored.value, _fetch_files(store, stored.value.checkpoint, part, progress)
+            return head, _fetch_files(store, checkpoint, part, progress)
         except Missing:
-            gone = stored.value.checkpoint
+            gone = checkpoint
     raise DamagedCheckpoint(
         f"the checkpoint {gone} of {job} is incomplete in {store.url}; resume or run the job again to mend it"
     )

@@ -46,13 +46,13 @@ def elastic(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Elastic:
     """`elastic ARGUMENTS` in this process, without a terminal."""
 
     def command(*arguments: str, stdin: str = "") -> Outcome:
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        out, err = io.BytesIO(), io.BytesIO()
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", io.StringIO(stdin))
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
+            patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="utf-8", write_through=True))
             code = run(arguments)
-        return Outcome(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
+            return Outcome(code, out.getvalue().decode(), err.getvalue().decode())
 
     return command
 

@@ -1,6 +1,7 @@
 """Watching a job through the bucket."""
 
 from collections.abc import Iterator
+from typing import Literal, Never
 
 import pytest
 
@@ -12,7 +13,7 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.store.lease import Lease
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.owner import Owner, this_process
-from orchestrator.store.protocol import Object, StoreDenied, StoreError, Unchanged
+from orchestrator.store.protocol import Entry, Object, StoreDenied, StoreError, Unchanged
 from tests.cli.stored_jobs import NOW, beat, finish, nonce, put_pending, put_training, tell
 
 
@@ -38,14 +39,14 @@ class CountingStore(MemoryStore):
         self.listed = 0
         self.error: StoreError | None = None
 
-    def get_if_changed(self, key: str, etag: str | None) -> Object | None | Unchanged:  # type: ignore[override]
+    def get_if_changed(self, key: str, etag: str | None) -> Object | None | Literal[Unchanged.UNCHANGED]:
         if self.error is not None:
             raise self.error
         found = super().get_if_changed(key, etag)
         self.sent += not isinstance(found, Unchanged)
         return found
 
-    def list(self, prefix: str, start_after: str = "") -> Iterator:  # type: ignore[type-arg]
+    def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
         self.listed += 1
         return super().list(prefix, start_after)
 
@@ -153,7 +154,7 @@ def test_a_store_that_never_answered_is_an_error_at_once(
     put_training(bucket)
     bucket.error = error
     with pytest.raises(type(error), match=str(error)):
-        next(follow(watch(bucket, clock), sleep=pytest.fail, every_s=1, trouble=pytest.fail))
+        next(follow(watch(bucket, clock), sleep=never, every_s=1, trouble=pytest.fail))
 
 
 def test_credentials_that_expire_meanwhile_end_it_at_once(bucket: CountingStore, clock: Clock) -> None:
@@ -163,6 +164,10 @@ def test_credentials_that_expire_meanwhile_end_it_at_once(bucket: CountingStore,
     bucket.error = StoreDenied("expired")
     with pytest.raises(StoreDenied):
         next(looks)
+
+
+def never(_: float) -> Never:
+    pytest.fail("slept")
 
 
 def missing_for(watched: ControllerWatch, clock: Clock, seconds: float) -> bool:
