@@ -1,8 +1,10 @@
 """The import contracts can fail: on a repository that breaks each of them, each is reported broken."""
 
+import ast
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,7 @@ def test_the_contracts_are_kept(repository: Path) -> None:
         ("orchestrator/jobs/head.py", "import boto3"),
         ("orchestrator/spec/load.py", "from time import monotonic"),
         ("orchestrator/jobs/head.py", "import random"),
+        ("orchestrator/controller/decide.py", "import time"),
     ],
 )
 def test_a_broken_contract_is_noticed(repository: Path, module: str, statement: str) -> None:
@@ -60,3 +63,28 @@ def test_a_broken_contract_is_noticed(repository: Path, module: str, statement: 
 
     assert answer.returncode == 1
     assert "BROKEN" in answer.stdout
+
+
+def pure_files() -> list[Path]:
+    """The files of the modules that the contract calls pure."""
+    configuration = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = configuration["tool"]["importlinter"]["contracts"]
+    (pure,) = [contract for contract in contracts if "is pure" in contract["name"]]
+    paths = [REPOSITORY / module.replace(".", "/") for module in pure["source_modules"]]
+    return [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")])]
+
+
+def clocks_read(source: str) -> list[str]:
+    """Calls that ask what time it is; the import of datetime itself forbids nothing, since values are made of it."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = [func.attr for func in calls if isinstance(func, ast.Attribute)]
+    return [name for name in names if name in {"now", "utcnow", "today"}]
+
+
+@pytest.mark.parametrize("file", pure_files(), ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_what_decides_asks_no_clock(file: Path) -> None:
+    assert clocks_read(file.read_text(encoding="utf-8")) == []
+
+
+def test_asking_a_clock_is_noticed() -> None:
+    assert clocks_read("from datetime import UTC, datetime\nwhen = datetime.now(UTC)\n") == ["now"]
