@@ -25,11 +25,16 @@ def _command(*names: str) -> Callable[[], str | None]:
     return look
 
 
+def _tmpfs() -> str | None:
+    return None if os.geteuid() == 0 and shutil.which("mount") else "mounting a small file system takes root"
+
+
 # Each gives None when the engine is here, else why it is not.
 ENGINES: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "chromium": _command("chromium", "chromium-browser", "google-chrome"),
     "seaweedfs": _command("weed"),
+    "tmpfs": _tmpfs,
 }
 
 

@@ -1,0 +1,40 @@
+"""Cancelling, in any phase, leaves no process and no instance."""
+
+import pytest
+
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from tests.survival.system import System
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [GenerationPhase.PROVISIONING, GenerationPhase.STARTING, GenerationPhase.TRAINING, GenerationPhase.DRAINING],
+)
+def test_cancel_leaves_no_process(system: System, phase: GenerationPhase) -> None:
+    system.submit()
+    if phase is GenerationPhase.DRAINING:
+        system.wait(lambda: system.step > 0, "training")
+        system.run("pause", "tiny", "--no-daemon")
+    system.wait_for_generation(phase)
+    system.run("cancel", "tiny", "--yes", "--no-daemon")
+    system.wait_for_phase(JobPhase.CANCELLED)
+    assert not system.instance_processes(), system.story()
+
+
+def test_cancel_before_any_controller_was_there(system: System) -> None:
+    system.kill("daemon")
+    system.submit()
+    system.run("cancel", "tiny", "--yes", "--no-daemon")
+    system.start_daemon()
+    system.wait_for_phase(JobPhase.CANCELLED)
+    assert system.record.last_generation == 0, system.story()
+
+
+def test_cancel_of_a_paused_job(system: System) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    system.run("pause", "tiny", "--no-daemon")
+    system.wait_for_phase(JobPhase.PAUSED)
+    system.run("cancel", "tiny", "--yes", "--no-daemon")
+    system.wait_for_phase(JobPhase.CANCELLED)
+    assert not system.instance_processes()

@@ -1,0 +1,114 @@
+"""Whatever is killed, at a random moment: the job goes on by itself, and its final weights are the undisturbed ones."""
+
+import shutil
+
+import pytest
+
+from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.phases import JobPhase
+from tests.survival.system import System
+
+
+def succeeds_with(system: System, digest: str) -> None:
+    system.wait_for_phase(JobPhase.SUCCEEDED)
+    assert system.digest() == digest, system.story()
+    system.wait_until_quiet()
+
+
+def loses_no_more_than_since_the_last_commit(system: System, reached: int, committed: int) -> None:
+    """What is lost lies between the commit before the kill and the last step that was reported."""
+    assert system.record.lost_steps <= max(0, reached - committed) + 20, system.story()  # steps after the last look
+
+
+def test_a_rank_is_killed(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    committed, reached = system.committed_step, system.step
+    system.kill("rank")
+    succeeds_with(system, undisturbed)
+    assert system.events(EventKind.WORKER_FAILED)
+    loses_no_more_than_since_the_last_commit(system, reached, committed)
+
+
+def test_one_rank_of_two_is_killed(system: System, undisturbed: str) -> None:
+    system.submit(scaling={"min": 2, "window": "1h"})
+    system.wait_for_random_step()
+    system.processes("rank")[system.rng.randrange(2)].kill()
+    succeeds_with(system, undisturbed)
+
+
+def test_the_agent_is_killed_and_no_worker_outlives_it(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    workers = system.processes("rank") + system.processes("launcher")
+    system.kill("agent")
+    system.wait(lambda: not any(worker.is_running() for worker in workers), "the workers are gone", bound_s=10)
+    succeeds_with(system, undisturbed)
+    assert system.events(EventKind.INSTANCE_LOST)
+
+
+def test_the_controller_is_killed_and_training_does_not_notice(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    system.kill("daemon")
+    before = system.step
+    system.wait(lambda: system.step > before, "training goes on without a controller")
+    system.start_daemon()
+    succeeds_with(system, undisturbed)
+    assert system.record.last_generation == 1, system.story()
+    assert system.events(EventKind.LEADER_CHANGED)
+
+
+def test_a_job_that_ends_while_no_controller_is_there(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    system.kill("daemon")
+    system.wait(lambda: system.head.final, "the last checkpoint is committed without a controller")
+    assert system.record.phase is JobPhase.RUNNING
+    system.start_daemon()
+    succeeds_with(system, undisturbed)
+    assert system.record.last_generation == 1, system.story()
+
+
+def test_everything_is_killed_at_once(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    system.kill("daemon", "agent", "launcher", "rank")
+    system.start_daemon()
+    succeeds_with(system, undisturbed)
+    assert system.record.last_generation == 2, system.story()
+
+
+def test_a_reboot_leaves_nothing_but_the_store(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    system.kill("daemon", "agent", "launcher", "rank")
+    shutil.rmtree(system.state)
+    system.start_daemon()
+    succeeds_with(system, undisturbed)
+
+
+def test_an_agent_that_is_asked_to_end_loses_nothing(system: System, undisturbed: str) -> None:
+    system.submit()
+    system.wait_for_random_step()
+    system.processes("agent")[0].terminate()
+    succeeds_with(system, undisturbed)
+    assert system.record.lost_steps == 0, system.story()
+    assert system.record.generation is not None
+    assert system.record.generation.cause == "preemption"
+
+
+@pytest.mark.timeout(240)
+def test_kill_after_kill_while_it_is_resized(system: System, undisturbed: str) -> None:
+    """One rank, the agent, the controller, in a random order, and between them from one worker to two and back."""
+    system.submit()
+    for victim, workers in zip(system.rng.sample(("rank", "agent", "daemon"), k=3), (2, 1, 2), strict=True):
+        done = system.committed_step
+        system.wait(lambda done=done: system.step > 0 and system.committed_step > done, "a new checkpoint")  # type: ignore[misc]
+        system.run("resize", "tiny", "--workers", str(workers), "--no-daemon")
+        if victim == "daemon":
+            system.kill("daemon")
+            system.start_daemon()
+        elif system.processes("rank" if victim == "rank" else "agent"):
+            system.kill("rank" if victim == "rank" else "agent")
+    succeeds_with(system, undisturbed)
