@@ -224,6 +224,12 @@ def test_a_released_lease_is_free_at_once(world: World) -> None:
     assert world.a.lease.try_acquire() and world.a.lease.epoch == 3
 
 
+def test_taking_again_what_one_released_is_a_new_leadership(world: World) -> None:
+    world.a.lease.try_acquire()
+    world.a.lease.release()
+    assert world.a.lease.try_acquire() and world.a.lease.epoch == 2
+
+
 def test_releasing_what_another_has_taken_does_nothing(world: World) -> None:
     world.a.lease.try_acquire()
     world.b.dead.add("a")

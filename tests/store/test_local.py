@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from time import time
 
 import pytest
 
-from orchestrator.store import Conflict, StoreError, StoreUnreachable
+from orchestrator.store import UNCHANGED, Conflict, StoreError, StoreUnreachable, local
 from orchestrator.store.local import LocalStore
 
 KILLS = 12
@@ -160,6 +161,52 @@ def test_polling_does_not_read_what_has_not_changed(local_root: Path) -> None:
     for _ in range(1000):
         store.get_if_changed("heartbeat", etag)
     assert read_bytes() - before < 100_000, "a thousand reads would be a million bytes"
+
+
+def test_a_change_is_seen_even_where_time_stamps_stand_still(local_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written within one tick, with the same size and a used inode number: not to be told apart from outside."""
+    monkeypatch.setattr(local, "_identity", lambda status: (1, 1, 1, status.st_size))
+    store = LocalStore(local_root)
+    etag = store.put("heartbeat", b"old")
+    store.get_if_changed("heartbeat", None)
+    store.put("heartbeat", b"new")
+    found = store.get_if_changed("heartbeat", etag)
+    assert found is not None and found is not UNCHANGED and found.body == b"new"
+    [entry] = store.list("")
+    assert entry.etag == found.etag
+
+
+@pytest.mark.parametrize("moment", ["before the link", "before the inner directory"])
+def test_a_directory_pruned_while_an_object_is_created_in_it(
+    local_root: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Somebody deletes the last object beside it just then."""
+    store = LocalStore(local_root)
+    pruned: list[bool] = []
+
+    def prune_once() -> None:
+        if (local_root / "outer").exists() and not pruned:
+            shutil.rmtree(local_root / "outer")
+            pruned.append(True)
+
+    link, mkdir = os.link, Path.mkdir
+
+    def linked(source: Path, target: Path) -> None:
+        if moment == "before the link":
+            prune_once()
+        link(source, target)
+
+    def made(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if moment == "before the inner directory":
+            prune_once()
+        mkdir(self, mode, parents, exist_ok)
+
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(Path, "mkdir", made)
+    store.create("outer/inner/key", b"1")
+    assert pruned
+    found = store.get("outer/inner/key")
+    assert found is not None and found.body == b"1"
 
 
 def read_bytes() -> int:
