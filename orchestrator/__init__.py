@@ -9,5 +9,5 @@
 - `spec`: job.yaml.
 - `errors`: what reaches a person.
 
-Imports point down this list. Of `trainer`, only `trainer.config` may be imported, and `trainer` imports nothing from here.
+Imports point down this list. Of `trainer` only `trainer.config` may be imported, and it imports nothing from here.
 """
