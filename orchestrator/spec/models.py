@@ -11,10 +11,12 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name
-from orchestrator.spec.units import Duration, PositiveDuration, Size
+from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+MAX_WINDOW_S = 600.0
+"""Agents keep so many seconds of utilisation: a longer window would never be whole."""
 
 # Whole words of a variable's name, so that TOKENIZERS_PARALLELISM and MAX_TOKENS pass.
 _SECRET_NAME = re.compile(
@@ -148,6 +150,8 @@ class Scaling(Strict):
         if self.up_above <= self.down_below:
             message = f"must be above down_below ({self.down_below:g}), or the job would grow and shrink by turns"
             misfits.append(Misfit((("up_above",), ("down_below",)), message))
+        if self.window > MAX_WINDOW_S:
+            misfits.append(Misfit((("window",),), f"must be at most {format_duration(MAX_WINDOW_S)}"))
         if self.min is not None and self.max is not None and self.min > self.max:
             misfits.append(
                 Misfit((("min",), ("max",)), f"{self.min} workers at least are more than {self.max} at most")

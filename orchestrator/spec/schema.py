@@ -39,7 +39,7 @@ def job_schema() -> dict[str, Any]:
 
 def schema_text() -> str:
     """The schema as it is committed."""
-    return json.dumps(job_schema(), indent=2) + "\n"
+    return json.dumps(job_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _spell_defaults(model: type[BaseModel], properties: dict[str, Any]) -> None:
