@@ -167,13 +167,15 @@ class LocalStore:
             self._make_durable(target.parent)
 
     def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
-        try:
-            source = open(self._path(key), "rb")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            self._check_root()
-            raise Missing(key) from None
-        with source, arriving(path) as temporary, open(temporary, "wb") as target:
-            copy(source, target, progress)
+        origin = self._path(key)
+        with explained(f"read {key} in {self._url}"):
+            try:
+                # what fails on the way to `path` is explained by `arriving`: here only the object itself can be missing
+                with open(origin, "rb") as source, arriving(path) as temporary, open(temporary, "wb") as target:
+                    copy(source, target, progress)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._check_root()
+                raise Missing(key) from None
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -198,8 +200,10 @@ class LocalStore:
         return None if found is None else (len(found.body), found.etag)
 
     def _remember(self, key: str, status: os.stat_result, body: bytes) -> str:
-        """The etag of what was read. Remembered only once the file is so old that a later one must differ in time:
-        an inode number is used again at once, and time stamps are coarse."""
+        """The etag of what was read, remembered only once the file is so old that a later one must differ in time.
+
+        An inode number is used again at once, and time stamps are coarse.
+        """
         etag = _identity_tag(status) if _is_uploaded(status) else _hash(body)
         if self._now() - max(status.st_mtime, status.st_ctime) > _SETTLED_AFTER_S:
             if len(self._known) >= _KNOWN_ETAGS:

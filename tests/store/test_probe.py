@@ -46,7 +46,7 @@ class Incapable(MemoryStore):
     """Answers that it has no conditional writes."""
 
     def create(self, key: str, body: bytes) -> str:
-        raise Unsupported("PutObject with If-None-Match is not implemented.")
+        raise Unsupported(f"PutObject of {key} ({len(body)} bytes) with If-None-Match is not implemented.")
 
 
 def test_a_store_that_keeps_its_conditions_passes_and_is_left_clean(store: Store) -> None:
@@ -79,7 +79,7 @@ def test_each_ignored_condition_is_found(ignored: str, promise: str) -> None:
 
 
 def test_a_store_that_has_no_conditional_writes_is_refused() -> None:
-    with pytest.raises(UsageError, match="not implemented"):
+    with pytest.raises(UsageError, match="with If-None-Match is not implemented"):
         require_conditional_writes(Incapable(), random_nonce)
 
 

@@ -48,7 +48,7 @@ class Bench:
         self.requests: list[str] = []
         self.client.meta.events.register("before-send.s3", self._note)
 
-    def _note(self, request: Any, event_name: str, **_: object) -> None:
+    def _note(self, event_name: str, **_: object) -> None:
         self.requests.append(event_name.rpartition(".")[2])
 
     def answer(self, operation: str, *codes: tuple[int, str]) -> None:
