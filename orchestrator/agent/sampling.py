@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 import psutil
 
 from orchestrator.jobs.instances import Utilization
+from orchestrator.spec.models import MAX_WINDOW_S
 
 SAMPLE_EVERY_S = 1.0
-SAMPLES_KEPT = 600
+SAMPLES_KEPT = round(MAX_WINDOW_S / SAMPLE_EVERY_S)
 
 
 class Sampler(Protocol):

@@ -40,20 +40,26 @@ def decide(seen: Observation, now: datetime) -> Decision:
     if seen.record.epoch > seen.epoch:
         raise Deposed(f"{seen.record.name} was written by a leader of epoch {seen.record.epoch}")
     draft = Draft(seen, now)
-    if seen.record.epoch < seen.epoch:
-        if seen.record.epoch and not seen.record.phase.over:
-            draft.event(
-                EventKind.LEADER_CHANGED, f"a controller of epoch {seen.epoch} has taken over from {seen.record.epoch}"
-            )
-        draft.set(epoch=seen.epoch)
+    if seen.record.epoch < seen.epoch and not seen.record.phase.over:
+        _take_over(draft)
     take_requests(draft)
     facts.take_in(draft)
     if not draft.record.phase.over:
         _pursue(draft)
     facts.forget_ended_instances(draft)
-    unchanged = draft.record == seen.record.model_copy(update={"outbox": ()})
-    record = seen.record if unchanged else draft.record
+    record = seen.record
+    if draft.record != seen.record.model_copy(update={"outbox": ()}):
+        draft.set(epoch=seen.epoch)
+        record = draft.record
     return Decision(record, tuple(effects_of(record, seen, now)))
+
+
+def _take_over(draft: Draft) -> None:
+    """A new leader writes its epoch into every job that is not over, so that the one before cannot write after it."""
+    old = draft.record.epoch
+    draft.set(epoch=draft.seen.epoch)
+    if old:
+        draft.event(EventKind.LEADER_CHANGED, f"a controller of epoch {draft.seen.epoch} has taken over from {old}")
 
 
 # --- what should be ---------------------------------------------------------------------------------------------------
@@ -122,6 +128,7 @@ def _run(draft: Draft) -> None:
     if draft.record.phase is JobPhase.PAUSED:
         draft.go(JobPhase.PENDING, "resumed; waiting for instances")
         draft.event(EventKind.RESUMED, "resumed")
+    _drop_unwanted(draft)
     facts.check_upcoming(draft)
     if draft.record.phase.over:
         return
@@ -136,6 +143,16 @@ def _run(draft: Draft) -> None:
     elif running is None and upcoming is None and (draft.record.retry_at is None or draft.now >= draft.record.retry_at):
         rung, cause, reason = _next_generation(draft)
         provision(draft, rung, cause, reason)
+
+
+def _drop_unwanted(draft: Draft) -> None:
+    """What is coming up is called off when a person has asked for another size meanwhile."""
+    upcoming, pinned = draft.record.upcoming, draft.record.pinned_rung
+    if upcoming is None or pinned is None or pinned == upcoming.rung:
+        return
+    release(draft, keep_running=True)
+    workers = draft.seen.spec.resources.ladder[pinned].world_size
+    draft.event(EventKind.RESIZE, f"generation {upcoming.number} is called off: a person asked for {workers} workers")
 
 
 def _consider_resize(draft: Draft) -> None:
@@ -188,13 +205,14 @@ def _start(draft: Draft) -> None:
     upcoming, old, record = draft.record.upcoming, draft.record.generation, draft.record
     assert upcoming is not None
     if old is not None:
-        draft.retire(tuple(i for i in old.instances if i not in upcoming.instances))
+        if not old.released:
+            draft.retire(tuple(i for i in old.instances if i not in upcoming.instances))
         if old.rung != upcoming.rung:
             draft.set(resizes=record.resizes + 1, last_resize_at=draft.now)
     started = upcoming.model_copy(update={"phase": GenerationPhase.STARTING, "started_at": draft.now})
     draft.set(generation=started, upcoming=None, started_at=record.started_at or draft.now)
     workers = draft.seen.spec.resources.ladder[upcoming.rung].world_size
-    draft.go(JobPhase.RUNNING, f"running on {workers} worker{'s' if workers > 1 else ''}")
+    draft.go(JobPhase.RUNNING, facts.running_reason(draft, upcoming.rung))
     draft.event(
         EventKind.STARTING,
         f"generation {upcoming.number} starts with {workers} worker{'s' if workers > 1 else ''}",
@@ -251,14 +269,23 @@ def _effects_of_current(record: JobRecord, current: Generation, seen: Observatio
     if not current.sealed:
         return []  # the record first takes in what the seal has fixed
     effects: list[Effect] = []
-    first = seen.view(current.instances[0]).heartbeat
+    address, port = _meeting_point(current, seen)
     for node, instance in enumerate(current.instances):
         present = seen.view(instance).assignment
-        port = present.master_port if present and present.generation == current.number else (first.port if first else 0)
-        wanted = _assignment(seen, current, node, first.address if first else "127.0.0.1", port)
+        wanted = _assignment(seen, current, node, address, port)
         if present is None or not present.same_order(wanted):
             effects.append(Assign(instance, wanted))
     return effects
+
+
+def _meeting_point(current: Generation, seen: Observation) -> tuple[str, int]:
+    """Where the nodes of a generation meet: where one of them was sent already, else where the first one offers."""
+    for instance in current.instances:
+        present = seen.view(instance).assignment
+        if present is not None and present.generation == current.number:
+            return present.master_address, present.master_port
+    first = seen.view(current.instances[0]).heartbeat
+    return (first.address, first.port) if first else ("127.0.0.1", 0)
 
 
 def _assignment(seen: Observation, current: Generation, node: int, address: str, port: int) -> Assignment:

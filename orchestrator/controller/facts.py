@@ -9,6 +9,7 @@ from orchestrator.controller.placement import release, replace_lost_slot
 from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is_lost, judge
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.head import Head
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
 
@@ -78,15 +79,7 @@ def check_upcoming(draft: Draft) -> None:
 
 def _launch_failed(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
     if draft.running is not None:
-        # A resize that cannot be had: training goes on as it is, and the rung is left alone for a while.
-        until = draft.now + timedelta(seconds=RUNG_UNAVAILABLE_S if not permanent else 365 * 24 * 3600)
-        release(draft, keep_running=True)
-        draft.set(unavailable_rungs={**draft.record.unavailable_rungs, upcoming.rung: until})
-        draft.event(
-            EventKind.NO_CAPACITY,
-            f"rung {upcoming.rung} cannot be had: {why}; training goes on as it is",
-            permanent=permanent,
-        )
+        _call_off_resize(draft, upcoming, why, permanent=permanent)
         return
     if permanent:
         release(draft)
@@ -100,6 +93,15 @@ def _launch_failed(draft: Draft, upcoming: Generation, why: str, *, permanent: b
         draft.event(EventKind.NO_CAPACITY, reason)
 
 
+def _call_off_resize(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
+    """A resize that cannot be had: training goes on as it is, and the rung is left alone for a while."""
+    until = draft.now + timedelta(seconds=RUNG_UNAVAILABLE_S if not permanent else 365 * 24 * 3600)
+    release(draft, keep_running=True)
+    draft.set(unavailable_rungs={**draft.record.unavailable_rungs, upcoming.rung: until})
+    message = f"rung {upcoming.rung} cannot be had: {why}; training goes on as it is"
+    draft.event(EventKind.NO_CAPACITY, message, rung=upcoming.rung, permanent=permanent)
+
+
 def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
     """Try another instance a few times; then count it as a failure."""
     draft.retire((slot.instance,))
@@ -110,9 +112,12 @@ def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
         draft.set(upcoming=replaced)
         draft.event(EventKind.INSTANCE_LOST, f"{slot.instance} did not come up; trying another", attempt=attempt)
         return
-    release(draft, keep_running=True)
-    failures = draft.record.failures + 1
     why = f"{slot.instance} did not come up after {attempt} tries"
+    if draft.running is not None:
+        _call_off_resize(draft, upcoming, why, permanent=False)
+        return
+    release(draft)
+    failures = draft.record.failures + 1
     draft.set(failures=failures, reason=why, retry_at=draft.now + timedelta(seconds=backoff_s(failures)))
     draft.event(EventKind.INSTANCE_LOST, why, failures=failures)
 
@@ -150,13 +155,18 @@ def _take_in_seal(draft: Draft) -> None:
         return
     if not generation.sealed:
         reached = draft.record.progress.step if draft.record.progress else 0
-        lost = max(0, reached - head.step)
-        sealed = generation.model_copy(update={"sealed": True, "resume": head.checkpoint, "resume_step": head.step})
-        draft.set(generation=sealed, lost_steps=draft.record.lost_steps + lost)
+        _resume_from(draft, generation.model_copy(update={"sealed": True}), head, lost=reached - head.step)
     elif generation.resume is not None and generation.resume in head.rejected:
-        lost = max(0, generation.resume_step - head.step)
-        moved = generation.model_copy(update={"resume": head.checkpoint, "resume_step": head.step})
-        draft.set(generation=moved, lost_steps=draft.record.lost_steps + lost)
+        _resume_from(draft, generation, head, lost=generation.resume_step - head.step)
+
+
+def _resume_from(draft: Draft, generation: Generation, head: Head, *, lost: int) -> None:
+    """The generation starts from the head. Progress goes back to there, so that no step is lost twice."""
+    moved = generation.model_copy(update={"resume": head.checkpoint, "resume_step": head.step})
+    progress = draft.record.progress
+    if progress is not None and progress.step > head.step:
+        progress = progress.model_copy(update={"step": head.step})
+    draft.set(generation=moved, progress=progress, lost_steps=draft.record.lost_steps + max(0, lost))
 
 
 def _note_progress(draft: Draft, *, at_end: bool = False) -> None:
@@ -219,7 +229,7 @@ def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: st
     running, record = draft.running, draft.record
     assert running is not None
     draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome=outcome)
-    progressed = record.committed_step > running.resume_step
+    progressed = running.sealed and record.committed_step > running.resume_step
     draft.event(
         kind,
         f"generation {running.number}: {message}",
@@ -239,9 +249,21 @@ def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: st
 
 def _warn_of_silence(draft: Draft, running: Generation) -> None:
     """Say once that an instance is silent; the fleet's word, not the silence, decides."""
-    for instance in running.instances:
-        silent_s = draft.seen.view(instance).silent_s
-        reason = f"{instance} is silent; the fleet says that it runs"
-        if silent_s > UNRESPONSIVE_AFTER_S and draft.record.reason != reason:
-            draft.set(reason=reason)
-            draft.event(EventKind.UNRESPONSIVE, f"{reason} ({silent_s:.0f} s)")
+    silent = {
+        i: view.silent_s for i in running.instances if (view := draft.seen.view(i)).silent_s > UNRESPONSIVE_AFTER_S
+    }
+    for instance, silent_s in silent.items():
+        if instance not in draft.record.unresponsive:
+            message = f"{instance} has been silent for {silent_s:.0f} s; the fleet says that it runs"
+            draft.set(reason=message)
+            draft.event(EventKind.UNRESPONSIVE, message)
+    if draft.record.unresponsive and not silent:
+        draft.set(reason=running_reason(draft, running.rung))
+    if tuple(silent) != draft.record.unresponsive:
+        draft.set(unresponsive=tuple(silent))
+
+
+def running_reason(draft: Draft, rung: int) -> str:
+    """Why a job is in its phase when all is well."""
+    workers = draft.seen.spec.resources.ladder[rung].world_size
+    return f"running on {workers} worker{'s' if workers > 1 else ''}"

@@ -95,13 +95,15 @@ class JobRecord(Document):
     """When progress and utilisation were last written down; heartbeats hold what is newer."""
     committed_step: int = 0
     failures: int = 0
-    """Generations in a row that ended by failure without a new checkpoint."""
+    """Generations in a row that ended by failure; one that had committed a checkpoint before begins a new row."""
     losses: int = 0
-    """Generations in a row that were lost with their instances without a new checkpoint."""
+    """Generations in a row that were lost with their instances, counted likewise."""
     retry_at: datetime | None = None
     """Nothing is launched before this."""
     resizes: int = 0
     last_resize_at: datetime | None = None
+    unresponsive: tuple[str, ...] = ()
+    """Instances of the generation that were silent at the last look: each is told once."""
     unavailable_rungs: dict[int, datetime] = Field(default_factory=dict)
     """Rungs that could not be had, and when they may be tried again."""
     lost_steps: int = 0
