@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from orchestrator.cli.controller_watch import ControllerWatch
@@ -19,6 +20,7 @@ EXIT_CODES: dict[JobPhase, int] = {JobPhase.SUCCEEDED: 0, JobPhase.FAILED: 5, Jo
 """What the end of a job means to whoever waited for it."""
 EXIT_INTERRUPTED = 130
 LAST_LOG_LINES = 20
+MOST_FIRST_EVENTS = 20
 
 
 class View(Protocol):
@@ -39,7 +41,8 @@ def follow_job(invocation: Invocation, store: Store, job: str, output: Format) -
     try:
         with _view(invocation) as view:
             looks = follow(watch, sleep=invocation.sleep, every_s=interval_s(store), trouble=view.say)
-            for last in looks:
+            for look in looks:
+                last = look if last is not None else _without_old_events(look, view)
                 view.show(last, not last.over and controller.missing())
     except KeyboardInterrupt:
         _say_detached(job)
@@ -47,6 +50,15 @@ def follow_job(invocation: Invocation, store: Store, job: str, output: Format) -
     assert last is not None  # a watch without a look has raised
     _print_end(store, last, output)
     return EXIT_CODES[last.status.phase]
+
+
+def _without_old_events(first: Look, view: View) -> Look:
+    """The first look at a job that was followed before, or by nobody for long: only what happened lately."""
+    old = len(first.new_events) - MOST_FIRST_EVENTS
+    if old <= 0:
+        return first
+    view.say(f"{old} earlier events are not shown: elastic events {first.status.name}")
+    return replace(first, new_events=first.new_events[old:])
 
 
 def _view(invocation: Invocation) -> AbstractContextManager[View]:

@@ -28,6 +28,8 @@ from orchestrator.jobs.events import Event
 
 LABEL_WIDTH = 12
 LONGEST_BAR = 60
+ROOM_FOR_CTRL_C = 2
+"""Terminals echo ^C where the cursor is: at the right edge it would wrap, and the picture could not be taken away."""
 SILENT_AFTER_S = 10.0
 _FRAME_WIDTH = 4 + LABEL_WIDTH
 _SPARK_SAMPLES = 20
@@ -55,7 +57,8 @@ class LiveView:
         """Print what happened since the last look, and redraw the picture."""
         for event in look.new_events:
             self._console.print(event_line(event, look))
-        self._live.update(picture(look, self._console.width, controller_missing), refresh=True)
+        width = self._console.width - ROOM_FOR_CTRL_C
+        self._live.update(picture(look, width, controller_missing), refresh=True)
 
     def say(self, sentence: str) -> None:
         """A remark, above the picture."""
@@ -209,7 +212,7 @@ def _warnings(look: Look, controller_missing: bool) -> list[str]:
     warnings = []
     if controller_missing:
         warnings.append(
-            "no controller is alive: nothing is resized or repaired until one is started with: elastic daemon"
+            "no controller is alive: nothing starts, grows or is repaired until one is started with: elastic daemon"
         )
     if look.silent_s is not None and look.silent_s > SILENT_AFTER_S:
         warnings.append(f"no word from the instances for {text.duration(look.silent_s)}")

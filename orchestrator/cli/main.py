@@ -12,11 +12,14 @@
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import typer
 from typer.main import get_command
@@ -25,6 +28,7 @@ from orchestrator.cli.prose import complain, say
 from orchestrator.errors import ElasticError
 
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 STDOUT_FD = 1
 EXIT_PIPE_CLOSED = 141
 """128 + SIGPIPE: what any tool reports whose reader went away, as in `elastic logs JOB | head`."""
@@ -32,23 +36,31 @@ EXIT_PIPE_CLOSED = 141
 
 def main() -> None:
     """Run `elastic` with this process's arguments."""
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(run(sys.argv[1:]))
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """End by way of every `finally`: a hidden cursor comes back, a half download goes."""
+    raise SystemExit(128 + number)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    from orchestrator.cli.app import app
-
     try:
+        from orchestrator.cli.app import app
+
         code = get_command(app).main(list(arguments), prog_name="elastic", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ElasticError as error:
-        complain(str(error))
+        _explain(error)
         return error.exit_code
     except typer.Abort:
         say("Nothing was done.")
         return EXIT_FAILED
+    except KeyboardInterrupt:  # before or after the command itself, which Typer watches over
+        return EXIT_INTERRUPTED
     except typer.TyperException as error:
         return _complain_of_usage(error)
     except (BrokenPipeError, SystemExit) as error:
@@ -57,11 +69,23 @@ def run(arguments: Sequence[str]) -> int:
         return _confess()
 
 
+def _explain(error: ElasticError) -> None:
+    """One message. Mistakes in a file begin with its name, line and column, so that editors can jump to them."""
+    from orchestrator.spec.problems import SpecError
+
+    if isinstance(error, SpecError):
+        say(str(error))
+    else:
+        complain(str(error))
+
+
 def _complain_of_usage(error: typer.TyperException) -> int:
     """One line for a command that cannot be parsed, naming the help that would tell."""
     context = getattr(error, "ctx", None)
     help_command = f"{context.command_path} --help" if context else "elastic --help"
-    complain(f"{error.format_message()} See: {help_command}")
+    message = error.format_message().replace("Value error, ", "")  # pydantic's word, of no use to a person
+    stop = "" if message.endswith((".", "?", "!")) else "."
+    complain(f"{message}{stop} See: {help_command}")
     return error.exit_code
 
 

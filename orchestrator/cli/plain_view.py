@@ -36,7 +36,7 @@ class PlainView:
             self._say(event_line(event))
         if controller_missing and not self._was_missing:
             self._say(
-                "no controller is alive: nothing is resized or repaired until one is started with: elastic daemon"
+                "no controller is alive: nothing starts, grows or is repaired until one is started with: elastic daemon"
             )
         self._was_missing = controller_missing
         due = self._told_at_s is None or self._monotonic() - self._told_at_s >= STATUS_EVERY_S

@@ -1,0 +1,94 @@
+"""The doctor: what it finds here, and what it says when something is wrong."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli import checks
+from orchestrator.cli.checks import Finding, Verdict
+from orchestrator.cli.invocation import Invocation
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import Store
+from tests.cli.conftest import Elastic, ElasticProcess
+
+ALL_CHECKS = ["python", "torch", "gpu", "cpu", "store", "disk", "controller", "docker", "aws"]
+
+
+class CarelessStore(MemoryStore):
+    """Creates over what exists."""
+
+    def create(self, key: str, body: bytes) -> str:
+        return self.put(key, body)
+
+
+def test_all_is_well_on_a_machine_that_can_run_these_tests(elastic_process: ElasticProcess, store: Store) -> None:
+    outcome = elastic_process("doctor", "-o", "json")
+    assert outcome.returncode == 0, outcome.stdout
+    findings = {finding["check"]: finding for finding in json.loads(outcome.stdout)}
+    assert list(findings) == ALL_CHECKS
+    assert findings["store"]["verdict"] == "ok"
+    assert store.url in findings["store"]["seen"]
+    assert [entry.key for entry in store.list("control/probe/")] == []
+
+
+def test_the_table_says_what_to_do(elastic: Elastic, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "check_torch", lambda: Finding("torch", Verdict.FAIL, "missing", "uv sync"))
+    monkeypatch.setattr(checks, "check_aws", lambda *, needed: Finding("aws", Verdict.OK, "none"))
+    outcome = elastic("doctor")
+    assert outcome.code == 1
+    assert "✘ fail  torch" in outcome.out
+    assert "→ uv sync" in outcome.out
+    assert "1 of 9 checks failed" in outcome.err
+
+
+def test_a_store_that_ignores_conditions_fails() -> None:
+    finding = checks.check_store(CarelessStore(), Invocation(environ={}))
+    assert finding.verdict is Verdict.FAIL
+    assert "does not keep conditional writes" in finding.seen
+    assert finding.advice
+
+
+def test_a_store_that_cannot_be_opened_fails_once_for_each_check_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(checks, "check_torch", lambda: Finding("torch", Verdict.OK, "not asked"))
+    findings = checks.run_checks(checks.checks_for(Invocation(environ={}), str(tmp_path / "file")))
+    assert {f.name for f in findings if f.verdict is Verdict.FAIL} == {"store", "disk", "controller"}
+
+
+def fake_docker(directory: Path, script: str) -> None:
+    path = directory / "docker"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "seen"),
+    [("echo 20.10.24", Verdict.OK, "engine 20.10.24"), ("exit 1", Verdict.WARN, "no engine can be reached")],
+)
+def test_docker_is_asked_for_its_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verdict: Verdict, seen: str
+) -> None:
+    fake_docker(tmp_path, script)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    finding = checks.check_docker()
+    assert (finding.verdict, seen in finding.seen) == (verdict, True)
+
+
+def test_without_docker_nothing_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.check_docker().verdict is Verdict.OK
+
+
+def test_missing_credentials_matter_only_for_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert checks.check_aws(needed=False).verdict is Verdict.OK
+    finding = checks.check_aws(needed=True)
+    assert finding.verdict is Verdict.FAIL
+    assert "aws configure" in finding.advice
