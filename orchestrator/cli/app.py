@@ -26,7 +26,7 @@ from orchestrator.cli.commands import (
     wait,
 )
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import StoreOption
+from orchestrator.cli.options import StoreOption, flag
 
 WATCH, CHANGE, WRITE, RUN = "Submit and watch", "Change", "job.yaml", "Machinery"
 
@@ -45,7 +45,7 @@ app = typer.Typer(
 def elastic(
     context: typer.Context,
     store: StoreOption = None,
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    show_version: Annotated[bool, flag("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Options that every command understands."""
     context.obj = Invocation(environ=dict(os.environ), store_url=store)

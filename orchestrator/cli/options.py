@@ -1,6 +1,6 @@
 """Options and arguments that many commands share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,11 @@ def complete_job(context: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
+def flag(*names: str, help: str, hidden: bool = False, is_eager: bool = False) -> Any:
+    """An option that is there or not; without this, help would say that its value is a <bool>."""
+    return typer.Option(*names, help=help, hidden=hidden, is_eager=is_eager, metavar="")
+
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -30,7 +35,9 @@ StoreOption = Annotated[
         show_default="ELASTIC_STORE",
     ),
 ]
-OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+OutputOption = Annotated[
+    Format, typer.Option("--output", "-o", metavar="FORMAT", help="table, wide, json, yaml or name.")
+]
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="Name of the job.", autocompletion=complete_job, show_default=False)
 ]
@@ -39,5 +46,5 @@ JobsArgument = Annotated[
     typer.Argument(metavar="JOB...", help="Names of the jobs.", autocompletion=complete_job, show_default=False),
 ]
 NoDaemonOption = Annotated[
-    bool, typer.Option("--no-daemon", help="Start no controller in the background, even if none is alive.")
+    bool, flag("--no-daemon", help="Start no controller in the background, even if none is alive.")
 ]

@@ -5,16 +5,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import JobsArgument, NoDaemonOption, StoreOption
+from orchestrator.cli.options import JobsArgument, NoDaemonOption, StoreOption, flag
 from orchestrator.cli.prose import on_terminal
 
 
 def cancel(
     context: typer.Context,
     jobs: JobsArgument,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal nobody is asked anyway.")
-    ] = False,
+    yes: Annotated[bool, flag("--yes", "-y", help="Do not ask; without a terminal nobody is asked anyway.")] = False,
     no_daemon: NoDaemonOption = False,
     store: StoreOption = None,
 ) -> None:

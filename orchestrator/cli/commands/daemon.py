@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import StoreOption
+from orchestrator.cli.options import StoreOption, flag
 from orchestrator.cli.quantities import parse_seconds
 
 
@@ -23,7 +23,7 @@ def daemon(
             show_default="never",
         ),
     ] = None,
-    background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
+    background: Annotated[bool, flag("--background", help="Log to stdout.", hidden=True)] = False,
     store: StoreOption = None,
 ) -> None:
     """Run a controller, which starts, sizes and repairs jobs.

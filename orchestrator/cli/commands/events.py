@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import JobArgument, OutputOption, StoreOption
+from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit, print_for_people
 from orchestrator.cli.prose import warn
 
@@ -14,9 +14,7 @@ from orchestrator.cli.prose import warn
 def events(
     context: typer.Context,
     job: JobArgument,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job is over; JSON comes one a line.")
-    ] = False,
+    follow: Annotated[bool, flag("--follow", "-f", help="Go on until the job is over; JSON comes one a line.")] = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import JobArgument, OutputOption, StoreOption
+from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say
 
@@ -19,7 +19,7 @@ def fetch(
     context: typer.Context,
     job: JobArgument,
     directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where to.", show_default="./JOB")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over files that exist.")] = False,
+    force: Annotated[bool, flag("--force", help="Write over files that exist.")] = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:

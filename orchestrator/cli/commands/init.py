@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.options import flag
 from orchestrator.cli.prose import say, suggest
 from orchestrator.errors import ElasticError, UsageError
 
 
 def init(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write it.")] = Path("job.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    force: Annotated[bool, flag("--force", help="Write over a file that exists.")] = False,
 ) -> None:
     """Write a job.yaml with every field explained."""
     from orchestrator.spec.template import job_template

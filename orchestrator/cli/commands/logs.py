@@ -5,23 +5,21 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import JobArgument, StoreOption
+from orchestrator.cli.options import JobArgument, StoreOption, flag
 
 
 def logs(
     context: typer.Context,
     job: JobArgument,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job is over, through all generations.")
+        bool, flag("--follow", "-f", help="Go on until the job is over, through all generations.")
     ] = False,
     generation: Annotated[
         int | None,
         typer.Option("--generation", "-g", min=1, help="Which life of the workers.", show_default="the latest"),
     ] = None,
     rank: Annotated[int, typer.Option("--rank", "-r", min=0, help="Which worker.")] = 0,
-    launcher: Annotated[
-        bool, typer.Option("--launcher", help="What torchrun on the first instance printed instead.")
-    ] = False,
+    launcher: Annotated[bool, flag("--launcher", help="What torchrun on the first instance printed instead.")] = False,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, help="Only so many last lines.", show_default="all")
     ] = None,

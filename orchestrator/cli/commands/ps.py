@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import OutputOption, StoreOption
+from orchestrator.cli.options import OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say
 
@@ -20,7 +20,7 @@ RECENT = timedelta(days=1)
 
 def ps(
     context: typer.Context,
-    show_all: Annotated[bool, typer.Option("--all", "-a", help="Also jobs that ended more than a day ago.")] = False,
+    show_all: Annotated[bool, flag("--all", "-a", help="Also jobs that ended more than a day ago.")] = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:

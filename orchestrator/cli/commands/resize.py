@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import JobArgument, NoDaemonOption, StoreOption
+from orchestrator.cli.options import JobArgument, NoDaemonOption, StoreOption, flag
 from orchestrator.errors import UsageError
 
 
@@ -16,7 +16,7 @@ def resize(
         int | None,
         typer.Option("--workers", "-w", min=1, help="Workers in all, as a rung of the ladder has.", show_default=False),
     ] = None,
-    automatic: Annotated[bool, typer.Option("--auto", help="Back to sizing by utilisation.")] = False,
+    automatic: Annotated[bool, flag("--auto", help="Back to sizing by utilisation.")] = False,
     no_daemon: NoDaemonOption = False,
     store: StoreOption = None,
 ) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import NoDaemonOption, OutputOption, StoreOption
+from orchestrator.cli.options import NoDaemonOption, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, suggest
 
@@ -22,8 +22,10 @@ def submit(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A job.yaml, or - for standard input.", show_default=False)
     ],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it is over.")] = False,
-    name: Annotated[str | None, typer.Option("--name", help="Instead of the file's name.", show_default=False)] = None,
+    follow: Annotated[bool, flag("--follow", "-f", help="Watch it until it is over.")] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Instead of the file's name.", show_default=False)
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -33,9 +35,7 @@ def submit(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the job with all defaults; submit nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Print the job with all defaults; submit nothing.")] = False,
     no_daemon: NoDaemonOption = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,

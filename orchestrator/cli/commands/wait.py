@@ -18,7 +18,8 @@ def wait(
     context: typer.Context,
     job: JobArgument,
     phase: Annotated[
-        JobPhase | None, typer.Option("--for", help="Wait for this phase.", show_default="until it is over")
+        JobPhase | None,
+        typer.Option("--for", metavar="PHASE", help=f"{', '.join(JobPhase)}.", show_default="until it is over"),
     ] = None,
     timeout: Annotated[
         float | None,
