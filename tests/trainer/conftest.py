@@ -1,8 +1,10 @@
 """What the tests of the trainer share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.trainer.launch import Run, start
 
@@ -13,6 +15,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with start(tmp_path_factory.mktemp("undisturbed") / "run") as run:
         run.finish()
     return run
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """In-process steps are small: threads would mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

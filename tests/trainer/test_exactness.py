@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.launch import TINY, Run, result, resume_from, start
+from tests.trainer.launch import Run, result, resume_from, start
 
 EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
@@ -27,13 +27,6 @@ def test_four_ranks_give_the_same_bits_as_one_process(undisturbed: Run, run_dir:
     with start(run_dir, ranks=4) as run:
         run.finish()
         assert result(run)["digest"] == result(undisturbed)["digest"]
-
-
-def test_three_ranks_are_refused_with_a_number_that_fits(run_dir: Path) -> None:
-    with start(run_dir, ranks=3) as run:
-        assert run.wait() == [2, 2, 2]
-        assert "3 ranks cannot share 4 shards evenly; start 2" in run.stderr()
-        assert "Traceback" not in run.stderr()
 
 
 def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(undisturbed: Run, tmp_path: Path) -> None:
@@ -82,9 +75,3 @@ def test_resumed_from_its_last_step_it_tells_the_same_result(undisturbed: Run, r
     with start(run_dir) as run:
         run.finish()
         assert result(run)["digest"] == result(undisturbed)["digest"]
-
-
-def test_another_seed_gives_other_bits(undisturbed: Run, run_dir: Path) -> None:
-    with start(run_dir, TINY | {"seed": 1}) as run:
-        run.finish()
-        assert result(run)["digest"] != result(undisturbed)["digest"]

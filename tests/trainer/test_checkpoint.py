@@ -1,0 +1,211 @@
+"""A checkpoint is whole or absent; a damaged one, or one of another run, is refused in a sentence that says why."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.launch import TINY, Run, result, start
+from trainer.checkpoint import Meta, load_checkpoint, made_with, write_checkpoint
+from trainer.checkpoint_writer import CheckpointWriter
+from trainer.config import TrainingConfig
+from trainer.errors import CheckpointFailed, CheckpointRefused
+from trainer.state import Snapshot, TrainState, build_state, digest
+from trainer.world import World
+
+CPU = torch.device("cpu")
+
+
+def config(**changes: Any) -> TrainingConfig:
+    return TrainingConfig.model_validate({**TINY, **changes})
+
+
+def meta(step: int) -> Meta:
+    return Meta(
+        step=step,
+        total_steps=12,
+        samples=16 * step,
+        epoch=0.1,
+        seconds_training=1.0,
+        student_accuracy=None,
+        teacher_accuracy=0.5,
+        made_with=made_with(World(0, 1, CPU), "fp32"),
+        world_size=1,
+        config=config().model_dump(mode="json"),
+    )
+
+
+def state_digest(state: TrainState) -> str:
+    snapshot = Snapshot(state)
+    snapshot.take()
+    return digest(snapshot.files())
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    return build_state(config(), CPU)
+
+
+@pytest.fixture
+def copy(undisturbed: Run, tmp_path: Path) -> Path:
+    """A checkpoint that a real run wrote, to be tampered with."""
+    return Path(shutil.copytree(undisturbed.checkpoints()[-1], tmp_path / "resume"))
+
+
+def test_what_was_written_is_read_bit_for_bit(undisturbed: Run, copy: Path, state: TrainState) -> None:
+    read = load_checkpoint(copy, config(), state)
+    assert state.step == read.step == 12
+    assert state_digest(state) == result(undisturbed)["digest"]
+
+
+def test_how_often_to_evaluate_may_change(copy: Path, state: TrainState) -> None:
+    load_checkpoint(copy, config(evaluate_every=3), state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": 7}, r"these differ: seed \(checkpoint 0, config 7\)"),
+        (
+            {"batch": 32, "optimizer": {"lr": 0.5}},
+            r"batch \(checkpoint 16, config 32\), optimizer\.lr \(checkpoint 0\.05",
+        ),
+        ({"method": "supervised"}, r"method \(checkpoint mean_teacher, config supervised\)"),
+    ],
+)
+def test_of_another_run_the_fields_that_differ_are_named(copy: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointRefused, match=says):
+        load_checkpoint(copy, config(**changes), build_state(config(**changes), CPU))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _replace(path: Path, name: str, tensor: torch.Tensor | None) -> None:
+    content = torch.load(path, weights_only=True)
+    content.pop(name)
+    if tensor is not None:
+        content[name] = tensor
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        ("student.pt", _cut, "student.pt: damaged"),
+        ("teacher.pt", Path.unlink, "teacher.pt: missing"),
+        ("optimizer.pt", lambda p: p.write_bytes(b""), "optimizer.pt: damaged"),
+        ("optimizer.pt", lambda p: torch.save([1], p), "optimizer.pt: not a state dict"),
+        (
+            "student.pt",
+            lambda p: _replace(p, "fc.weight", None),
+            r"fc.weight is absent there and torch.float32 \(10, 512\)",
+        ),
+        ("student.pt", lambda p: _replace(p, "fc.bias", torch.zeros(7)), r"fc.bias is torch.float32 \(7,\) there and"),
+        ("student.pt", lambda p: _replace(p, "fc.bias", torch.zeros(10).double()), "fc.bias is torch.float64"),
+        ("meta.json", lambda p: p.write_text("{"), "meta.json: damaged"),
+        ("meta.json", lambda p: p.write_text('{"format": 1}'), "meta.json: damaged"),
+        ("meta.json", lambda p: p.write_text('{"format": 9}'), "checkpoint format 9, this trainer reads 1"),
+        ("meta.json", Path.unlink, "meta.json: cannot be read"),
+    ],
+)
+def test_damage_is_refused_and_leaves_the_state_alone(
+    copy: Path, state: TrainState, file: str, damage: Any, says: str
+) -> None:
+    before = state_digest(state)
+    damage(copy / file)
+    with pytest.raises(CheckpointRefused, match=says):
+        load_checkpoint(copy, config(), state)
+    assert state_digest(state) == before
+
+
+def test_a_pickle_that_would_run_code_is_refused(copy: Path, state: TrainState, tmp_path: Path) -> None:
+    torch.save({"fc.bias": _Trap(tmp_path / "sprung")}, copy / "student.pt")
+    with pytest.raises(CheckpointRefused, match=r"student\.pt: damaged"):
+        load_checkpoint(copy, config(), state)
+    assert not (tmp_path / "sprung").exists()
+
+
+class _Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_run_that_is_given_a_damaged_checkpoint_ends_with_2_and_no_traceback(copy: Path, run_dir: Path) -> None:
+    _cut(copy / "student.pt")
+    run_dir.mkdir()
+    copy.rename(run_dir / "resume")
+    with start(run_dir) as run:
+        assert run.wait() == [2]
+        assert "student.pt: damaged" in run.stderr()
+        assert "Traceback" not in run.stderr()
+
+
+def test_a_run_on_other_ground_says_so_once(copy: Path, run_dir: Path) -> None:
+    content = json.loads((copy / "meta.json").read_text())
+    content["made_with"]["torch"] = "2.10.0"
+    (copy / "meta.json").write_text(json.dumps(content))
+    run_dir.mkdir()
+    copy.rename(run_dir / "resume")
+    with start(run_dir) as run:
+        run.finish()
+        (note,) = run.notes()
+        assert note.startswith(
+            "resumed on other ground, later bits may differ from an undisturbed run: torch 2.10.0 ->"
+        )
+
+
+class TestTheWriter:
+    def test_writes_what_was_there_when_it_was_asked(self, state: TrainState, tmp_path: Path) -> None:
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
+        state.step = 3
+        expected = state_digest(state)
+        writer.start(meta(3))
+        state.student.weights.add_(1)  # the next step, while the file is being written
+        writer.wait()
+        outcome = writer.poll()
+        assert outcome is not None
+        assert outcome.failure is None
+        fresh = build_state(config(), CPU)
+        load_checkpoint(tmp_path / "step-000000000003", config(), fresh)
+        assert state_digest(fresh) == expected
+        assert writer.poll() is None
+        assert writer.stall_s > 0
+
+    def test_keeps_the_newest_and_leaves_later_steps_alone(self, state: TrainState, tmp_path: Path) -> None:
+        (tmp_path / "step-000000000099").mkdir()
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
+        for step in (1, 2, 3):
+            state.step = step
+            writer.start(meta(step))
+        writer.wait()
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == ["step-000000000002", "step-000000000003", "step-000000000099"]
+
+    def test_would_rather_skip_than_fill_the_disk(self, state: TrainState, tmp_path: Path) -> None:
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=10**18)
+        writer.start(meta(state.step))
+        writer.wait()
+        outcome = writer.poll()
+        assert outcome is not None
+        assert outcome.failure is not None
+        assert "less than the 953674316406 MiB to keep" in outcome.failure
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(CheckpointFailed, match="could not be written: disk full"):
+            writer.write_last(meta(state.step), writer.copy(), None)
+
+    def test_replaces_a_checkpoint_of_the_same_step(self, state: TrainState, tmp_path: Path) -> None:
+        snapshot = Snapshot(state)
+        snapshot.take()
+        place = write_checkpoint(tmp_path, snapshot, meta(snapshot.step))
+        (place / "result.json").write_text("old")
+        write_checkpoint(tmp_path, snapshot, meta(snapshot.step))
+        assert not (place / "result.json").exists()
+        assert [path.name for path in tmp_path.iterdir()] == [place.name]

@@ -1,0 +1,78 @@
+"""The formulas of Mean Teacher, and the update and learning rate."""
+
+import math
+
+import pytest
+import torch
+
+from trainer.config import Optimizer, Schedule
+from trainer.mean_teacher import class_loss, consistency_loss, consistency_weight, ema_decay, follow
+from trainer.optim import learning_rate, sgd_update
+
+
+def test_the_decay_warms_up_from_a_half() -> None:
+    assert [ema_decay(update, 0.99) for update in (1, 2, 3)] == pytest.approx([1 / 2, 2 / 3, 3 / 4])
+    assert ema_decay(98, 0.99) < 0.99
+    assert ema_decay(99, 0.99) == ema_decay(10_000, 0.99) == 0.99
+
+
+def test_the_first_teacher_forgets_half_of_its_start() -> None:
+    teacher, student = torch.tensor([0.0, 4.0]), torch.tensor([2.0, 0.0])
+    follow(teacher, student, ema_decay(1, 0.99))
+    assert teacher.tolist() == [1.0, 2.0]
+
+
+def test_the_consistency_weight_ramps_up_as_the_papers_sigmoid() -> None:
+    assert consistency_weight(0, 100, 8.0) == pytest.approx(8 * math.exp(-5))
+    assert consistency_weight(50, 100, 8.0) == pytest.approx(8 * math.exp(-5 / 4))
+    assert consistency_weight(100, 100, 8.0) == consistency_weight(1000, 100, 8.0) == 8.0
+    assert consistency_weight(0, 0, 8.0) == 8.0
+
+
+def test_consistency_is_the_squared_distance_of_probabilities_mean_over_classes() -> None:
+    student = torch.tensor([[10.0, 0.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([[0.0, 10.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    p = 1 / (1 + math.exp(-10))
+    loss = consistency_loss(student, teacher, batch=2)
+    assert loss.item() == pytest.approx((2 * p - 1) ** 2 / 2)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+    assert teacher.grad is None
+
+
+def test_the_class_loss_is_divided_by_the_whole_batch() -> None:
+    logits, classes = torch.zeros(3, 10), torch.tensor([1, 2, 3])
+    assert class_loss(logits, classes, batch=12).item() == pytest.approx(3 * math.log(10) / 12)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_updates_are_those_of_torchs_sgd(nesterov: bool) -> None:
+    setting = Optimizer(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(50, generator=generator, dtype=torch.float64)
+    theirs = weights.clone().requires_grad_()
+    sgd = torch.optim.SGD([theirs], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.01)
+    momentum = torch.zeros_like(weights)
+    for lr in (0.1, 0.05, 0.01):
+        gradients = torch.randn(50, generator=generator, dtype=torch.float64)
+        sgd.param_groups[0]["lr"] = lr
+        theirs.grad = gradients.clone()
+        sgd.step()
+        sgd_update(weights, gradients, momentum, setting, lr)
+    torch.testing.assert_close(weights, theirs.detach())
+
+
+def test_the_cosine_schedule_warms_up_and_ends_near_zero() -> None:
+    setting = Schedule(name="cosine", warmup=0.1)
+    rates = [learning_rate(step, 100, 1.0, setting) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[99] < 0.001
+
+
+def test_the_constant_schedule_stays() -> None:
+    setting = Schedule(name="constant", warmup=0.0)
+    assert {learning_rate(step, 10, 0.3, setting) for step in range(10)} == {0.3}

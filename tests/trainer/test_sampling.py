@@ -1,0 +1,116 @@
+"""Who is labelled and which images a step sees: functions of the seed and the step."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from trainer.config import TrainingConfig
+from trainer.data import Dataset, Pools, load_dataset, split_pools
+from trainer.errors import ConfigError
+from trainer.sampling import Sampler
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+def make(digits: Dataset, **changes: object) -> tuple[TrainingConfig, Pools, Sampler]:
+    config = TrainingConfig.model_validate({"steps": 100, "batch": 128, "labelled_batch": 32, "shards": 4, **changes})
+    pools = split_pools(config, digits.train.classes)
+    return config, pools, Sampler(config, pools)
+
+
+def test_digits_are_split_for_good(digits: Dataset) -> None:
+    assert digits.train.pixels.shape == (1437, 1, 8, 8)
+    assert digits.test.pixels.shape == (360, 1, 8, 8)
+    assert digits.train.pixels.dtype == torch.uint8
+    assert int(digits.train.pixels.max()) == 255
+    together = torch.cat([digits.train.classes, digits.test.classes])
+    assert Counter(together.tolist()) == {
+        0: 178,
+        1: 182,
+        2: 177,
+        3: 183,
+        4: 181,
+        5: 182,
+        6: 181,
+        7: 179,
+        8: 174,
+        9: 180,
+    }
+    assert digits.test.classes[:8].tolist() == load_dataset("digits").test.classes[:8].tolist()
+
+
+def test_labels_are_balanced_and_fixed_by_the_seed(digits: Dataset) -> None:
+    _, pools, _ = make(digits)
+    assert Counter(digits.train.classes[pools.labelled].tolist()) == dict.fromkeys(range(10), 5)
+    assert torch.equal(pools.labelled, make(digits)[1].labelled)
+    assert not torch.equal(pools.labelled, make(digits, seed=1)[1].labelled)
+
+
+def test_a_remainder_goes_to_some_classes(digits: Dataset) -> None:
+    _, pools, _ = make(digits, labels=53)
+    assert sorted(Counter(digits.train.classes[pools.labelled].tolist()).values()) == [5] * 7 + [6] * 3
+
+
+def test_the_unlabelled_pool_is_the_rest_and_all_if_there_is_no_rest(digits: Dataset) -> None:
+    _, pools, _ = make(digits)
+    assert sorted([*pools.labelled.tolist(), *pools.unlabelled.tolist()]) == list(range(1437))
+    few = torch.arange(20) % 10
+    config = TrainingConfig.model_validate({"steps": 1, "labels": 20})
+    everyone = split_pools(config, few)
+    assert len(everyone.labelled) == len(everyone.unlabelled) == 20
+
+
+def test_a_class_with_too_few_images_is_named() -> None:
+    classes = torch.cat([torch.arange(10), torch.zeros(90, dtype=torch.int64)])
+    config = TrainingConfig.model_validate({"steps": 1, "labels": 50})
+    with pytest.raises(ConfigError, match="class 1 has 1 training images, fewer than the 5 asked for"):
+        split_pools(config, classes)
+
+
+def test_every_unlabelled_image_is_seen_once_an_epoch(digits: Dataset) -> None:
+    _, pools, sampler = make(digits)
+    stream = torch.cat([sampler.unlabelled(step, shard) for step in range(29) for shard in range(4)])
+    size = len(pools.unlabelled)
+    first, second = stream[:size], stream[size : 2 * size]
+    assert torch.equal(first.sort().values, pools.unlabelled)
+    assert torch.equal(second.sort().values, pools.unlabelled)
+    assert not torch.equal(first, second)
+    assert sampler.epoch(29) == 29 * 96 / size
+
+
+def test_the_labelled_images_cycle_meanwhile(digits: Dataset) -> None:
+    _, pools, sampler = make(digits)
+    stream = torch.cat([sampler.labelled(step, shard) for step in range(25) for shard in range(4)])
+    cycles = stream.reshape(-1, 50)
+    assert len(cycles) == 16
+    assert all(torch.equal(cycle.sort().values, pools.labelled) for cycle in cycles)
+    assert len({tuple(cycle.tolist()) for cycle in cycles}) == 16
+
+
+def test_a_shard_larger_than_the_pool_goes_round_within_a_step(digits: Dataset) -> None:
+    _, pools, sampler = make(digits, labels=10, labelled_batch=64, shards=2)
+    assert Counter(sampler.labelled(0, 0).tolist()).keys() == set(pools.labelled.tolist())
+
+
+def test_how_a_step_is_cut_into_shards_does_not_change_what_it_sees(digits: Dataset) -> None:
+    steps = {}
+    for shards in (1, 2, 8):
+        _, _, sampler = make(digits, shards=shards)
+        steps[shards] = torch.cat([sampler.unlabelled(17, shard) for shard in range(shards)])
+    assert torch.equal(steps[1], steps[2])
+    assert torch.equal(steps[1], steps[8])
+
+
+def test_epochs_count_the_same_for_both_methods() -> None:
+    epochs = {"epochs": 10, "batch": 128, "labelled_batch": 32}
+    both = [TrainingConfig.model_validate({**epochs, "method": m}).total_steps for m in ("mean_teacher", "supervised")]
+    assert both == [145, 145]  # 10 * 1387 / 96, rounded up
+
+
+def test_epochs_of_labelled_images_alone_are_passes_over_them() -> None:
+    config = {"epochs": 10, "labels": "100%", "batch": 32, "labelled_batch": 32, "method": "supervised"}
+    assert TrainingConfig.model_validate(config).total_steps == 450  # 10 * 1437 / 32, rounded up

@@ -1,0 +1,177 @@
+"""One step of Mean Teacher: who gets a gradient, who sees what, and what becomes of the statistics."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainer.launch import TINY
+from trainer.augment import to_channels
+from trainer.config import TrainingConfig
+from trainer.data import Dataset, load_dataset, split_pools
+from trainer.sampling import Sampler
+from trainer.state import Snapshot, TrainState, build_state, digest
+from trainer.step import STATISTICS_MOMENTUM, TrainStep
+from trainer.world import World
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+def make(digits: Dataset, **changes: Any) -> tuple[TrainState, TrainStep, TrainingConfig]:
+    config = TrainingConfig.model_validate({**TINY, "precision": "fp32", **changes})
+    state = build_state(config, CPU)
+    sampler = Sampler(config, split_pools(config, digits.train.classes))
+    return state, TrainStep(config, state, digits, sampler, ALONE, "fp32"), config
+
+
+def record_inputs(model: torch.nn.Module) -> list[Tensor]:
+    """Collect what a model is given."""
+    seen: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach().clone()))
+    return seen
+
+
+def test_the_pull_towards_the_teacher_has_a_gradient_for_the_student_and_none_for_the_teacher(digits: Dataset) -> None:
+    # No ramp, a teacher apart from the student, and the same draws in both runs: only the weight differs.
+    moved = {}
+    for weight in (0.0, 10.0):
+        state, step, _ = make(digits, consistency={"weight": weight, "ramp_up": 0.0}, ema={"decay": 0.0})
+        assert state.teacher is not None
+        generator = torch.Generator().manual_seed(1)
+        noise = torch.randn(state.teacher.weights.shape, generator=generator)
+        state.teacher.weights.add_(0.01 * noise)
+        before = state.student.weights.clone()
+        step.run(stop=False)
+        moved[weight] = state.student.weights - before
+        assert all(parameter.grad is None for parameter in state.teacher.model.parameters())
+        assert step.losses().consistency_loss > 0
+    assert (moved[10.0] - moved[0.0]).norm() > 0.01 * moved[0.0].norm()
+
+
+def test_the_pull_acts_on_labelled_images_too(digits: Dataset) -> None:
+    # With one unlabelled image a shard left out of the teacher's reach, the labelled ones must still add to the loss.
+    state, step, config = make(digits, ema={"decay": 0.0})
+    assert state.teacher is not None
+    outputs: dict[str, list[Tensor]] = {"student": [], "teacher": []}
+    state.student.model.register_forward_hook(lambda _m, _i, out: outputs["student"].append(out.detach()))
+    state.teacher.model.register_forward_hook(lambda _m, _i, out: outputs["teacher"].append(out.detach()))
+    step.run(stop=False)
+    difference = torch.cat(outputs["student"]).softmax(1) - torch.cat(outputs["teacher"]).softmax(1)
+    over_all_images = difference.square().mean(dim=1).sum() / config.batch
+    assert step.losses().consistency_loss == pytest.approx(float(over_all_images), rel=1e-5)
+
+
+def test_student_and_teacher_see_views_of_the_same_images_drawn_apart(digits: Dataset) -> None:
+    state, step, config = make(digits)
+    assert state.teacher is not None
+    student, teacher = record_inputs(state.student.model), record_inputs(state.teacher.model)
+    step.run(stop=False)
+    assert len(student) == len(teacher) == config.shards
+    for mine, theirs in zip(student, teacher, strict=True):
+        assert mine.shape == theirs.shape == (4, 3, 8, 8)
+        assert all(not torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    calm = {"translate_px": 0, "noise": 0.0}
+    state, step, _ = make(digits, augmentation=calm)
+    assert state.teacher is not None
+    student, teacher = record_inputs(state.student.model), record_inputs(state.teacher.model)
+    step.run(stop=False)
+    assert all(torch.equal(a, b) for a, b in zip(student, teacher, strict=True))
+
+
+def test_running_statistics_are_the_mean_over_shards_of_each_shards_own(digits: Dataset) -> None:
+    state, step, config = make(digits)
+    assert state.teacher is not None
+    for network in (state.student, state.teacher):
+        seen = record_inputs(network.model)
+        weights, running = network.weights.clone(), network.running.clone()
+        step.run(stop=False)
+        after = network.weights.clone()
+        network.weights.copy_(weights)
+        shards = []
+        with torch.no_grad():
+            for images in seen[: config.shards]:
+                network.model(images)
+                shards.append(network.batch_statistics.clone())
+        network.weights.copy_(after)
+        merged = torch.stack(shards).mean(dim=0)
+        torch.testing.assert_close(network.running, running.lerp(merged, STATISTICS_MOMENTUM), rtol=1e-4, atol=1e-5)
+
+
+def test_a_shards_own_statistics_are_its_mean_and_unbiased_variance(digits: Dataset) -> None:
+    state, _, _ = make(digits)
+    activations: list[Tensor] = []
+    state.student.model.bn1.register_forward_pre_hook(  # type: ignore[union-attr]
+        lambda _module, inputs: activations.append(inputs[0].detach())
+    )
+    images = to_channels(torch.randn(8, 1, 8, 8), 3)
+    state.student.model(images)
+    named = state.student.state_dict(state.student.weights, state.student.batch_statistics, 0)
+    torch.testing.assert_close(named["bn1.running_mean"], activations[0].mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(named["bn1.running_var"], activations[0].var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_teacher_follows_by_the_warmed_up_decay(digits: Dataset) -> None:
+    state, step, _ = make(digits, ema={"decay": 0.6})
+    assert state.teacher is not None
+    for decay in (1 / 2, 0.6, 0.6):  # 1 - 1/2, then 1 - 1/3 and 1 - 1/4 are more than 0.6
+        before = state.teacher.weights.clone()
+        step.run(stop=False)
+        expected = decay * before + (1 - decay) * state.student.weights
+        torch.testing.assert_close(state.teacher.weights, expected)
+
+
+def test_batches_are_counted_by_steps_not_by_forward_passes(digits: Dataset) -> None:
+    state, step, _ = make(digits)
+    step.run(stop=False)
+    step.run(stop=False)
+    snapshot = Snapshot(state)
+    snapshot.take()
+    assert {int(t) for name, t in snapshot.files()["student.pt"].items() if name.endswith("tracked")} == {2}
+
+
+def test_the_class_loss_is_over_the_whole_batch(digits: Dataset) -> None:
+    # At the start every class is about equally likely: cross-entropy is about ln 10 an image, and half are labelled.
+    _, step, _ = make(digits)
+    step.run(stop=False)
+    _, supervised, _ = make(digits, method="supervised")
+    supervised.run(stop=False)
+    assert step.losses().class_loss == pytest.approx(supervised.losses().class_loss / 2, rel=0.5)
+    assert supervised.losses().consistency_loss == 0
+
+
+def test_a_supervised_step_sees_the_same_labelled_images_and_no_others(digits: Dataset) -> None:
+    calm = {"translate_px": 0, "noise": 0.0}
+    state, step, config = make(digits, augmentation=calm)
+    both = record_inputs(state.student.model)
+    step.run(stop=False)
+    state, step, _ = make(digits, augmentation=calm, method="supervised")
+    alone = record_inputs(state.student.model)
+    assert state.teacher is None
+    step.run(stop=False)
+    labelled = config.labelled_batch // config.shards
+    assert all(torch.equal(a[:labelled], b) for a, b in zip(both, alone, strict=True))
+
+
+def test_the_digest_covers_every_part_of_the_state(digits: Dataset) -> None:
+    state, step, _ = make(digits)
+    step.run(stop=False)
+
+    def state_digest() -> str:
+        snapshot = Snapshot(state)
+        snapshot.take()
+        return digest(snapshot.files())
+
+    seen = {state_digest()}
+    for tensor in state.tensors().values():
+        tensor[-1] += 1
+        seen.add(state_digest())
+    state.step += 1
+    seen.add(state_digest())
+    assert len(seen) == 2 + len(state.tensors())
