@@ -71,6 +71,7 @@ class Supervisor:
         self._run: GenerationRun | None = None
         self._notices: list[Notice] = []
         self._count = 0
+        self._complaint = ""
         self._port = _free_port(place.address)
         self._launchers = 0
         self._warm = self._warm_up()
@@ -132,7 +133,7 @@ class Supervisor:
                 return
             stored = document.parse(self._store, found, Assignment)
         except StoreError as error:
-            self._log(f"the assignment cannot be read: {error}")
+            self._complain(f"the assignment cannot be read: {error}")
             return
         self._assignment, self._assignment_etag = stored.value, stored.etag
 
@@ -248,8 +249,15 @@ class Supervisor:
         try:
             self._store.put(layout.heartbeat_key(self._place.instance), beat.model_dump_json().encode())
             self._last_contact = self._monotonic()
+            self._complaint = ""
         except StoreError as error:
-            self._log(f"the heartbeat cannot be written: {error}")
+            self._complain(f"the heartbeat cannot be written: {error}")
+
+    def _complain(self, message: str) -> None:
+        """Log what goes wrong again and again once."""
+        if message != self._complaint:
+            self._complaint = message
+            self._log(message)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = self._monotonic()

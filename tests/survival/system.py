@@ -49,7 +49,7 @@ def job_yaml(**changes: Any) -> dict[str, Any]:
         "name": JOB,
         "training": TRAINING,
         "resources": {"ladder": [{"workers": 1}, {"workers": 2}]},
-        "scaling": {"window": "1h", "cooldown": "1h"},
+        "scaling": {"window": "10m", "cooldown": "1h"},
         "checkpoint": {"every": "1s", "keep": 3, "keep_free": "1MiB"},
     }
     return {**job, **changes}

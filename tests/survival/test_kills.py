@@ -31,7 +31,7 @@ def test_a_rank_is_killed(system: System, undisturbed: str) -> None:
 
 
 def test_one_rank_of_two_is_killed(system: System, undisturbed: str) -> None:
-    system.submit(scaling={"min": 2, "window": "1h"})
+    system.submit(scaling={"min": 2, "window": "10m"})
     system.wait_for_random_step()
     system.processes("rank")[system.rng.randrange(2)].kill()
     succeeds_with(system, undisturbed)
