@@ -15,7 +15,7 @@ from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch,
 from orchestrator.controller.limits import limit_reached
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.placement import launch_request, provision, release
-from orchestrator.controller.recovery import is_usable
+from orchestrator.controller.recovery import exit_of, is_usable
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.instances import Assignment
@@ -59,7 +59,8 @@ def _take_over(draft: Draft) -> None:
     old = draft.record.epoch
     draft.set(epoch=draft.seen.epoch)
     if old:
-        draft.event(EventKind.LEADER_CHANGED, f"a controller of epoch {draft.seen.epoch} has taken over from {old}")
+        message = f"a controller of epoch {draft.seen.epoch} has taken over from {old}"
+        draft.event(EventKind.LEADER_CHANGED, message, old_epoch=old, new_epoch=draft.seen.epoch)
 
 
 # --- what should be ---------------------------------------------------------------------------------------------------
@@ -92,8 +93,7 @@ def _cancel(draft: Draft) -> None:
     if draft.running is not None:
         draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome="dropped")
     if not _remaining(draft):
-        draft.go(JobPhase.CANCELLED, draft.record.reason)
-        draft.event(EventKind.CANCELLED, draft.record.reason)
+        _conclude(draft, JobPhase.CANCELLED, EventKind.CANCELLED, draft.record.reason)
 
 
 def _finished(draft: Draft) -> bool:
@@ -104,8 +104,24 @@ def _finished(draft: Draft) -> bool:
 def _end(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
     """Nothing runs any more: let the instances go, and say how it ended."""
     release(draft)
+    _conclude(draft, phase, kind, reason)
+
+
+def _conclude(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
+    """Enter a phase in which nothing runs, and say with what the job got there."""
     draft.go(phase, reason)
-    draft.event(kind, reason)
+    record, limits = draft.record, draft.seen.spec.limits
+    draft.event(
+        kind,
+        reason,
+        committed_step=record.committed_step,
+        failures=record.failures,
+        max_failures=limits.max_failures,
+        spend_usd=round(record.spend_usd(draft.now), 6),
+        max_cost_usd=limits.max_cost,
+        age_s=(draft.now - record.created_at).total_seconds(),
+        deadline_s=limits.deadline,
+    )
 
 
 def _stop_gently(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
@@ -115,8 +131,7 @@ def _stop_gently(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) ->
     if running is not None:
         _drain(draft, reason)
     elif draft.record.phase is not phase and not _remaining(draft):
-        draft.go(phase, reason)
-        draft.event(kind, reason)
+        _conclude(draft, phase, kind, reason)
 
 
 def _remaining(draft: Draft) -> tuple[str, ...]:
@@ -127,7 +142,7 @@ def _remaining(draft: Draft) -> tuple[str, ...]:
 def _run(draft: Draft) -> None:
     if draft.record.phase is JobPhase.PAUSED:
         draft.go(JobPhase.PENDING, "resumed; waiting for instances")
-        draft.event(EventKind.RESUMED, "resumed")
+        draft.event(EventKind.RESUMED, "resumed", committed_step=draft.record.committed_step)
     _drop_unwanted(draft)
     facts.check_upcoming(draft)
     if draft.record.phase.over:
@@ -152,7 +167,8 @@ def _drop_unwanted(draft: Draft) -> None:
         return
     release(draft, keep_running=True)
     workers = draft.seen.spec.resources.ladder[pinned].world_size
-    draft.event(EventKind.RESIZE, f"generation {upcoming.number} is called off: a person asked for {workers} workers")
+    message = f"generation {upcoming.number} is called off: a person asked for {workers} workers"
+    draft.event(EventKind.RESIZE, message, rung=upcoming.rung, to_rung=pinned)
 
 
 def _consider_resize(draft: Draft) -> None:
@@ -197,7 +213,8 @@ def _drain(draft: Draft, reason: str) -> None:
     if running is None or running.phase is GenerationPhase.DRAINING:
         return
     draft.advance(GenerationPhase.DRAINING, drain_reason=reason, drain_at=draft.now)
-    draft.event(EventKind.DRAINING, f"generation {running.number} checkpoints and ends: {reason}")
+    message = f"generation {running.number} checkpoints and ends: {reason}"
+    draft.event(EventKind.DRAINING, message, wanted=draft.record.wanted, committed_step=draft.record.committed_step)
 
 
 def _start(draft: Draft) -> None:
@@ -255,6 +272,8 @@ def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effe
         GenerationPhase.DRAINING,
     ):
         effects += _effects_of_current(record, current, seen)
+    elif current is not None and not current.released:
+        effects += _stop_survivors(record, current, seen)
     if record.upcoming is not None and (record.retry_at is None or now >= record.retry_at):
         for slot in record.upcoming.slots:
             if not slot.seen and seen.view(slot.instance).state is None:
@@ -275,6 +294,19 @@ def _effects_of_current(record: JobRecord, current: Generation, seen: Observatio
         wanted = _assignment(seen, current, node, address, port)
         if present is None or not present.same_order(wanted):
             effects.append(Assign(instance, wanted))
+    return effects
+
+
+def _stop_survivors(record: JobRecord, ended: Generation, seen: Observation) -> list[Effect]:
+    """Whoever still works for a generation that has ended waits in vain for the others: it is told to stop."""
+    effects: list[Effect] = []
+    for instance in ended.instances:
+        view = seen.view(instance)
+        present = view.assignment
+        if present is None or present.generation != ended.number or instance in record.retired:
+            continue
+        if present.action != "stop" and exit_of(ended.number, view) is None:
+            effects.append(Assign(instance, present.model_copy(update={"epoch": seen.epoch, "action": "stop"})))
     return effects
 
 

@@ -84,13 +84,13 @@ def _launch_failed(draft: Draft, upcoming: Generation, why: str, *, permanent: b
     if permanent:
         release(draft)
         draft.go(JobPhase.FAILED, f"no instance can be launched: {why}")
-        draft.event(EventKind.FAILED, draft.record.reason)
+        draft.event(EventKind.FAILED, draft.record.reason, rung=upcoming.rung, permanent=True)
         return
     draft.set(retry_at=draft.now + timedelta(seconds=NO_CAPACITY_RETRY_S))
     reason = f"waiting for capacity: {why}"
     if reason != draft.record.reason:
         draft.set(reason=reason)
-        draft.event(EventKind.NO_CAPACITY, reason)
+        draft.event(EventKind.NO_CAPACITY, reason, rung=upcoming.rung, permanent=False)
 
 
 def _call_off_resize(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
@@ -256,7 +256,7 @@ def _warn_of_silence(draft: Draft, running: Generation) -> None:
         if instance not in draft.record.unresponsive:
             message = f"{instance} has been silent for {silent_s:.0f} s; the fleet says that it runs"
             draft.set(reason=message)
-            draft.event(EventKind.UNRESPONSIVE, message)
+            draft.event(EventKind.UNRESPONSIVE, message, instance=instance, silent_s=round(silent_s, 1))
     if draft.record.unresponsive and not silent:
         draft.set(reason=running_reason(draft, running.rung))
     if tuple(silent) != draft.record.unresponsive:

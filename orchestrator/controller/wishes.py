@@ -21,7 +21,7 @@ def take_requests(draft: Draft) -> None:
 def _take(draft: Draft, request: Request) -> None:
     refusal = _refusal(draft, request)
     if refusal:
-        draft.event(EventKind.REQUEST_REFUSED, f"{request.kind} by {request.by}: {refusal}", request=request.id)
+        draft.event(EventKind.REQUEST_REFUSED, f"{request.kind} by {request.by}: {refusal}", **_inputs(request))
         return
     if request.kind == "cancel":
         draft.set(wanted="cancel", reason=f"cancelled by {request.by}")
@@ -32,7 +32,11 @@ def _take(draft: Draft, request: Request) -> None:
     else:
         draft.set(pinned_rung=_rung_of(draft, request.workers))
     size = "" if request.kind != "resize" else f" to {request.workers} workers" if request.workers else " automatically"
-    draft.event(EventKind.REQUESTED, f"{request.kind}{size} asked for by {request.by}", request=request.id)
+    draft.event(EventKind.REQUESTED, f"{request.kind}{size} asked for by {request.by}", **_inputs(request))
+
+
+def _inputs(request: Request) -> dict[str, object]:
+    return {"request": request.id, "asked": request.kind, "by": request.by, "workers": request.workers}
 
 
 def _refusal(draft: Draft, request: Request) -> str | None:

@@ -86,7 +86,7 @@ class Scene:
         for instance, view in self.views.items():
             self.views[instance] = replace(view, launch_failure=None)  # told once
         for effect in decision.effects:
-            self._apply(effect)
+            self.apply(effect)
         return self.record is not before or bool(decision.effects)
 
     def settle(self) -> "Scene":
@@ -96,7 +96,8 @@ class Scene:
                 return self
         raise AssertionError(f"not at rest after {ROUNDS} rounds: {self.effects[-5:]}, {self.events[-5:]}")
 
-    def _apply(self, effect: Effect) -> None:
+    def apply(self, effect: Effect) -> None:
+        """Carry out one effect."""
         self.effects.append(effect)
         match effect:
             case Launch(request):
@@ -189,6 +190,15 @@ class Scene:
         exited = TrainerExit(outcome=outcome, code=code, message=message or outcome, step=step)
         for instance in instances or running.instances:
             self.says(instance, "stopped", generation=running.number, exit=exited)
+        return self.settle()
+
+    def obey(self) -> "Scene":
+        """Agents that were told to stop have stopped."""
+        for instance in sorted(self.alive()):
+            view = self.view(instance)
+            if view.assignment is not None and view.assignment.action == "stop":
+                stopped = TrainerExit(outcome="drained", code=75, message="the controller asked")
+                self.says(instance, "stopped", generation=view.assignment.generation, exit=stopped)
         return self.settle()
 
     def lose(self, *instances: str) -> "Scene":

@@ -209,6 +209,25 @@ def test_a_lost_instance_is_replaced_and_the_others_are_kept() -> None:
     assert scene.alive() == set(scene.generation.instances)
 
 
+def test_who_still_works_for_a_generation_that_has_ended_is_told_to_stop() -> None:
+    """It would wait for its lost peer at the rendezvous, and be kept waiting for itself by the next generation."""
+    scene = training(job_spec(instances=2)).commit(40)
+    first, second = scene.generation.instances
+    scene.says(second, "ready", generation=0, progress=None)  # it has not read its assignment yet
+    scene.lose(first)
+    assert scene.assignment(second).action == "stop"
+    assert second in scene.upcoming.instances
+    scene.says(second, "restoring", generation=1).come_up()
+    assert scene.generation.number == 1
+    scene.obey()
+    assert (scene.generation.number, scene.assignment(second).action) == (2, "run")
+
+
+def test_nobody_who_has_ended_is_told_to_stop() -> None:
+    for scene in (training().commit(40).exit("failed"), training().commit(100).exit("finished")):
+        assert not [e for e in scene.effects if isinstance(e, Assign) and e.assignment.action == "stop"]
+
+
 def test_losses_are_no_failures() -> None:
     scene = training(job_spec(limits={"max_failures": 0}))
     for _ in range(4):
