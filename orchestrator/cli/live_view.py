@@ -95,7 +95,9 @@ def picture(look: Look, width: int, controller_missing: bool = False) -> Rendera
     title = Text.assemble(" ", (status.name, "bold"), "  ", (f"● {phase_words(status)}", style), " ")
     elapsed = text.duration((look.at - status.created_at).total_seconds())
     subtitle = Text(f" {elapsed} · Ctrl-C detaches, the job goes on ", style="bright_black")
+    speed = status.metrics.samples_per_second
     reason = Text(status.reason, style="italic", overflow="ellipsis", no_wrap=True)
+    reason.append(f", {text.number(speed)} images/s" if speed and status.eta_s is not None else "")
     return Panel(
         Group(reason, Text(), rows),
         box=ROUNDED,
@@ -144,8 +146,6 @@ def _loss(look: Look) -> Text:
         line.append(
             f"   consistency {text.number(metrics.consistency_loss)} × {text.number(metrics.consistency_weight)}"
         )
-    if metrics.samples_per_second is not None:
-        line.append(f"   {text.number(metrics.samples_per_second)} images/s")
     return line
 
 

@@ -1,6 +1,7 @@
 """Data on stdout: as a table for people, as JSON, YAML or names for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+_TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 PIPED_WIDTH = 2_000
 """Columns when there is no terminal: Rich would cut names at 80."""
 
@@ -26,11 +28,6 @@ class Format(StrEnum):
     def for_people(self) -> bool:
         """Whether it is laid out for reading."""
         return self in (Format.TABLE, Format.WIDE)
-
-
-def data_console() -> "Console":
-    """Rich on stdout."""
-    return _console(sys.stdout.isatty())
 
 
 def prose_console() -> "Console":
@@ -62,19 +59,19 @@ def emit(
             for name in names():
                 print(name)
         case _:
-            print_for_people(table())
+            print_for_people(table(), in_full=output is Format.WIDE)
 
 
-def print_for_people(table: "RenderableType") -> None:
-    """Print what is laid out; without a terminal, without the blanks that Rich puts after the last column."""
-    console = data_console()
-    if console.is_terminal:
-        console.print(table)
-        return
+def print_for_people(table: "RenderableType", *, in_full: bool = False) -> None:
+    """Print what is laid out, without the blanks that Rich puts after the last column.
+
+    It is fitted to the terminal; where there is none, or in full, every line is as long as it needs to be.
+    """
+    console = _console(is_terminal=sys.stdout.isatty() and not in_full)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        print(line.rstrip())
+        print(_TRAILING_BLANKS.sub(r"\1", line))
 
 
 def to_yaml(data: Any) -> str:

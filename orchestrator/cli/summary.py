@@ -91,8 +91,7 @@ def _result(state: JobState, status: JobStatus) -> Text:
     if metrics.teacher_accuracy is not None:
         parts.append("teacher ").append(text.share(metrics.teacher_accuracy), style="bold green").append("   ")
     parts.append("student ").append(text.share(metrics.student_accuracy), style="bold")
-    labels = state.spec.training.label_count
-    return parts.append(f"   on the test images of {state.spec.training.dataset}, with {labels:,} labels")
+    return parts.append(f"   (test images, {text.count(state.spec.training.label_count, 'label')})")
 
 
 def _time(spent: Spent) -> str:

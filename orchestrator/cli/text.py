@@ -70,7 +70,7 @@ def number(value: float | None) -> str:
     if value is None:
         return NOTHING
     magnitude = abs(value)
-    if magnitude >= 1000:
+    if magnitude >= 100:
         return f"{value:,.0f}"
     if magnitude >= 10:
         return f"{value:.1f}"

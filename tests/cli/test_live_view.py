@@ -51,8 +51,8 @@ def test_it_shows_what_the_job_does(bucket: MemoryStore) -> None:
     put_checkpoint(bucket, "digits", {"student.pt": b"x"}, step=400)
     shown = drawn(look_at(bucket), 100)
     for fact in (
-        "digits  ● running · training", "running on 2 workers", "412/700  59 %  ETA 45s",
-        "student 89.2 %   teacher 95.3 %", "0.412   class 0.231   consistency 0.018 × 10.0   812.0 images/s",
+        "digits  ● running · training", "running on 2 workers, 812 images/s", "412/700  59 %  ETA 45s",
+        "student 89.2 %   teacher 95.3 %", "0.412   class 0.231   consistency 0.018 × 10.0",
         "90 % CPU, above the band", "1 ─ [2] ─ 4 workers   generation 1   0 resizes", "at step 400   0 steps lost",
         "1m 00s · Ctrl-C detaches, the job goes on",
     ):  # fmt: skip

@@ -75,6 +75,18 @@ def test_cancel_asks_on_a_terminal(store: Store, answer: str, code: int, request
     assert len(list(read_requests(store, "digits"))) == requests
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_ps_on_a_narrow_terminal_leaves_columns_out_and_cuts_no_name(store: Store, columns: int) -> None:
+    name = "cifar-supervised-baseline-seed-3"
+    put_training(store, name)
+    terminal = Terminal("ps", columns=columns)
+    assert terminal.finish() == 0
+    header, line = terminal.screen()[:2]
+    assert line.startswith(f"{name}  running · training")
+    assert max(len(header), len(line)) <= columns
+    assert ("ETA" in header) is (columns == 120)
+
+
 def test_no_color_is_respected_on_a_terminal(store: Store) -> None:
     put_training(store)
     coloured = Terminal("ps")

@@ -43,7 +43,7 @@ def events(
     header = True
     for look in follow_looks(watch, sleep=invocation.sleep, every_s=interval_s(where), trouble=warn):
         if output.for_people and look.new_events:
-            print_for_people(event_table(look.new_events, look.at, wide=wide, header=header))
+            print_for_people(event_table(look.new_events, look.at, wide=wide, header=header), in_full=wide)
             sys.stdout.flush()
             header = False
         for event in () if output.for_people else look.new_events:

@@ -28,7 +28,7 @@ def ps(
 
     Those that are not over, and those that ended within a day.
     """
-    from orchestrator.cli.job_table import job_table
+    from orchestrator.cli.job_table import JobTable
     from orchestrator.cli.listing import all_statuses
 
     invocation = Invocation.of(context)
@@ -41,7 +41,7 @@ def ps(
             output,
             data=lambda: [status.model_dump(mode="json") for status in shown],
             names=lambda: [status.name for status in shown],
-            table=lambda: job_table(shown, now, wide=output is Format.WIDE),
+            table=lambda: JobTable(shown, now, wide=output is Format.WIDE),
         )
     if output.for_people:
         _say_what_is_not_shown(where.url, len(everything), len(everything) - len(shown))

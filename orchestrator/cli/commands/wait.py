@@ -36,7 +36,7 @@ def wait(
     """
     from orchestrator.cli.following import JobWatch, follow, interval_s
     from orchestrator.cli.following_job import EXIT_CODES
-    from orchestrator.cli.job_table import job_table
+    from orchestrator.cli.job_table import JobTable
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
@@ -52,7 +52,7 @@ def wait(
         output,
         data=lambda: status.model_dump(mode="json"),
         names=lambda: [status.name],
-        table=lambda: job_table([status], look.at, wide=output is Format.WIDE),
+        table=lambda: JobTable([status], look.at, wide=output is Format.WIDE),
     )
     if status.phase is phase:
         return
