@@ -1,6 +1,6 @@
 """`elastic wait`: block until a job is over, or in a phase."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,12 @@ from orchestrator.cli.prose import say, warn
 from orchestrator.cli.quantities import parse_seconds
 from orchestrator.jobs.phases import JobPhase
 
+if TYPE_CHECKING:
+    from orchestrator.jobs.status import JobStatus
+
 EXIT_TIMED_OUT = 3
+EXIT_OTHER_END = 1
+"""It succeeded, where something else was waited for."""
 
 
 def wait(
@@ -35,7 +40,6 @@ def wait(
     Exits with 0 if it came to what was waited for, 5 if the job failed, 3 if it was cancelled or the time ran out.
     """
     from orchestrator.cli.following import JobWatch, follow, interval_s
-    from orchestrator.cli.following_job import EXIT_CODES
     from orchestrator.cli.job_table import JobTable
 
     invocation = Invocation.of(context)
@@ -54,12 +58,19 @@ def wait(
         names=lambda: [status.name],
         table=lambda: JobTable([status], look.at, wide=output is Format.WIDE),
     )
+    raise typer.Exit(_outcome(status, phase, timed_out=timed_out))
+
+
+def _outcome(status: "JobStatus", phase: JobPhase | None, *, timed_out: bool) -> int:
+    """The exit code, and a word where it is not what was waited for."""
+    from orchestrator.cli.following_job import EXIT_CODES
+
     if status.phase is phase:
-        return
-    if timed_out and not look.over:
-        say(f"{job} is still {status.phase} ({status.reason}); it goes on.")
-        raise typer.Exit(EXIT_TIMED_OUT)
+        return 0
+    if timed_out and not status.phase.over:
+        say(f"{status.name} is still {status.phase} ({status.reason}); it goes on.")
+        return EXIT_TIMED_OUT
     if phase is not None:
-        say(f"{job} ended without being {phase}: {status.reason}")
-        raise typer.Exit(EXIT_CODES[status.phase] or 1)
-    raise typer.Exit(EXIT_CODES[status.phase])
+        say(f"{status.name} ended without being {phase}: {status.reason}")
+        return EXIT_CODES[status.phase] or EXIT_OTHER_END
+    return EXIT_CODES[status.phase]
