@@ -4,6 +4,7 @@ Files go up first, under keys that no one else uses; then the manifest with thei
 compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies in between leaves the head as it was.
 """
 
+import contextlib
 import hashlib
 import shutil
 import threading
@@ -98,7 +99,7 @@ class Committer:
         except NotYetAssigned:
             return False
         except (StoreError, OSError) as error:
-            if str(error) != self._complaint:
+            if not self._complaint:  # once until a checkpoint is committed again, not once a step
                 self._complaint = str(error)
                 self._tell("checkpoint_failed", f"step {checkpoint.step} could not be committed, trying again: {error}")
             return False
@@ -108,9 +109,13 @@ def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manif
     """Hash and upload a checkpoint's files, then its manifest."""
     prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
     files = []
-    for path in checkpoint.files():
-        files.append(ManifestFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256(path)))
-        store.upload(path, prefix + path.name)
+    try:
+        for path in checkpoint.files():
+            files.append(ManifestFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256(path)))
+            store.upload(path, prefix + path.name)
+    except (StoreError, OSError):
+        _remove(store, prefix)  # half a checkpoint is of no use, and a full disk would stay full
+        raise
     manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=tuple(files))
     body = manifest.model_dump_json(indent=2).encode()
     try:
@@ -127,13 +132,26 @@ def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manif
 def remove_old(store: Store, lineage: Lineage, head: Manifest, kept: int) -> None:
     """Remove checkpoints beyond `kept`, and what earlier generations left half uploaded. Never the head's."""
     head_name = _name(layout.checkpoint_prefix(lineage.job, head.step, head.generation))
-    names = list(store.prefixes(layout.checkpoints_prefix(lineage.job)))
-    committable = [name for name in names if name <= head_name]
+    parent = layout.checkpoints_prefix(lineage.job)
     ours = f"-g{lineage.generation:06d}"
-    stranded = [name for name in names if name > head_name and not name.endswith(ours)]
-    for name in [*committable[:-kept], *stranded]:
-        prefix = f"{layout.checkpoints_prefix(lineage.job)}{name}/"
-        store.delete(layout.manifest_key(prefix))  # first, so that half a checkpoint never looks whole
+    whole: list[str] = []
+    useless: list[str] = []
+    for name in store.prefixes(parent):
+        if name > head_name:
+            if not name.endswith(ours):
+                useless.append(name)
+        elif store.get(layout.manifest_key(f"{parent}{name}/")) is None:
+            useless.append(name)
+        else:
+            whole.append(name)
+    for name in [*useless, *whole[:-kept]]:
+        _remove(store, f"{parent}{name}/")
+
+
+def _remove(store: Store, prefix: str) -> None:
+    """Remove a checkpoint's objects: the manifest first, so that half a checkpoint never looks whole."""
+    with contextlib.suppress(StoreError):  # what stays now is removed after a later commit
+        store.delete(layout.manifest_key(prefix))
         for entry in list(store.list(prefix)):
             store.delete(entry.key)
 

@@ -50,7 +50,8 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
 def _loop(
     lease: Lease, controller: Controller, stop: threading.Event, idle_exit_s: float | None, log: Callable[[str], None]
 ) -> None:
-    leading, away, busy_at = False, "", time.monotonic()
+    leading: bool | None = None
+    away, busy_at = "", time.monotonic()
     while not stop.is_set():
         try:
             held = lease.try_acquire()
