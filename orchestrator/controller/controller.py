@@ -6,14 +6,15 @@ from datetime import datetime
 from orchestrator.controller.act import Actor, Stale
 from orchestrator.controller.decide import decide
 from orchestrator.controller.observe import JobWatch, Observer
+from orchestrator.errors import ElasticError
 from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.bucket import job_names
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.head import Superseded
-from orchestrator.jobs.phases import JobPhase
+from orchestrator.jobs.phases import IllegalTransition, JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, Store, StoreError
+from orchestrator.store.protocol import Conflict, Store
 
 ROUNDS_PER_TICK = 8
 """One decision can make the next possible at once (sealed, so assign); the rest waits for the next tick."""
@@ -66,8 +67,8 @@ class Controller:
                     break
         except (Conflict, Stale, Superseded) as error:
             self._complain(job, f"somebody else acts on this job: {error}")
-        except StoreError as error:
-            self._complain(job, str(error))
+        except (ElasticError, IllegalTransition) as error:
+            self._complain(job, str(error))  # one job's trouble is not another's
         else:
             self._complaints.pop(job, None)
         record = watch.record.stored.value if watch.record.stored else None
@@ -97,4 +98,5 @@ class Controller:
 
 def _settled(record: JobRecord, watch: JobWatch) -> bool:
     """Whether nothing can ever be due for a job again: it need not be looked at any more."""
-    return record.phase.over and not record.retired and not record.uses and watch.events_flushed >= record.last_event
+    told = all(event.number <= watch.events_flushed for event in record.outbox)
+    return record.phase.over and told and not record.retired and not record.uses
