@@ -9,8 +9,9 @@ from pathlib import Path
 
 from orchestrator.agent.supervisor import Place, Supervisor
 from orchestrator.fleets.local import PROCESS_FILE
-from orchestrator.fleets.processes import ProcessIdentity, write_identity
+from orchestrator.fleets.processes import write_identity
 from orchestrator.store.document import random_nonce
+from orchestrator.store.owner import this_process
 from orchestrator.store.protocol import Store
 
 
@@ -33,7 +34,7 @@ def run_agent(
         except BlockingIOError:
             _log(f"another agent is instance {instance} already: nothing to do")
             return 0
-        write_identity(work_dir / PROCESS_FILE, ProcessIdentity.of(os.getpid()))
+        write_identity(work_dir / PROCESS_FILE, this_process(instance))
         place = Place(instance, job, workers, cores, gpus, work_dir, idle_exit_s)
         supervisor = Supervisor(store, place, os.environ, random_nonce, _log)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,6 +21,7 @@ import platformdirs
 from orchestrator.fleets.processes import (
     MARKER,
     end_marked_processes,
+    is_alive,
     marked_processes,
     read_identity,
 )
@@ -63,6 +64,14 @@ class LocalFleet:
         if (directory / REQUEST_FILE).exists():
             return
         gpus = self._place(request)
+        try:
+            self._start(request, directory, gpus)
+        except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
+            (directory / REQUEST_FILE).unlink(missing_ok=True)
+            raise LaunchError(f"an agent cannot be started here: {error}", permanent=False) from error
+
+    def _start(self, request: LaunchRequest, directory: Path, gpus: list[int]) -> None:
+        """Write down what the instance is given, then start its agent."""
         cores = request.workers * request.cores_per_worker
         directory.mkdir(parents=True, exist_ok=True)
         _Order(job=request.job, cores=0 if self.machine.gpus else cores, gpus=tuple(gpus)).write(directory)
@@ -94,7 +103,7 @@ class LocalFleet:
             return
         identity = read_identity(directory / PROCESS_FILE)
         child = self._children.get(instance)
-        if (identity and identity.alive) or (child and child.poll() is None) or marked_processes(str(directory)):
+        if (identity and is_alive(identity)) or (child and child.poll() is None) or marked_processes(str(directory)):
             end_marked_processes(str(directory), grace_s=0)
         self._reap()
         _remove_runs(directory)
@@ -117,7 +126,7 @@ class LocalFleet:
         directory = self._directory(instance)
         identity = read_identity(directory / PROCESS_FILE)
         if identity is not None:
-            return InstanceState.RUNNING if identity.alive else InstanceState.GONE
+            return InstanceState.RUNNING if is_alive(identity) else InstanceState.GONE
         if not directory.exists():
             return None
         child = self._children.get(instance)
@@ -196,6 +205,7 @@ def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Or
     if wanted > total:
         raise LaunchError(f"{wanted} {what} are wanted and this machine has {total}", permanent=True)
     if wanted > free:
+        free = max(0, free)  # another job that moves holds both its sizes for a moment
         jobs = ", ".join(sorted({order.job for order in others}))
         raise LaunchError(
             f"{wanted} {what} are wanted and {free} of {total} are free (in use by {jobs})", permanent=False

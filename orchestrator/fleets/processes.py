@@ -1,57 +1,42 @@
 """Processes as instances: told apart by pid and start time, ended with everything that they started.
 
-A pid alone can come to name another process; a pid with its start time cannot. Every process of an instance carries
-the instance's marker in its environment, so that those whose parents are gone are found too.
+A pid alone can come to name another process; a pid with its start in this boot of the machine cannot. Every process of
+an instance carries the instance's marker in its environment, so that those whose parents are gone are found too.
 """
 
 import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
+
+from orchestrator.store.owner import Owner, owner_alive
 
 MARKER = "ELASTIC_INSTANCE"
 """Environment variable that every process of an instance carries: its work directory, unique on the machine."""
 
 
-@dataclass(frozen=True)
-class ProcessIdentity:
-    """One process, for ever: no later process can be mistaken for it."""
-
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, pid: int) -> "ProcessIdentity":
-        """Raises psutil.NoSuchProcess."""
-        return cls(pid=pid, started=psutil.Process(pid).create_time())
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs; one that has ended and was not yet waited for does not."""
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-
-def read_identity(path: Path) -> ProcessIdentity | None:
-    """The identity in a file, or None if there is none (or half of one)."""
+def read_identity(path: Path) -> Owner | None:
+    """The process that a file names, or None if there is no such file (or half of one)."""
     try:
-        return ProcessIdentity(**json.loads(path.read_text()))
+        return Owner(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def write_identity(path: Path, identity: ProcessIdentity) -> None:
-    """Put an identity into a file, whole or not at all."""
+def write_identity(path: Path, process: Owner) -> None:
+    """Name a process in a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"pid": identity.pid, "started": identity.started}))
+    temporary.write_text(json.dumps(asdict(process)))
     os.replace(temporary, path)
+
+
+def is_alive(process: Owner) -> bool:
+    """Whether a process runs here; one that has ended and was not yet waited for does not."""
+    return owner_alive(process) is True
 
 
 def marked_processes(marker: str) -> list[psutil.Process]:
