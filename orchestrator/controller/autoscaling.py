@@ -66,12 +66,12 @@ def decide_scaling(spec: JobSpec, seen: ScalingInputs) -> ScalingDecision:
         return stay(f"fewer than {needed} samples since the warm-up")
     if mean > scaling.up_above:
         verdict, target = "up", next((r for r in spec.allowed_rungs if r > seen.rung), None)
-        said = f"utilisation {mean:.0f} % is above {scaling.up_above:g} % over {scaling.window:g} s"
+        said = f"utilisation {mean:.1f} % is above {scaling.up_above:g} % over {scaling.window:g} s"
     elif mean < scaling.down_below:
         verdict, target = "down", next((r for r in reversed(spec.allowed_rungs) if r < seen.rung), None)
-        said = f"utilisation {mean:.0f} % is below {scaling.down_below:g} % over {scaling.window:g} s"
+        said = f"utilisation {mean:.1f} % is below {scaling.down_below:g} % over {scaling.window:g} s"
     else:
-        return stay(f"utilisation {mean:.0f} % is between {scaling.down_below:g} and {scaling.up_above:g} %")
+        return stay(f"utilisation {mean:.1f} % is between {scaling.down_below:g} and {scaling.up_above:g} %")
     if target is None:
         return stay(f"{said}, and there is no {'larger' if verdict == 'up' else 'smaller'} rung within bounds")
     if target in seen.unavailable:
