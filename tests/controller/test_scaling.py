@@ -33,19 +33,19 @@ LADDER = (1, 2, 4)
 # rung, utilisation of each instance, seconds since the last resize, changes of `scaling`, rungs that cannot be had
 # -> verdict, target, what the reason says
 CASES: dict[str, tuple[int, list[Utilization | None], float | None, dict[str, Any], set[int], str, int, str]] = {
-    "above 80": (0, [steady(81)], None, {}, set(), "up", 1, "81 % is above 80 % over 8 s: from 1 to 2 workers"),
+    "above 80": (0, [steady(81)], None, {}, set(), "up", 1, "81.0 % is above 80 % over 8 s: from 1 to 2 workers"),
     "just above 80": (0, [steady(80.01)], None, {}, set(), "up", 1, "is above 80 %"),
     "80 is not above 80": (0, [steady(80)], None, {}, set(), "stay", 0, "is between 30 and 80 %"),
     "30 is not below 30": (1, [steady(30)], None, {}, set(), "stay", 1, "is between 30 and 80 %"),
-    "below 30": (1, [steady(29)], None, {}, set(), "down", 0, "29 % is below 30 % over 8 s: from 2 to 1 worker"),
-    "the mean counts, not the peak": (0, [samples(*[100, 60] * 6)], None, {}, set(), "stay", 0, "80 % is between"),
+    "below 30": (1, [steady(29)], None, {}, set(), "down", 0, "29.0 % is below 30 % over 8 s: from 2 to 1 worker"),
+    "the mean counts, not the peak": (0, [samples(*[100, 60] * 6)], None, {}, set(), "stay", 0, "80.0 % is between"),
     "mean over instances": (0, [steady(100), steady(63)], None, {}, set(), "up", 1, "is above"),
     "one busy instance is not enough": (0, [steady(100), steady(60)], None, {}, set(), "stay", 0, "is between"),
     "no samples": (0, [None], None, {}, set(), "stay", 0, "fewer than 8 samples since the warm-up"),
     "one sample short": (0, [steady(100, ENOUGH - 1)], None, {}, set(), "stay", 0, "fewer than 8 samples"),
     "one instance has too few": (0, [steady(100), steady(100, 5)], None, {}, set(), "stay", 0, "fewer than 8"),
-    "the warm-up does not count": (0, [samples(*[0] * WARM_UP, *[90] * WINDOW)], None, {}, set(), "up", 1, "90 %"),
-    "only the last window counts": (0, [samples(*[0] * 50, *[90] * WINDOW)], None, {}, set(), "up", 1, "90 %"),
+    "the warm-up does not count": (0, [samples(*[0] * WARM_UP, *[90] * WINDOW)], None, {}, set(), "up", 1, "90.0 %"),
+    "only the last window counts": (0, [samples(*[0] * 50, *[90] * WINDOW)], None, {}, set(), "up", 1, "90.0 %"),
     "a window that is not whole": (0, [samples(*[0] * 50, *[90] * 7)], None, {}, set(), "stay", 0, "is between"),
     "within the cooldown": (0, [steady(100)], 29.9, {}, set(), "stay", 0, "the last resize was 30 s ago (cooldown 30"),
     "after the cooldown": (0, [steady(100)], 30.0, {}, set(), "up", 1, "is above"),
@@ -129,7 +129,7 @@ def test_idle_workers_make_it_shrink() -> None:
     scene.spec = job_spec()
     scene.train(30, percent=12.0, samples=ENOUGH).come_up().commit(31).exit("drained")
     assert (scene.workers, scene.record.resizes) == (1, 1)
-    assert scene.last(EventKind.SCALE_DOWN).message.startswith("utilisation 12 % is below 30 %")
+    assert scene.last(EventKind.SCALE_DOWN).message.startswith("utilisation 12.0 % is below 30 %")
 
 
 def test_the_event_carries_what_the_decision_was_made_of() -> None:
