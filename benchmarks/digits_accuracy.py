@@ -3,9 +3,10 @@
     python benchmarks/digits_accuracy.py [--seeds 5] [--at-once 1]
 
 Trains examples/digits.yaml and examples/digits-supervised.yaml once per seed by `python -m trainer`, which gives the
-same weights as any number of workers, and prints a Markdown table of the last checkpoint's accuracy on the 360 test images.
-Both methods take the same steps on the same labelled images with the same augmentation. A seed draws everything anew:
-which images are labelled, the first weights, the order, the augmentation. Settings were chosen on seeds from 100 on.
+same weights as any number of workers, and prints a Markdown table of the last checkpoint's accuracy on the 360 test
+images. Both methods take the same steps on the same labelled images with the same augmentation. A seed draws everything
+anew: which images are labelled, the first weights, the order, the augmentation. Settings were chosen on seeds from 100
+on.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     seeds = sorted({outcome.seed for outcome in outcomes})
     rows = [
         [
-            "last checkpoint, test accuracy in %",
+            "test accuracy in %, last checkpoint",
             *(f"seed {seed}" for seed in seeds),
             "mean",
             "standard deviation",
@@ -104,7 +105,7 @@ def conditions(outcomes: Sequence[Outcome], seeds: int, at_once: int, elapsed_s:
     config, maker = one.meta["config"], one.meta["made_with"]
     return (
         f"`python benchmarks/digits_accuracy.py --seeds {seeds} --at-once {at_once}`: {one.result['steps']} steps of "
-        f"{config['batch']} images, {config['labelled_batch']} of them labelled (supervised: those alone), 50 labels of "
+        f"{config['batch']} images, {config['labelled_batch']} labelled (supervised: those alone), 50 labels of "
         f"1,437 training images, 360 test images (one is 0.28 %); {maker['device']}, {maker['precision']}, "
         f"torch {maker['torch']}, Python {maker['python']}, {platform.system()}; {elapsed_s / 60:.0f} min in all."
     )

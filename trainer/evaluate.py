@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trainer.augment import normalize, to_channels
+from trainer.config import DATASETS, TrainingConfig
 from trainer.data import Dataset
 from trainer.model import INPUT_CHANNELS
 from trainer.network import FlatNetwork
@@ -30,13 +31,13 @@ class Evaluation:
     teacher: Score | None
 
 
-def evaluate(state: TrainState, dataset: Dataset, shards: int, world: World) -> Evaluation:
+def evaluate(state: TrainState, dataset: Dataset, config: TrainingConfig, world: World) -> Evaluation:
     """Score the networks; all ranks get the result.
 
     Every rank takes the part of its shards, so that batches, and with them bits, are the same at any number of ranks.
     """
     networks = [network for network in (state.student, state.teacher) if network is not None]
-    classes = len(state.student.model.fc.bias)  # type: ignore[arg-type, union-attr]
+    classes, shards = DATASETS[config.dataset].classes, config.shards
     confusion = torch.zeros(len(networks), classes, classes, dtype=torch.int64, device=world.device)
     parts = torch.arange(len(dataset.test)).tensor_split(shards)
     for shard in world.shards(shards):

@@ -44,14 +44,14 @@ def train(
     while state.step < config.total_steps and not stopping:
         stopping = step.run(stop.requested)
         if state.step % config.evaluate_every == 0 and state.step < config.total_steps:
-            evaluation = evaluate(state, dataset, config.shards, world)
+            evaluation = evaluate(state, dataset, config, world)
             if recorder:
                 recorder.evaluated(evaluation)
         if recorder:
             recorder.after_step()
 
     finished = state.step == config.total_steps
-    evaluation_at_end = evaluate(state, dataset, config.shards, world) if finished else None
+    evaluation_at_end = evaluate(state, dataset, config, world) if finished else None
     if recorder:
         recorder.close(evaluation_at_end)
     world.wait_for_all()  # whoever leaves first has the launcher end the others, also the one that still writes

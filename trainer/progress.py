@@ -1,12 +1,16 @@
 """progress.jsonl: what a run reports, one JSON object a line, and the same in short for whoever looks on."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from trainer.errors import ConfigError
 
 UtcNow = Callable[[], datetime]
 
@@ -44,9 +48,13 @@ class ProgressLog:
     """Appends to progress.jsonl; a disk that is full costs lines, not the run."""
 
     def __init__(self, path: Path, now: UtcNow) -> None:
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
+            self._torn = _ends_within_a_line(self._file)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
         self._now = now
-        self._torn = path.stat().st_size > 0  # a killed writer may have left half a line: an empty one ends it
 
     def report(self, report: Report) -> None:
         """Append a report."""
@@ -77,3 +85,12 @@ class ProgressLog:
 
     def _show(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+def _ends_within_a_line(file: FileIO) -> bool:
+    """Whether a writer was killed half-way."""
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        return False
+    file.seek(size - 1)
+    return file.read(1) != b"\n"

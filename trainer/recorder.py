@@ -40,7 +40,6 @@ class Recorder:
     ) -> None:
         self._config, self._options, self._state, self._step = config, options, state, step
         self._world, self._maker, self._clock = world, maker, clock
-        options.run_dir.mkdir(parents=True, exist_ok=True)
         self._log = ProgressLog(options.run_dir / "progress.jsonl", now)
         self._writer = CheckpointWriter(
             options.run_dir / "checkpoints", state, options.keep_local, options.keep_free_bytes

@@ -12,18 +12,24 @@ PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
-    """Whether SIGTERM came; the loop looks at it once a step. Further signals change nothing."""
+    """Whether the run was asked to stop, by SIGTERM or Ctrl-C; the loop looks at it once a step.
+
+    More of SIGTERM changes nothing; a second Ctrl-C ends the process at once.
+    """
 
     def __init__(self) -> None:
         self.requested = False
 
     def listen(self) -> "StopRequest":
-        """Take SIGTERM from now on."""
+        """Take the signals from now on."""
         signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGINT, self._receive)
         return self
 
-    def _receive(self, _signal: int, _frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def die_with_parent() -> None:

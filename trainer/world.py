@@ -76,7 +76,11 @@ class World:
 
 
 def join_world(environ: Mapping[str, str]) -> World:
-    """The world that torchrun's environment variables describe; without them this process alone."""
+    """The world that torchrun's environment variables describe; without them this process alone.
+
+    ELASTIC_RENDEZVOUS says where the ranks meet if not at torchrun's MASTER_ADDR: file:///path for ranks of one
+    machine, so that none of them listens for the others.
+    """
     size, rank = int(environ.get("WORLD_SIZE", "1")), int(environ.get("RANK", "0"))
     device = _device(int(environ.get("LOCAL_RANK", "0")), int(environ.get("LOCAL_WORLD_SIZE", "1")))
     if size > 1:

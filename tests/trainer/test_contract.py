@@ -78,6 +78,13 @@ class TestSigterm:
             assert not (checkpoint / "result.json").exists()
             assert run.notes() == ["stopped as asked, with a checkpoint to resume from"]
 
+    def test_ctrl_c_does_the_same(self, run_dir: Path) -> None:
+        with start(run_dir, LONG) as run:
+            run.wait_for_step(1)
+            run.signal(signal.SIGINT)
+            assert run.wait() == [75]
+            assert "Traceback" not in run.stderr()
+
     def test_is_not_lost_when_it_comes_while_torch_is_imported(self, run_dir: Path) -> None:
         with start(run_dir, LONG) as run:
             libraries = Path(f"/proc/{run.processes[0].pid}/maps")

@@ -11,6 +11,8 @@ import pytest
 
 from tests.trainer.launch import Run, result, resume_from, start
 
+pytestmark = pytest.mark.timeout(400)
+
 EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
