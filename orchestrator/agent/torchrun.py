@@ -82,10 +82,13 @@ def _rendezvous(order: dict[str, Any]) -> dict[str, Any]:
             "rdzv_configs": {"store_type": "file"},
             "local_addr": "127.0.0.1",
         }
+    from orchestrator.agent import fixed_ranks
+
+    fixed_ranks.register()
     return {
-        "rdzv_backend": "static",
+        "rdzv_backend": fixed_ranks.BACKEND,
         "rdzv_endpoint": order["rendezvous_endpoint"],
-        "rdzv_configs": {"rank": order["node_rank"], "timeout": 300},
+        "rdzv_configs": {"node_rank": order["node_rank"]},
         "local_addr": order["local_address"],
     }
 
