@@ -30,7 +30,7 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _received, _frame: stop.set())
     lease = Lease(store, this_process(label), LEASE_TTL_S, time.monotonic, random_nonce)
-    fleets = {"local": open_local_fleet(store.url, os.environ)}
+    fleets = {"local": open_local_fleet(store, os.environ, random_nonce)}
     controller = Controller(
         store,
         fleets,

@@ -5,7 +5,6 @@ It outlives the controller that started it. A later controller adopts it by what
 cannot both run.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -26,6 +25,9 @@ from orchestrator.fleets.processes import (
     read_identity,
 )
 from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+from orchestrator.jobs.bucket import store_identity
+from orchestrator.store.document import Nonce
+from orchestrator.store.protocol import Store
 
 PROCESS_FILE = "process.json"
 REQUEST_FILE = "request.json"
@@ -190,14 +192,14 @@ class _Order:
             return None
 
 
-def open_local_fleet(store_url: str, environ: Mapping[str, str]) -> LocalFleet:
+def open_local_fleet(store: Store, environ: Mapping[str, str], nonce: Nonce) -> LocalFleet:
     """The fleet of this machine for one store, its old work directories swept."""
-    name = hashlib.sha256(store_url.encode()).hexdigest()[:12]
-    root = Path(platformdirs.user_state_dir("elastic")) / "instances" / name
+    root = Path(platformdirs.user_state_dir("elastic")) / "instances" / store_identity(store, nonce)
     root.mkdir(parents=True, exist_ok=True)
-    fleet = LocalFleet(store_url=store_url, root=root, machine=Machine.this(), environ=environ)
-    fleet.sweep()
-    return fleet
+    machine = Machine.this()
+    for other in root.parent.iterdir():  # stores that are gone have left theirs
+        LocalFleet(store.url, other, machine, environ).sweep()
+    return LocalFleet(store.url, root, machine, environ)
 
 
 def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Order]") -> None:

@@ -15,7 +15,7 @@ from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
 from orchestrator.spec.models import JobSpec
 from orchestrator.store import document
-from orchestrator.store.document import Nonce, Stored
+from orchestrator.store.document import Document, Nonce, Stored
 from orchestrator.store.protocol import Conflict, Store, StoreError
 
 
@@ -113,3 +113,18 @@ def load_state(store: Store, job: str) -> JobState:
     beats = {i: beat for i in instances if (beat := load_heartbeat(store, i)) is not None}
     head = load_head(store, job)
     return JobState(spec=load_spec(store, job), record=record, head=head.value if head else None, heartbeats=beats)
+
+
+class StoreIdentity(Document):
+    """Written once, when a store is first used. Its nonce is the name."""
+
+
+def store_identity(store: Store, nonce: Nonce) -> str:
+    """Tells this store from an earlier one that was deleted at the same address, and so its instances from those."""
+    stored = document.load(store, layout.IDENTITY, StoreIdentity)
+    if stored is None:
+        try:
+            stored = document.create(store, layout.IDENTITY, StoreIdentity(), nonce)
+        except Conflict:
+            return store_identity(store, nonce)  # another daemon was first
+    return stored.value.nonce

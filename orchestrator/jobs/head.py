@@ -4,11 +4,14 @@ The head is sealed by (epoch, generation). Whoever holds an older pair can commi
 epoch, a new generation with its number, before anything of theirs runs. Every move is one compare-and-swap.
 """
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from orchestrator.jobs import layout
 from orchestrator.store import document
 from orchestrator.store.document import Document, Nonce, Stored
+from orchestrator.store.keys import is_key_part
 from orchestrator.store.protocol import Conflict, Store
 
 
@@ -24,12 +27,18 @@ class Head(Document):
     """Checkpoints that were found torn or altered: never to be loaded again."""
 
 
+def _flat_name(name: str) -> str:
+    if not is_key_part(name):
+        raise ValueError("must be the name of a file in the checkpoint itself")
+    return name
+
+
 class ManifestFile(BaseModel):
     """A file of a checkpoint and what it must be."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
+    name: Annotated[str, AfterValidator(_flat_name)]
     size_bytes: int
     sha256: str
 

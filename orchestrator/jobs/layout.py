@@ -4,6 +4,8 @@ from orchestrator.errors import UsageError
 from orchestrator.spec.names import is_job_name
 
 LEASE = "control/lease.json"
+IDENTITY = "control/identity.json"
+"""Tells this store from any other that was, or will be, at the same address."""
 JOBS = "jobs/"
 INSTANCES = "instances/"
 

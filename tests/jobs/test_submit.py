@@ -1,8 +1,10 @@
 """Submitting: the name is taken by one, the job is whole or can be completed, and what is missing is said."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +18,14 @@ from orchestrator.jobs.bucket import (
     load_record,
     load_spec,
     load_state,
+    store_identity,
     submit_job,
 )
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import ReplyLost, StoreError
+from orchestrator.store.document import random_nonce
+from orchestrator.store.local import LocalStore
 from orchestrator.store.memory import MemoryStore
 from tests.jobs.conftest import NOW
 from tests.support.interposed import InterposedStore, LostReplies
@@ -117,3 +122,10 @@ def test_what_another_version_wrote_is_said_and_not_guessed(store: MemoryStore) 
 
 def test_an_instance_that_has_said_nothing_has_no_heartbeat(store: MemoryStore) -> None:
     assert load_heartbeat(store, "digits-g1-n0-a0") is None
+
+
+def test_a_store_is_told_from_an_earlier_one_at_the_same_address(tmp_path: Path) -> None:
+    first = store_identity(LocalStore(tmp_path / "store"), random_nonce)
+    assert store_identity(LocalStore(tmp_path / "store"), random_nonce) == first
+    shutil.rmtree(tmp_path / "store")
+    assert store_identity(LocalStore(tmp_path / "store"), random_nonce) != first
