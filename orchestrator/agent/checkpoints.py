@@ -52,6 +52,7 @@ class Committer:
         self._settling = False
         self._abandoned = False
         self._complaint = ""
+        self._uploaded: tuple[int, Manifest] | None = None
         self.committed_step: int | None = None
         self.superseded = False
         self.done = False
@@ -74,20 +75,25 @@ class Committer:
             settling = self._settling  # read before looking: what is written before the end is then seen
             waiting = self._run.whole_checkpoints()
             if waiting and not self._try(waiting[-1]):
-                self._wake.wait(RETRY_AFTER_S)
+                self._sleep(RETRY_AFTER_S)
                 continue
             for old in waiting:
                 shutil.rmtree(old.path, ignore_errors=True)
             if settling and not waiting:
                 break
             if not waiting:
-                self._wake.wait(LOOK_EVERY_S)
+                self._sleep(LOOK_EVERY_S)
         self.done = True
+
+    def _sleep(self, seconds: float) -> None:
+        """Until the time has passed, or somebody has asked for something meanwhile."""
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def _try(self, checkpoint: LocalCheckpoint) -> bool:
         """Commit one checkpoint; False: not now, try again."""
         try:
-            manifest = upload(self._store, self._lineage, checkpoint)
+            manifest = self._upload(checkpoint)
             commit(self._store, self._lineage.job, self._lineage.epoch(), manifest, self._nonce)
             self.committed_step = checkpoint.step
             self._complaint = ""
@@ -104,6 +110,12 @@ class Committer:
                 self._tell("checkpoint_failed", f"step {checkpoint.step} could not be committed, trying again: {error}")
             return False
 
+    def _upload(self, checkpoint: LocalCheckpoint) -> Manifest:
+        """Upload a checkpoint once: by the second try it may be the head, and must not be touched."""
+        if self._uploaded is None or self._uploaded[0] != checkpoint.step:
+            self._uploaded = (checkpoint.step, upload(self._store, self._lineage, checkpoint))
+        return self._uploaded[1]
+
 
 def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manifest:
     """Hash and upload a checkpoint's files, then its manifest."""
@@ -111,8 +123,8 @@ def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manif
     files = []
     try:
         for path in checkpoint.files():
+            store.upload(path, prefix + path.name)  # first: it says what is wrong with a name
             files.append(ManifestFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256(path)))
-            store.upload(path, prefix + path.name)
     except (StoreError, OSError):
         _remove(store, prefix)  # half a checkpoint is of no use, and a full disk would stay full
         raise
@@ -130,20 +142,26 @@ def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manif
 
 
 def remove_old(store: Store, lineage: Lineage, head: Manifest, kept: int) -> None:
-    """Remove checkpoints beyond `kept`, and what earlier generations left half uploaded. Never the head's."""
+    """Remove sound checkpoints beyond `kept`, and what is of no use: half uploaded, rejected, or past the head.
+
+    Never the head's, and never a newer generation's: whoever has been superseded meanwhile removes nothing. Raises
+    Superseded or NotYetAssigned.
+    """
     head_name = _name(layout.checkpoint_prefix(lineage.job, head.step, head.generation))
     parent = layout.checkpoints_prefix(lineage.job)
-    ours = f"-g{lineage.generation:06d}"
     whole: list[str] = []
     useless: list[str] = []
+    rejected = load_owned_head(store, lineage.job, lineage.epoch(), lineage.generation).value.rejected
     for name in store.prefixes(parent):
+        generation = _generation(name)
         if name > head_name:
-            if not name.endswith(ours):
+            if generation < lineage.generation:
                 useless.append(name)
-        elif store.get(layout.manifest_key(f"{parent}{name}/")) is None:
+        elif f"{parent}{name}/" in rejected or store.get(layout.manifest_key(f"{parent}{name}/")) is None:
             useless.append(name)
         else:
             whole.append(name)
+    load_owned_head(store, lineage.job, lineage.epoch(), lineage.generation)  # the listing may have taken its time
     for name in [*useless, *whole[:-kept]]:
         _remove(store, f"{parent}{name}/")
 
@@ -218,6 +236,10 @@ def _manifest(store: Store, prefix: str) -> Manifest | None:
 def _name(prefix: str) -> str:
     """The last part of a checkpoint's prefix: '<step>-g<generation>'."""
     return prefix.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _generation(name: str) -> int:
+    return int(name.rpartition("-g")[2])
 
 
 def sha256(path: Path) -> str:

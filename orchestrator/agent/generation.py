@@ -1,6 +1,7 @@
 """One generation on this instance: restore, run, drain, commit what is left, say how it ended."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from orchestrator.store.protocol import Store, StoreError
 
 LOG_TAIL_TIMEOUT_S = 10.0
 RESTORE_RETRY_S = 2.0
+ASK_AGAIN_AFTER_S = 5.0
 
 State = Literal["restoring", "running", "draining", "stopped"]
 
@@ -36,6 +38,7 @@ class GenerationRun:
         nonce: Nonce,
         tell: Tell,
         log: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = assignment.generation
         self.epoch = assignment.epoch
@@ -51,6 +54,8 @@ class GenerationRun:
         self._nonce = nonce
         self._tell = tell
         self._log = log
+        self._monotonic = monotonic
+        self._ask_again_at = 0.0
         self._reader = ProgressReader(self._run.progress)
         self._committer: Committer | None = None
         self._shipper: LogShipper | None = None
@@ -78,8 +83,7 @@ class GenerationRun:
         self._log(f"generation {self.number}: draining: {why}")
         self._drain_asked = True
         if self.state == "running":
-            self.state = "draining"
-            self.workers.ask_to_drain()
+            self._ask_to_drain()
 
     def stop(self, why: str) -> None:
         """End the workers at once; nothing more of theirs is committed."""
@@ -90,6 +94,8 @@ class GenerationRun:
         self.workers.kill()
         if self._committer:
             self._committer.abandon()
+        if self._ended is not None and self._ended.outcome == "finished":
+            self._ended = self._stopped()  # its last checkpoint was not committed: it has not finished
 
     def advance(self) -> bool:
         """Go on with whatever is due; True when the first new step has just been seen."""
@@ -99,6 +105,9 @@ class GenerationRun:
         if self.exit is not None:
             return False
         first = self._read_progress()
+        if self.state == "draining" and self._ended is None:
+            self._ask_to_drain()
+        done = self._committer is None or self._committer.done  # read first: whether it was superseded is known then
         if self._committer is not None and self._committer.superseded and not self._stop_asked:
             self.stop("a newer generation has sealed the head")
         if self._ended is None:
@@ -106,16 +115,25 @@ class GenerationRun:
             if self._ended is not None:
                 self._read_progress()
                 self._after_workers_ended()
-        if self._ended is not None and (self._stop_asked or self._committer is None or self._committer.done):
+        if self._ended is not None and (self._stop_asked or done):
             self._finish(self._ended)
         return first
 
+    def _ask_to_drain(self) -> None:
+        """Ask the ranks that were not asked before; from time to time, all of them."""
+        self.state = "draining"
+        now = self._monotonic()
+        again = now >= self._ask_again_at
+        if again:
+            self._ask_again_at = now + ASK_AGAIN_AFTER_S
+        self.workers.ask_to_drain(again=again)
+
     def _restore(self) -> None:
-        """In a thread: bring the checkpoint; the store may be away for a while."""
-        self._run.prepare(self._assignment.training)
+        """In a thread: bring the checkpoint; the store may be away for a while, or the disk full."""
         complaint = ""
         while not (self._stop_asked or self._drain_asked):
             try:
+                self._run.prepare(self._assignment.training)
                 assignment = self._assignment.model_copy(update={"epoch": self.epoch})
                 self._resume_step = restore(self._store, assignment, self._run, self._nonce, self._tell)
                 break
@@ -133,9 +151,11 @@ class GenerationRun:
     def _after_restoring(self) -> None:
         if not self._restored.is_set() and self._restorer.is_alive():
             return
-        if self._stop_asked or self._drain_asked or self._resume_step is None:
-            self.workers.kill()
+        if self._stop_asked or self._drain_asked:
             self._finish(TrainerExit(outcome="drained", code=DRAINED, message="ended before the workers started"))
+            return
+        if self._resume_step is None:  # a fault in restoring itself: its traceback is in the agent's log
+            self._finish(TrainerExit(outcome="failed", code=1, message="the checkpoint could not be restored"))
             return
         self.workers.start(self._run, self._assignment, own_address=self._own_address, gpus=self._gpus)
         lineage = Lineage(job=self._assignment.job, generation=self.number, epoch=lambda: self.epoch)
@@ -159,12 +179,15 @@ class GenerationRun:
 
     def _after_workers_ended(self) -> None:
         if self._stop_asked:
-            self._ended = TrainerExit(outcome="drained", code=DRAINED, message=self._stop_asked, step=self._last_step)
+            self._ended = self._stopped()
         elif self._ended is not None and self._ended.outcome == "failed" and self._drain_asked:
             message = f"ended while draining: {self._ended.message}"
             self._ended = TrainerExit(outcome="drained", code=self._ended.code, message=message, step=self._last_step)
         if self._committer:
             self._committer.settle()
+
+    def _stopped(self) -> TrainerExit:
+        return TrainerExit(outcome="drained", code=DRAINED, message=self._stop_asked, step=self._last_step)
 
     @property
     def _last_step(self) -> int | None:

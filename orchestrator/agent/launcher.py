@@ -1,5 +1,6 @@
 """The workers of one generation, as the agent holds them: a warm torchrun process and the ranks below it."""
 
+import ipaddress
 import json
 import os
 import signal
@@ -33,17 +34,22 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 class Program:
     """What the ranks run: Python arguments, with the run directory's paths filled in."""
 
-    arguments: tuple[str, ...] = ("-u", "-m", "trainer", "{config}", "{run_dir}")
+    arguments: tuple[str, ...]
 
     def filled(self, run: RunDirectory) -> list[str]:
         return [argument.format(config=run.config, run_dir=run.path) for argument in self.arguments]
 
 
+TRAINER = Program(("-u", "-m", "trainer", "{config}", "{run_dir}"))
+
+
 class Workers:
     """torchrun and its ranks. Made warm; `start` once; then `poll` until it tells how they ended."""
 
-    def __init__(self, log: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, environ: Mapping[str, str], program: Program = TRAINER) -> None:
         self.log_path = log
+        self._program = program
+        self._asked: set[int] = set()
         self._run: RunDirectory | None = None
         with open(log, "ab") as out:
             self._process = subprocess.Popen(
@@ -63,7 +69,7 @@ class Workers:
         """Tell the warm launcher what to run."""
         self._run = run
         order = {
-            "program": Program().filled(run),
+            "program": self._program.filled(run),
             "run_id": f"{assignment.job}-g{assignment.generation}",
             "nodes": assignment.nodes,
             "node_rank": assignment.node_rank,
@@ -82,14 +88,20 @@ class Workers:
         except BrokenPipeError:
             return  # it has died already: poll tells
 
-    def ask_to_drain(self) -> None:
-        """SIGTERM to the ranks themselves: torchrun would turn their exit code into its own."""
-        for rank in self._ranks():
-            _send(rank, signal.SIGTERM)
+    def ask_to_drain(self, *, again: bool = False) -> None:
+        """SIGTERM to the ranks themselves: torchrun would turn their exit code into its own.
+
+        To be called until they end: a rank may not be there yet. Each is asked once, or once more with `again`, since
+        a signal is lost on a process that is just becoming a rank. What ranks have started is their own affair.
+        """
+        for rank in self._below(recursive=False):
+            if again or rank.pid not in self._asked:
+                self._asked.add(rank.pid)
+                _send(rank, signal.SIGTERM)
 
     def kill(self) -> None:
         """End ranks and launcher at once."""
-        ranks = self._ranks()
+        ranks = self._below(recursive=True)
         if self._process.poll() is None:
             self._process.kill()
         for rank in ranks:
@@ -105,9 +117,10 @@ class Workers:
         outcome, message = _outcome(code, self._why(code))
         return TrainerExit(outcome=outcome, code=code, message=message, step=step)
 
-    def _ranks(self) -> list[psutil.Process]:
+    def _below(self, *, recursive: bool) -> list[psutil.Process]:
+        """The ranks; recursively also what they have started."""
         try:
-            return psutil.Process(self._process.pid).children(recursive=True)
+            return psutil.Process(self._process.pid).children(recursive=recursive)
         except psutil.NoSuchProcess:
             return []
 
@@ -143,12 +156,13 @@ def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int
         "OMP_NUM_THREADS": str(assignment.training.get("threads", 1)),
     }
     if gpus:
+        environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML counts so; CUDA by itself puts the fastest first
         environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     if assignment.nodes == 1:
-        # Ranks of one node meet over a file and speak over the loopback interface: nothing listens to the outside.
+        # Ranks of one node meet over a file, so that nothing listens for them.
         environ["ELASTIC_RENDEZVOUS"] = f"file://{run.path}/rendezvous-ranks"
-        environ["GLOO_SOCKET_IFNAME"] = "lo"
-        environ["NCCL_SOCKET_IFNAME"] = "lo"
+    if assignment.nodes == 1 or ipaddress.ip_address(assignment.master_address).is_loopback:
+        environ["GLOO_SOCKET_IFNAME"] = environ["NCCL_SOCKET_IFNAME"] = "lo"
     return environ
 
 

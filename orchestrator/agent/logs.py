@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.store.protocol import Conflict, Store, StoreError
 
 SHIP_EVERY_S = 2.0
+RETRY_AT_END_S = 0.5
 CHUNK_BYTES = 1024 * 1024
 
 
@@ -66,6 +67,7 @@ class LogShipper:
         self._store = store
         self._streams = streams
         self._ending = threading.Event()
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._work, name="log-shipper", daemon=True)
         self._thread.start()
 
@@ -73,18 +75,23 @@ class LogShipper:
         """Ship what is left, and end. A store that stays away costs the tail, not the agent."""
         self._ending.set()
         self._thread.join(timeout=timeout_s)
+        self._given_up.set()
 
     def _work(self) -> None:
         while not self._ending.wait(SHIP_EVERY_S):
             for stream in self._streams:
                 self._ship_all(stream, last=False)
-        for stream in self._streams:
-            self._ship_all(stream, last=True)
+        left = list(self._streams)
+        while left := [stream for stream in left if not self._ship_all(stream, last=True)]:
+            if self._given_up.wait(RETRY_AT_END_S):
+                return
 
-    def _ship_all(self, stream: Stream, *, last: bool) -> None:
-        """Chunk by chunk, until nothing is left or the store does not take it now."""
-        while (chunk := stream.next(last=last)).data and self._ship(stream, chunk):
-            pass
+    def _ship_all(self, stream: Stream, *, last: bool) -> bool:
+        """Chunk by chunk, until nothing is left (True) or the store does not take it now."""
+        while (chunk := stream.next(last=last)).data:
+            if not self._ship(stream, chunk):
+                return False
+        return True
 
     def _ship(self, stream: Stream, chunk: Chunk) -> bool:
         stream.pending = chunk

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator.agent.launcher import TRAINER, Program
 from orchestrator.agent.supervisor import Place, Supervisor
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import write_identity
@@ -25,6 +26,7 @@ def run_agent(
     gpus: tuple[int, ...],
     work_dir: Path,
     idle_exit_s: float,
+    program: Program = TRAINER,
 ) -> int:
     """Run the agent of one instance to its end. SIGTERM and SIGINT drain."""
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ def run_agent(
             return 0
         write_identity(work_dir / PROCESS_FILE, this_process(instance))
         place = Place(instance, job, workers, cores, gpus, work_dir, idle_exit_s)
-        supervisor = Supervisor(store, place, os.environ, random_nonce, _log)
+        supervisor = Supervisor(store, place, os.environ, random_nonce, _log, program=program)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))
         supervisor.run()

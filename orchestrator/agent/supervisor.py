@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.agent.generation import GenerationRun
-from orchestrator.agent.launcher import Workers
+from orchestrator.agent.launcher import TRAINER, Program, Workers
 from orchestrator.agent.sampling import UtilizationWindow, choose_sampler
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Assignment, Heartbeat, Notice
@@ -29,6 +29,8 @@ HEARTBEAT_EVERY_S = 1.0
 JOB_CHECK_EVERY_S = 5.0
 STORE_LOST_AFTER_S = 600.0
 """Cut off from the bucket for so long, an agent checkpoints and ends: nobody can tell it that its job is over."""
+LEAVE_WITHIN_S = 300.0
+"""What is not committed by then is given up, so that an agent that has to end does end."""
 NOTICES_KEPT = 20
 
 
@@ -57,6 +59,7 @@ class Supervisor:
         nonce: Nonce,
         log: Callable[[str], None],
         monotonic: Callable[[], float] = time.monotonic,
+        program: Program = TRAINER,
     ) -> None:
         self._store = store
         self._place = place
@@ -64,6 +67,8 @@ class Supervisor:
         self._nonce = nonce
         self._log = log
         self._monotonic = monotonic
+        self._program = program
+        self._leave_by: float | None = None
         self._leaving = threading.Event()
         self._why_leaving = ""
         self._assignment: Assignment | None = None
@@ -110,19 +115,20 @@ class Supervisor:
     def _follow_assignment(self) -> None:
         if self._is_due("assignment", ASSIGNMENT_EVERY_S):
             self._read_assignment()
-        wanted = self._assignment
-        if wanted is None or self._leaving.is_set():
+        wanted, current = self._assignment, self._run
+        if wanted is None:
             return
-        current = self._run
         if current is not None and current.number == wanted.generation:
-            current.epoch = wanted.epoch
+            current.epoch = wanted.epoch  # also while leaving: the last commit may need it
             if wanted.action == "drain":
                 current.drain("the controller asked")
             elif wanted.action == "stop":
                 current.stop("the controller asked")
+        elif self._leaving.is_set():
+            return
         elif current is not None and current.exit is None:
             current.stop(f"generation {wanted.generation} takes over")
-        elif wanted.action == "run":
+        elif wanted.action != "stop":
             self._begin(wanted)
 
     def _read_assignment(self) -> None:
@@ -152,7 +158,10 @@ class Supervisor:
             nonce=self._nonce,
             tell=self._notice,
             log=self._log,
+            monotonic=self._monotonic,
         )
+        if assignment.action == "drain":
+            self._run.drain("the controller asked before it began")  # it waits to hear how this generation has ended
 
     # --- what the workers do -----------------------------------------------------------------------------------------
 
@@ -173,7 +182,7 @@ class Supervisor:
     def _warm_up(self) -> Workers:
         """A launcher that imports torch while there is nothing to do, so that the next start is quicker."""
         self._launchers += 1
-        return Workers(self._place.work_dir / f"launcher-{self._launchers}.log", self._environ)
+        return Workers(self._place.work_dir / f"launcher-{self._launchers}.log", self._environ, self._program)
 
     def _launcher_pid(self) -> int | None:
         return self._run.workers.pid if self._run is not None else None
@@ -183,8 +192,7 @@ class Supervisor:
     def _consider_leaving(self) -> None:
         now = self._monotonic()
         if self._leaving.is_set():
-            if self._run is not None:
-                self._run.drain(self._why_leaving)
+            self._drain_to_leave(now)
         elif self._idle and now - self._busy_until > self._place.idle_exit_s:
             self.leave(f"nothing to do for {self._place.idle_exit_s:g} s")
         elif now - self._last_contact > STORE_LOST_AFTER_S:
@@ -193,6 +201,15 @@ class Supervisor:
             if self._run is not None:
                 self._run.stop("the job is over")
             self.leave("the job is over")
+
+    def _drain_to_leave(self, now: float) -> None:
+        if self._leave_by is None:
+            self._leave_by = now + LEAVE_WITHIN_S
+        if self._run is None:
+            return
+        self._run.drain(self._why_leaving)
+        if now > self._leave_by:
+            self._run.stop(f"what was left could not be committed within {LEAVE_WITHIN_S:g} s")
 
     def _job_is_over(self) -> bool:
         try:
@@ -223,6 +240,8 @@ class Supervisor:
             self._send_heartbeat(self._state())
 
     def _state(self) -> Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]:
+        if self._leaving.is_set() and self._idle:
+            return "leaving"  # not 'stopped': the controller would give it new work
         return "ready" if self._run is None else self._run.state
 
     def _send_heartbeat(

@@ -1,0 +1,88 @@
+"""The run directory: whole checkpoints, whole lines, whatever else lies about."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.agent.run_directory import ProgressReader, RunDirectory, as_progress
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path / "run")
+    run.prepare({"steps": 100, "nested": {"lr": 0.1}})
+    return run
+
+
+def test_it_begins_with_the_config_and_nothing_of_an_earlier_try(run: RunDirectory) -> None:
+    run.resume.mkdir()
+    (run.checkpoints / "step-000000000001").mkdir()
+    run.progress.write_text("{}\n")
+    run.prepare({"steps": 5})
+    assert json.loads(run.config.read_text()) == {"steps": 5}
+    assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.json", "logs"]
+
+
+def test_only_what_was_renamed_into_place_is_a_checkpoint(run: RunDirectory) -> None:
+    for name in ("step-000000000020", "step-000000000003", ".step-000000000030.tmp", "step-30", "notes"):
+        (run.checkpoints / name).mkdir()
+    assert [checkpoint.step for checkpoint in run.whole_checkpoints()] == [3, 20]
+
+
+def test_a_checkpoint_with_a_result_is_the_last(run: RunDirectory) -> None:
+    for step in (1, 2):
+        (run.checkpoints / f"step-{step:012d}").mkdir()
+    (run.checkpoints / "step-000000000002" / "result.json").write_text("{}")
+    (run.checkpoints / "step-000000000002" / "model.pt").write_bytes(b"x")
+    first, last = run.whole_checkpoints()
+    assert (first.final, last.final) == (False, True)
+    assert [path.name for path in last.files()] == ["model.pt", "result.json"]
+
+
+def test_a_run_directory_that_is_gone_has_no_checkpoints(tmp_path: Path) -> None:
+    assert RunDirectory(tmp_path / "gone").whole_checkpoints() == []
+
+
+def test_each_line_is_read_once_and_only_when_it_is_whole(run: RunDirectory) -> None:
+    reader = ProgressReader(run.progress)
+    assert list(reader.lines()) == []
+    with open(run.progress, "ab", buffering=0) as log:
+        log.write(b'{"step": 1}\n{"step": 2}\n{"st')
+        assert list(reader.lines()) == [{"step": 1}, {"step": 2}]
+        assert list(reader.lines()) == []
+        log.write(b'ep": 3}')
+        assert list(reader.lines()) == []
+        log.write(b"\n")
+        assert list(reader.lines()) == [{"step": 3}]
+        assert list(reader.lines()) == []
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"null", b"[1]", b"\xff\xfe", b'{"step": 1', b"step 3"])
+def test_a_torn_line_costs_itself_alone(run: RunDirectory, garbage: bytes) -> None:
+    run.progress.write_bytes(b'{"step": 1}\n' + garbage + b'\n{"step": 2}\n')
+    assert list(ProgressReader(run.progress).lines()) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_step_is_all_that_a_report_needs(run: RunDirectory) -> None:
+    report = as_progress({"step": 7})
+    assert report is not None
+    assert (report.step, report.loss) == (7, None)
+    report = as_progress({"step": 7, "loss": 0.5, "teacher_accuracy": None, "a_word_of_its_own": [1, 2]})
+    assert report is not None
+    assert (report.loss, report.teacher_accuracy) == (0.5, None)
+
+
+@pytest.mark.parametrize("line", [{}, {"note": "resumed", "step": 7}, {"step": "seven"}, {"step": None}, {"loss": 1}])
+def test_what_is_no_report_is_none(line: dict[str, object]) -> None:
+    assert as_progress(line) is None
+
+
+def test_logs_of_a_rank_are_where_torchrun_puts_them(run: RunDirectory) -> None:
+    for rank in (0, 1, 10):
+        directory = run.logs / "digits-g1_abc" / "attempt_0" / str(rank)
+        directory.mkdir(parents=True)
+        for stream in ("stdout.log", "stderr.log"):
+            (directory / stream).write_text("")
+    assert [path.name for path in run.rank_logs(1)] == ["stderr.log", "stdout.log"]
+    assert all(path.parent.name == "1" for path in run.rank_logs(1))
