@@ -35,6 +35,7 @@ ENGINES: dict[str, Callable[[], str | None]] = {
     "chromium": _command("chromium", "chromium-browser", "google-chrome"),
     "seaweedfs": _command("weed"),
     "tmpfs": _tmpfs,
+    "gcc": _command("gcc", "cc"),
 }
 
 
