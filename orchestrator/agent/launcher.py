@@ -14,8 +14,11 @@ from typing import Literal
 import psutil
 
 from orchestrator.agent.run_directory import DRAINED, FINISHED, RunDirectory
+from orchestrator.fleets.processes import end_marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 
+RUN_MARKER = "ELASTIC_RUN_DIR"
+"""Environment variable that ranks, and what they start, carry: the generation's run directory."""
 SECRET_MARKS = ("SECRET", "TOKEN", "PASSWORD", "CREDENTIAL", "ACCESS_KEY")
 
 
@@ -94,20 +97,18 @@ class Workers:
         To be called until they end: a rank may not be there yet. Each is asked once, or once more with `again`, since
         a signal is lost on a process that is just becoming a rank. What ranks have started is their own affair.
         """
-        for rank in self._below(recursive=False):
+        for rank in self._ranks():
             if again or rank.pid not in self._asked:
                 self._asked.add(rank.pid)
                 _send(rank, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End ranks and launcher at once."""
-        ranks = self._below(recursive=True)
+        """End launcher and ranks at once, and all that ranks have started, also if their parents are gone."""
         if self._process.poll() is None:
             self._process.kill()
-        for rank in ranks:
-            _send(rank, signal.SIGKILL)
         self._process.wait()
-        psutil.wait_procs(ranks, timeout=10)
+        if self._run is not None:
+            end_marked_processes(str(self._run.path), grace_s=0, variable=RUN_MARKER)
 
     def poll(self, step: int | None) -> TrainerExit | None:
         """How they ended, or None while they run."""
@@ -117,10 +118,9 @@ class Workers:
         outcome, message = _outcome(code, self._why(code))
         return TrainerExit(outcome=outcome, code=code, message=message, step=step)
 
-    def _below(self, *, recursive: bool) -> list[psutil.Process]:
-        """The ranks; recursively also what they have started."""
+    def _ranks(self) -> list[psutil.Process]:
         try:
-            return psutil.Process(self._process.pid).children(recursive=recursive)
+            return psutil.Process(self._process.pid).children()
         except psutil.NoSuchProcess:
             return []
 
@@ -149,6 +149,7 @@ def _outcome(code: int, why: str) -> tuple[Literal["finished", "drained", "faile
 def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int, ...]) -> dict[str, str]:
     environ = {
         **assignment.env,
+        RUN_MARKER: str(run.path),
         "ELASTIC_CHECKPOINT_EVERY_S": f"{assignment.checkpoint_every_s:g}",
         "ELASTIC_KEEP_FREE_BYTES": str(assignment.keep_free_bytes),
         "ELASTIC_KEEP_LOCAL": "1000000",  # the agent removes what it has committed

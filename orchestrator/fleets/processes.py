@@ -39,28 +39,28 @@ def is_alive(process: Owner) -> bool:
     return owner_alive(process) is True
 
 
-def marked_processes(marker: str) -> list[psutil.Process]:
-    """Every process of this user that carries the marker."""
+def marked_processes(marker: str, variable: str = MARKER) -> list[psutil.Process]:
+    """Every process of this user, but this one, that has `marker` in that environment variable."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARKER) == marker:
+            if process.pid != os.getpid() and process.environ().get(variable) == marker:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
 
 
-def end_marked_processes(marker: str, grace_s: float) -> None:
+def end_marked_processes(marker: str, grace_s: float, variable: str = MARKER) -> None:
     """SIGTERM, then after the grace SIGKILL, to all that carry the marker, until none is left."""
-    processes = marked_processes(marker)
+    processes = marked_processes(marker, variable)
     if grace_s > 0:
         for process in processes:
             _signal(process, signal.SIGTERM)
         psutil.wait_procs(processes, timeout=grace_s)
     give_up = time.monotonic() + 10
     while time.monotonic() < give_up:
-        alive = [process for process in marked_processes(marker) if _running(process)]
+        alive = [process for process in marked_processes(marker, variable) if _running(process)]
         if not alive:
             return
         for process in alive:

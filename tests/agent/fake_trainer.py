@@ -1,0 +1,78 @@
+"""A trainer of a few lines that keeps the run directory's contract: what an agent may ask of any other program.
+
+    python fake_trainer.py CONFIG RUN_DIR
+
+It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it with code 3 at that step,
+`child` has it start a process of its own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Drain:
+    """Whether SIGTERM came, and how often."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        self.asked += 1
+
+
+def main() -> int:
+    time.sleep(float(os.environ.get("FAKE_TRAINER_IMPORTS_S", "0")))
+    drain = Drain()
+    config, run_dir = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    rank = int(os.environ["RANK"])
+    (run_dir / f"environ-{rank}.json").write_text(json.dumps(dict(os.environ)))
+    if config.get("child"):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        (run_dir / f"child-{rank}").write_text(str(child.pid))
+    step = resume(run_dir)
+    print(f"rank {rank} from step {step}", flush=True)
+    while step < config["steps"] and not drain.asked:
+        time.sleep(config.get("step_s", 0.01))
+        step += 1
+        report(run_dir, rank, step, config)
+        if step == config.get("fail_at"):
+            print("out of luck", file=sys.stderr, flush=True)
+            return 3
+        if rank == 0 and step % config.get("checkpoint_every", 10) == 0 and step < config["steps"]:
+            write(run_dir, step, final=False)
+    if rank == 0:
+        write(run_dir, step, final=step == config["steps"])
+    return 0 if step == config["steps"] else 75
+
+
+def resume(run_dir: Path) -> int:
+    state = run_dir / "resume" / "state.json"
+    return int(json.loads(state.read_text())["step"]) if state.exists() else 0
+
+
+def report(run_dir: Path, rank: int, step: int, config: dict[str, Any]) -> None:
+    if rank == 0:
+        with open(run_dir / "progress.jsonl", "a") as log:
+            log.write(json.dumps({"step": step, "total_steps": config["steps"]}) + "\n")
+
+
+def write(run_dir: Path, step: int, *, final: bool) -> None:
+    made, place = run_dir / "checkpoints" / ".making", run_dir / "checkpoints" / f"step-{step:012d}"
+    if place.exists():
+        return
+    made.mkdir()
+    (made / "state.json").write_text(json.dumps({"step": step}))
+    if final:
+        (made / "result.json").write_text("{}")
+    made.rename(place)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

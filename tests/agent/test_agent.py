@@ -1,0 +1,387 @@
+"""A real agent with real workers, told what to do by a test in the controller's place."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import pytest
+
+from orchestrator.agent.supervisor import LEAVE_WITHIN_S, STORE_LOST_AFTER_S, Place, Supervisor
+from orchestrator.fleets.local import PROCESS_FILE
+from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity
+from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import load_heartbeat, load_record, submit_job
+from orchestrator.jobs.head import Head, load_head, seal
+from orchestrator.jobs.instances import Assignment, Heartbeat
+from orchestrator.jobs.phases import JobPhase
+from orchestrator.store import document
+from orchestrator.store.document import random_nonce
+from orchestrator.store.local import LocalStore
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import Store
+from tests.agent.agent_process import INSTANCE, JOB
+from tests.agent.test_launcher import FAKE_TRAINER, FOR_EVER
+from tests.support.interposed import Away, InterposedStore
+from tests.support.specs import job_spec
+from tests.support.waiting import wait_until
+
+SLOWLY = {**FOR_EVER, "step_s": 0.05, "checkpoint_every": 5}
+ENDS = {"steps": 20, "step_s": 0.02, "checkpoint_every": 5}
+
+
+class Instance:
+    """One agent, its store, and the orders that a controller would give it."""
+
+    def __init__(self, root: Path) -> None:
+        self.work_dir = root / "work"
+        self.store = LocalStore(root / "store")
+        submit_job(self.store, job_spec(JOB), datetime.now(UTC), random_nonce)
+        self._log_path = root / "agent.log"
+        self._store_path = root / "store"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, idle_exit_s: float = 60.0, command: list[str] | None = None) -> None:
+        default = ["-m", "tests.agent.agent_process", str(self._store_path), str(self.work_dir), str(idle_exit_s)]
+        with open(self._log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *(command or default)],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, MARKER: str(self.work_dir)},
+                start_new_session=True,
+            )
+
+    def order(
+        self,
+        action: Literal["run", "drain", "stop"],
+        training: Mapping[str, Any] = SLOWLY,
+        *,
+        epoch: int = 1,
+        generation: int = 1,
+    ) -> None:
+        """Seal the head and write the assignment, as the controller does."""
+        head = seal(self.store, JOB, epoch, generation, random_nonce).value
+        key = layout.assignment_key(INSTANCE)
+        resume = head.checkpoint
+        present = document.load(self.store, key, Assignment)
+        if present is not None and present.value.generation == generation:
+            resume = present.value.resume
+        wanted = Assignment(
+            epoch=epoch, job=JOB, generation=generation, action=action, training=dict(training), resume=resume
+        )
+        if present is None:
+            document.create(self.store, key, wanted, random_nonce)
+        else:
+            document.swap(self.store, key, present, wanted, random_nonce)
+
+    def wait(self, condition: Callable[[Heartbeat], object], what: str) -> Heartbeat:
+        """Until the heartbeat says so."""
+        beats: list[Heartbeat] = []
+
+        def holds() -> bool:
+            beat = load_heartbeat(self.store, INSTANCE)
+            beats.extend([beat] if beat is not None and condition(beat) else [])
+            return bool(beats)
+
+        try:
+            wait_until(holds, what, 60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{load_heartbeat(self.store, INSTANCE)}\n{self.log()}") from error
+        return beats[0]
+
+    def wait_for_commit(self, step: int = 1) -> int:
+        wait_until(lambda: self.head.step >= step, f"step {step} is committed", 60)
+        return self.head.step
+
+    def wait_for_end(self) -> int:
+        assert self.process is not None
+        return self.process.wait(60)
+
+    def processes(self) -> list[psutil.Process]:
+        return marked_processes(str(self.work_dir))
+
+    @property
+    def head(self) -> Head:
+        stored = load_head(self.store, JOB)
+        assert stored is not None
+        return stored.value
+
+    def log(self) -> str:
+        return self._log_path.read_text()
+
+    def stream(self, prefix: str) -> str:
+        found = [self.store.get(entry.key) for entry in self.store.list(prefix)]
+        return "".join(each.body.decode() for each in found if each)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[Instance]:
+    instance = Instance(tmp_path)
+    yield instance
+    end_marked_processes(str(instance.work_dir), grace_s=0)
+    if instance.process is not None:
+        instance.process.wait(10)
+
+
+def test_from_ready_to_finished(instance: Instance) -> None:
+    instance.start()
+    beat = instance.wait(lambda beat: beat.state == "ready", "it is ready")
+    assert (beat.instance, beat.job, beat.generation) == (INSTANCE, JOB, 0)
+    identity = read_identity(instance.work_dir / PROCESS_FILE)
+    assert instance.process is not None
+    assert identity is not None
+    assert identity.pid == instance.process.pid
+
+    instance.order("run", {**ENDS, "steps": 120})
+    beat = instance.wait(lambda beat: beat.utilization and beat.utilization.count >= 1, "it measures")
+    assert (beat.state, beat.generation, beat.epoch) == ("running", 1, 1)
+    assert beat.progress is not None
+    assert beat.progress.total_steps == 120
+    assert beat.utilization is not None
+    assert beat.utilization.source == "cpu"
+
+    beat = instance.wait(lambda beat: beat.exit, "it has ended")
+    assert beat.exit is not None
+    assert (beat.state, beat.exit.outcome, beat.exit.step) == ("stopped", "finished", 120)
+    assert (instance.head.step, instance.head.final) == (120, True)
+    assert instance.stream(layout.logs_prefix(JOB, 1, layout.rank_stream(0))) == "rank 0 from step 0\n"
+    assert instance.stream(layout.progress_prefix(JOB)).count("\n") == 120
+
+
+def test_workers_that_fail_are_told_and_the_instance_takes_the_next_generation(instance: Instance) -> None:
+    instance.start()
+    instance.order("run", {**SLOWLY, "fail_at": 13})
+    beat = instance.wait(lambda beat: beat.exit, "it has failed")
+    assert beat.exit is not None
+    assert (beat.exit.outcome, beat.exit.message) == ("failed", "rank 0 exited with 3: out of luck")
+    assert instance.head.step == 10
+    instance.order("run", ENDS, generation=2)
+    beat = instance.wait(lambda beat: beat.generation == 2 and beat.exit, "the next one has ended")
+    assert beat.exit is not None
+    assert beat.exit.outcome == "finished"
+    assert instance.stream(layout.logs_prefix(JOB, 2, layout.rank_stream(0))) == "rank 0 from step 10\n"
+
+
+def test_a_drain_commits_the_last_step_and_the_agent_stays(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    instance.order("drain")
+    beat = instance.wait(lambda beat: beat.exit, "it has drained")
+    assert beat.exit is not None
+    assert (beat.state, beat.exit.outcome, beat.exit.code) == ("stopped", "drained", 75)
+    assert instance.head.step == beat.exit.step
+    assert instance.process is not None
+    assert instance.process.poll() is None
+
+
+def test_a_drain_of_what_never_began_is_answered_too(instance: Instance) -> None:
+    """Run and drain can be written so quickly one after the other that the agent sees the second alone."""
+    instance.order("drain")
+    instance.start()
+    beat = instance.wait(lambda beat: beat.exit, "it has answered")
+    assert beat.exit is not None
+    assert (beat.generation, beat.state, beat.exit.outcome) == (1, "stopped", "drained")
+    instance.order("run", ENDS, generation=2)
+    beat = instance.wait(lambda beat: beat.generation == 2 and beat.exit, "the next one has ended")
+    assert beat.exit is not None
+    assert beat.exit.outcome == "finished"
+
+
+def test_a_drain_while_the_ranks_are_being_started_is_heard(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait(lambda beat: beat.state == "running", "its launcher was told")
+    instance.order("drain")
+    beat = instance.wait(lambda beat: beat.exit, "it has drained")
+    assert beat.exit is not None
+    assert beat.exit.outcome == "drained"
+
+
+def test_a_stop_ends_the_workers_at_once(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    instance.order("stop")
+    beat = instance.wait(lambda beat: beat.exit, "it has stopped")
+    assert beat.exit is not None
+    assert (beat.exit.outcome, beat.exit.message) == ("drained", "the controller asked")
+
+
+def test_sigterm_drains_commits_and_leaves(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    assert instance.process is not None
+    instance.process.send_signal(signal.SIGTERM)
+    assert instance.wait_for_end() == 0
+    beat = instance.wait(lambda beat: beat.state == "leaving", "its last word")
+    assert beat.exit is not None
+    assert beat.exit.outcome == "drained"
+    assert instance.head.step == beat.exit.step
+    assert instance.processes() == []
+
+
+def test_one_that_leaves_is_never_called_stopped(instance: Instance) -> None:
+    """'stopped' means that it waits for work: the controller would give it the next generation."""
+    states: list[str] = []
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    assert instance.process is not None
+    instance.process.send_signal(signal.SIGTERM)
+    while instance.process.poll() is None:
+        beat = load_heartbeat(instance.store, INSTANCE)
+        states.append(beat.state if beat else "")
+        time.sleep(0.005)
+    assert "stopped" not in states
+    assert states[-1] in ("leaving", "draining")
+
+
+def test_a_new_leader_is_heard_of_also_while_leaving(instance: Instance) -> None:
+    """The head is sealed by the next leader while the agent is told to end: its last commit needs the new epoch."""
+    instance.start()
+    instance.order("run")
+    committed = instance.wait_for_commit()
+    seal(instance.store, JOB, 2, 1, random_nonce)
+    assert instance.process is not None
+    instance.process.send_signal(signal.SIGTERM)
+    instance.wait(lambda beat: beat.state == "draining", "it drains")
+    assert instance.process.poll() is None
+    instance.order("run", epoch=2)
+    assert instance.wait_for_end() == 0
+    assert instance.head.step > committed
+    assert instance.head.epoch == 2
+
+
+def test_a_generation_that_was_superseded_stops_and_commits_nothing_more(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    sealed = seal(instance.store, JOB, 2, 2, random_nonce).value
+    beat = instance.wait(lambda beat: beat.exit, "it has stopped")
+    assert beat.exit is not None
+    assert (beat.exit.outcome, beat.exit.message) == ("drained", "a newer generation has sealed the head")
+    assert instance.head == sealed
+
+
+def test_without_work_it_ends_itself(instance: Instance) -> None:
+    instance.start(idle_exit_s=1.0)
+    assert instance.wait_for_end() == 0
+    assert instance.processes() == []
+    assert "nothing to do for 1 s" in instance.log()
+
+
+def test_when_its_job_is_over_it_ends_itself_and_its_workers(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    record = load_record(instance.store, JOB)
+    over = record.value.model_copy(update={"phase": JobPhase.CANCELLED})
+    document.swap(instance.store, layout.record_key(JOB), record, over, random_nonce)
+    assert instance.wait_for_end() == 0
+    assert instance.processes() == []
+    assert "the job is over" in instance.log()
+
+
+def test_a_rank_that_is_killed_is_a_failure(instance: Instance) -> None:
+    instance.start()
+    instance.order("run")
+    instance.wait_for_commit()
+    (rank,) = [process for process in instance.processes() if "fake_trainer.py" in " ".join(process.cmdline())]
+    rank.kill()
+    beat = instance.wait(lambda beat: beat.exit, "it has failed")
+    assert beat.exit is not None
+    assert beat.exit.outcome == "failed"
+    assert beat.exit.message.startswith("rank 0 was killed by SIGKILL")
+
+
+TINY = {"steps": 100_000, "batch": 16, "labelled_batch": 8, "shards": 4, "precision": "fp32"}
+
+
+def test_an_agent_that_is_killed_takes_launcher_and_ranks_with_it(instance: Instance) -> None:
+    """The command that fleets start, with the real trainer: the kernel ends each with its parent."""
+    command = ["-m", "orchestrator.cli.main", "--store", instance.store.url, "agent", "--instance", INSTANCE]
+    command += ["--job", JOB, "--workers", "2", "--cores", "2", "--gpus", "", "--work-dir", str(instance.work_dir)]
+    instance.start(command=[*command, "--idle-exit", "60s"])
+    instance.order("run", TINY)
+    instance.wait(lambda beat: beat.progress, "it trains")
+    assert instance.process is not None
+    family = psutil.Process(instance.process.pid).children(recursive=True)
+    assert len(family) >= 2, "a launcher and a rank"
+    instance.process.kill()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+# --- cut off ----------------------------------------------------------------------------------------------------------
+
+
+class SkewedClock:
+    """Time that can be made to pass more quickly."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+def test_cut_off_from_the_store_it_checkpoints_and_ends_though_nothing_can_be_committed(tmp_path: Path) -> None:
+    """Nobody can tell it that its job is over: it must not cost money for ever."""
+    inner = MemoryStore()
+    submit_job(inner, job_spec(JOB), datetime.now(UTC), random_nonce)
+    log: list[str] = []
+    shaky, clock = InterposedStore(inner), SkewedClock()
+    place = Place(INSTANCE, JOB, 1, 1, (), tmp_path, idle_exit_s=10**9)
+    supervisor = Supervisor(
+        shaky, place, {**os.environ, MARKER: str(tmp_path)}, random_nonce, log.append, clock, FAKE_TRAINER
+    )
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        assign(inner, SLOWLY)
+        wait_until(lambda: committed(inner) > 0, "it commits", 60)
+        shaky.around = Away()
+        clock.ahead_s += STORE_LOST_AFTER_S + 1
+        wait_until(lambda: any("draining: the store has not answered" in line for line in log), "it drains", 30)
+        wait_until(lambda: "fake_trainer" not in commands(tmp_path), "its workers have ended", 30)
+        assert thread.is_alive(), "what they left is still to be committed"
+        clock.ahead_s += LEAVE_WITHIN_S + 1
+        wait_until(lambda: not thread.is_alive(), "it gives up and ends", 60)
+    finally:
+        supervisor.leave("the test is over")
+        clock.ahead_s += 10 * LEAVE_WITHIN_S
+        thread.join(60)
+        end_marked_processes(str(tmp_path), grace_s=0)
+    assert commands(tmp_path) == ""
+
+
+def assign(store: Store, training: Mapping[str, Any]) -> None:
+    seal(store, JOB, 1, 1, random_nonce)
+    wanted = Assignment(epoch=1, job=JOB, generation=1, action="run", training=dict(training))
+    document.create(store, layout.assignment_key(INSTANCE), wanted, random_nonce)
+
+
+def committed(store: Store) -> int:
+    stored = load_head(store, JOB)
+    return stored.value.step if stored else 0
+
+
+def commands(marker: Path) -> str:
+    """The command lines of all that runs for an instance."""
+    lines = []
+    for process in marked_processes(str(marker)):
+        try:
+            lines.append(" ".join(process.cmdline()))
+        except psutil.NoSuchProcess:
+            continue
+    return "\n".join(lines)
