@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from trainer.config_file import load_config
 from trainer.errors import TrainerError
@@ -37,5 +38,12 @@ def main() -> int:
         return error.exit_code
 
 
+def end_at_once(code: int) -> NoReturn:
+    """Leave without taking torch apart: whoever waits for this process would wait half a second longer for nothing."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end_at_once(main())

@@ -79,7 +79,7 @@ class Supervisor:
         self._complaint = ""
         self._port = _free_port(place.address)
         self._launchers = 0
-        self._warm = self._warm_up()
+        self._warm: Workers | None = self._warm_up()
         self._window = UtilizationWindow(choose_sampler(place.gpus, place.cores, self._launcher_pid))
         now = monotonic()
         self._last_contact = self._busy_until = now
@@ -103,7 +103,8 @@ class Supervisor:
             self._tell()
             time.sleep(LOOP_EVERY_S)
         self._log(f"leaving: {self._why_leaving}")
-        self._warm.kill()
+        if self._warm is not None:
+            self._warm.kill()
         self._send_heartbeat("leaving")
 
     @property
@@ -147,7 +148,7 @@ class Supervisor:
         self._log(
             f"generation {assignment.generation}: {assignment.workers} workers, from {assignment.resume or 'the start'}"
         )
-        workers = self._warm
+        workers, self._warm = self._warm or self._warm_up(), None
         self._run = GenerationRun(
             store=self._store,
             assignment=assignment,
@@ -176,7 +177,9 @@ class Supervisor:
             self._window.tick()
         if current.exit is not None:
             self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
-            self._warm = self._warm_up()
+            # After any other end there is hardly more to do on this instance, and others need its cores now.
+            if current.exit.outcome == "failed":
+                self._warm = self._warm_up()
             self._port = _free_port(self._place.address)
 
     def _warm_up(self) -> Workers:

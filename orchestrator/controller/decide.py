@@ -13,7 +13,7 @@ from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling, s
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch, Seal, Terminate
 from orchestrator.controller.limits import limit_reached
-from orchestrator.controller.observation import Observation
+from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.placement import launch_request, provision, release
 from orchestrator.controller.recovery import exit_of, is_usable
 from orchestrator.controller.wishes import take_requests
@@ -262,7 +262,7 @@ def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
 def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effect]:
     """Everything that the record says should be and that is not seen."""
     effects: list[Effect] = [DropRequest(record.name, r.id) for r in seen.requests if r.id in record.requests_done]
-    effects += [Terminate(i) for i in record.retired if not facts.is_ended(seen.view(i))]
+    effects += _terminations(record, seen)
     if record.phase.over:
         return effects
     current = record.generation
@@ -279,6 +279,32 @@ def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effe
             if not slot.seen and seen.view(slot.instance).state is None:
                 effects.append(Launch(launch_request(seen.spec, record.upcoming.rung, slot.instance)))
     return effects
+
+
+def _terminations(record: JobRecord, seen: Observation) -> list[Effect]:
+    """Whoever is retired is ended; who has stopped working only once the next workers have their orders.
+
+    Ending an instance takes a moment, and between two generations training stands still.
+    """
+    current = record.generation
+    waiting = (
+        current is not None
+        and current.phase is GenerationPhase.STARTING
+        and any(not _has_orders(current, seen.view(i)) for i in current.instances)
+    )
+    return [
+        Terminate(instance)
+        for instance in record.retired
+        if not facts.is_ended(view := seen.view(instance)) and not (waiting and _has_stopped(view))
+    ]
+
+
+def _has_orders(generation: Generation, view: InstanceView) -> bool:
+    return view.assignment is not None and view.assignment.generation == generation.number
+
+
+def _has_stopped(view: InstanceView) -> bool:
+    return view.heartbeat is not None and view.heartbeat.state == "stopped"
 
 
 def _effects_of_current(record: JobRecord, current: Generation, seen: Observation) -> list[Effect]:
