@@ -5,20 +5,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from orchestrator.jobs.bucket import load_record
+from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import job_names, load_record, submit_job
 from orchestrator.jobs.events import Event, EventKind, read_events
 from orchestrator.jobs.head import load_head
 from orchestrator.jobs.record import JobRecord
+from orchestrator.jobs.requests import send_request
+from orchestrator.spec.load import load_job
+from orchestrator.store.document import random_nonce
 from orchestrator.store.local import LocalStore
 
+DEMO = Path(__file__).parent.parent / "examples" / "digits.yaml"
 BOUND_S = 120.0
 LOOK_EVERY_S = 0.02
 
@@ -82,6 +88,18 @@ class Place:
             process.terminate()
             process.wait(timeout=BOUND_S)
 
+    def submit_pending(self, count: int) -> None:
+        """That many more jobs, for nobody to carry out yet."""
+        spec, there_are = load_job(DEMO), len(list(job_names(self.store)))
+        for number in range(there_are, there_are + count):
+            named = spec.model_copy(update={"name": f"job-{number:03d}"})
+            submit_job(self.store, named, datetime.now(UTC), random_nonce)
+
+    def cancel_all(self) -> None:
+        """Ask for the end of every job."""
+        for job in job_names(self.store):
+            send_request(self.store, job, "cancel", now=datetime.now(UTC), by="benchmark", nonce=random_nonce)
+
     def end_all(self) -> None:
         """SIGKILL to every process of this place."""
         give_up_s = time.monotonic() + BOUND_S
@@ -111,12 +129,25 @@ class Place:
         """The supervisors of instances."""
         return [process for process in self.processes() if _runs(process, "agent")]
 
+    def daemons(self) -> list[psutil.Process]:
+        """The controllers."""
+        return [process for process in self.processes() if _runs(process, "daemon")]
+
+    def all_over(self) -> bool:
+        """Whether no job has anything left to come."""
+        return all(self.record(job).phase.over for job in job_names(self.store))
+
     def record(self, job: str) -> JobRecord:
         return load_record(self.store, job).value
 
     def committed_step(self, job: str) -> int:
         head = load_head(self.store, job)
         return head.value.step if head else 0
+
+    def resume_step(self, job: str) -> int:
+        """The step that the current generation began from."""
+        generation = self.record(job).generation
+        return generation.resume_step if generation else 0
 
     def event(self, job: str, kind: EventKind, generation: int) -> Event:
         """The last event of a kind that a generation has brought about."""
@@ -135,7 +166,13 @@ class Place:
         directory = self.run_directory(generation)
         return read_reports(directory / "progress.jsonl") if directory else []
 
-    def first_report(self, generation: int) -> Mapping[str, Any]:
+    def shipped_reports(self, job: str) -> list[dict[str, Any]]:
+        """The progress lines of all generations, as they are in the store."""
+        keys = [entry.key for entry in self.store.list(layout.progress_prefix(job))]
+        found = [self.store.get(key) for key in keys]
+        return _reports(b"".join(chunk.body for chunk in found if chunk))
+
+    def first_report(self, generation: int) -> dict[str, Any]:
         """Wait for the first step of a generation."""
         until(lambda: bool(self.reports(generation)), f"the first step of generation {generation}", self.story)
         return self.reports(generation)[0]
@@ -146,22 +183,31 @@ class Place:
         return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-1500:]}" for path in logs)
 
 
-def until(condition: Callable[[], bool], what: str, story: Callable[[], str] = str, bound_s: float = BOUND_S) -> None:
+def until(
+    condition: Callable[[], bool],
+    what: str,
+    story: Callable[[], str] = str,
+    bound_s: float = BOUND_S,
+    look_every_s: float = LOOK_EVERY_S,
+) -> None:
     """Wait for a condition; raises Vain after the bound."""
     give_up_s = time.monotonic() + bound_s
     while not condition():
         if time.monotonic() > give_up_s:
-            raise Vain(f"waited {bound_s:g} s in vain for {what}\n{story()}")
-        time.sleep(LOOK_EVERY_S)
+            raise Vain(f"waited {bound_s:g} s in vain for this: {what}\n{story()}")
+        time.sleep(look_every_s)
 
 
 def read_reports(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a progress.jsonl that report a step."""
     try:
-        whole = path.read_bytes().rpartition(b"\n")[0]
+        return _reports(path.read_bytes())
     except FileNotFoundError:
         return []
-    lines = [json.loads(line) for line in whole.splitlines() if line]
+
+
+def _reports(content: bytes) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in content.rpartition(b"\n")[0].splitlines() if line]
     return [line for line in lines if "note" not in line]
 
 

@@ -33,15 +33,18 @@ COLUMNS, ROWS = 104, 50
 SHARE_SHOWN = 75
 """Of the steps, in percent: where the picture of the running job is taken."""
 
-_FRAME_END = "\x1b[?25h"
 _SHARE = re.compile(r"(\d+) ?%.{0,20}ETA")
 _DARK = TerminalTheme(
-    (22, 24, 29),
-    (208, 212, 220),
-    [(62, 68, 81), (224, 108, 117), (140, 200, 120), (229, 192, 103), (97, 165, 239), (198, 120, 221), (86, 190, 205)]
-    + [(171, 178, 191)],
-    [(124, 132, 148), (240, 130, 138), (160, 220, 140), (240, 210, 130), (130, 190, 250), (215, 150, 235)]
-    + [(120, 210, 222), (255, 255, 255)],
+    background=(22, 24, 29),
+    foreground=(208, 212, 220),
+    normal=[
+        *((62, 68, 81), (224, 108, 117), (140, 200, 120), (229, 192, 103)),
+        *((97, 165, 239), (198, 120, 221), (86, 190, 205), (171, 178, 191)),
+    ],
+    bright=[
+        *((124, 132, 148), (240, 130, 138), (160, 220, 140), (240, 210, 130)),
+        *((130, 190, 250), (215, 150, 235), (120, 210, 222), (255, 255, 255)),
+    ],
 )
 
 
@@ -98,6 +101,7 @@ def draw(lines: list[str], path: Path) -> None:
     console.print(Text.assemble(("$ ", "bold green"), (" ".join(COMMAND), "bold")))
     for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
+    console.print()  # Rich cuts the lower ends of the last line's letters
     path.write_text(console.export_svg(title="elastic", theme=_DARK, code_format=_without_web_fonts()))
 
 
