@@ -308,6 +308,27 @@ def test_whoever_was_superseded_removes_nothing_of_its_successors(
     assert [entry.key for entry in store.list("")] == before
 
 
+def test_whoever_is_superseded_while_it_looks_around_removes_nothing(
+    store: MemoryStore, nonce: Nonce, tmp_path: Path
+) -> None:
+    commit_steps(store, nonce, tmp_path, 10, 20, 30, 40)
+
+    def meanwhile(operation: str, key: str, call: Callable[[], object]) -> object:
+        if operation == "prefixes":
+            seal(store, JOB, 2, 2, nonce)
+            store.put(layout.checkpoint_prefix(JOB, 50, 2) + "state.bin", b"on its way")
+        return call()
+
+    with pytest.raises(Superseded):
+        remove_old(
+            InterposedStore(store, meanwhile),
+            Lineage(JOB, 1, lambda: 1),
+            Manifest(step=40, generation=1, final=False, files=()),
+            kept=2,
+        )
+    assert len(names(store)) == 5
+
+
 def test_a_removal_that_fails_is_made_up_for_later(
     agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore, told: Told
 ) -> None:
