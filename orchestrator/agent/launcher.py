@@ -16,10 +16,10 @@ import psutil
 from orchestrator.agent.run_directory import DRAINED, FINISHED, RunDirectory
 from orchestrator.fleets.processes import end_marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
+from orchestrator.spec.names import looks_secret
 
 RUN_MARKER = "ELASTIC_RUN_DIR"
 """Environment variable that ranks, and what they start, carry: the generation's run directory."""
-SECRET_MARKS = ("SECRET", "TOKEN", "PASSWORD", "CREDENTIAL", "ACCESS_KEY")
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -27,9 +27,7 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if not name.startswith("AWS_")
-        and name != "ELASTIC_STORE"
-        and not any(mark in name.upper() for mark in SECRET_MARKS)
+        if not name.startswith("AWS_") and name != "ELASTIC_STORE" and not looks_secret(name)
     }
 
 

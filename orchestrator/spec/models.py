@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name
+from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name, looks_secret
 from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
@@ -18,11 +18,6 @@ ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 MAX_WINDOW_S = 600.0
 """Agents keep so many seconds of utilisation: a longer window would never be whole."""
 
-# Whole words of a variable's name, so that TOKENIZERS_PARALLELISM and MAX_TOKENS pass.
-_SECRET_NAME = re.compile(
-    r"(^|_)(secrets?|token|password|passwd|passphrase|credentials?|api_?key|access_key|private_key)(_|$)|password$",
-    re.IGNORECASE,
-)
 # The agent and torchrun set these for each worker.
 _RESERVED_NAME = re.compile(r"^(ELASTIC_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)$")
 
@@ -42,7 +37,7 @@ def _job_name(name: str) -> str:
 def _env_name(name: str) -> str:
     if not re.fullmatch(ENV_NAME_PATTERN, name):
         raise PydanticCustomError("env_name", "must be letters, digits and underscores, and begin with no digit")
-    if _SECRET_NAME.search(name):
+    if looks_secret(name):
         raise PydanticCustomError(
             "env_secret",
             "looks like a secret, and whoever can read the bucket can read it here; "

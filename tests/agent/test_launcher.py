@@ -195,8 +195,10 @@ def test_ranks_meet_over_a_file_and_speak_over_the_loopback_alone(launch: Launch
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "k", "AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "u", "ELASTIC_STORE": "s",
     "GITHUB_TOKEN": "t", "DB_PASSWORD": "p", "MY_SECRET": "s", "Some_Credential": "c", "S3_ACCESS_KEY": "k",
+    "OPENAI_API_KEY": "k", "PGPASSWORD": "p", "MYSQL_PASSWD": "p", "PRIVATE_KEY": "k", "SIGNING_PASSPHRASE": "p",
 }  # fmt: skip
-HARMLESS = {"PATH": "/usr/bin", "HOME": "/root", "LD_LIBRARY_PATH": "/lib", "ELASTIC_INSTANCE": "digits-g1-n0-a0"}
+HARMLESS = {"PATH": "/usr/bin", "HOME": "/root", "LD_LIBRARY_PATH": "/lib", "ELASTIC_INSTANCE": "digits-g1-n0-a0",
+            "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
 
 
 def test_workers_inherit_nothing_that_opens_a_door() -> None:
