@@ -56,6 +56,8 @@ class Committer:
         self.committed_step: int | None = None
         self.superseded = False
         self.done = False
+        self.crashed = False
+        """Whether the thread ended by a fault of its own: nothing more will be committed."""
         self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
         self._thread.start()
 
@@ -71,6 +73,14 @@ class Committer:
         self._thread.join(timeout=30)
 
     def _work(self) -> None:
+        self.crashed = True
+        try:
+            self._commit_all()
+            self.crashed = False  # the traceback of any other end goes to the agent's log
+        finally:
+            self.done = True
+
+    def _commit_all(self) -> None:
         while not (self._abandoned or self.superseded):
             settling = self._settling  # read before looking: what is written before the end is then seen
             waiting = self._run.whole_checkpoints()
@@ -83,7 +93,6 @@ class Committer:
                 break
             if not waiting:
                 self._sleep(LOOK_EVERY_S)
-        self.done = True
 
     def _sleep(self, seconds: float) -> None:
         """Until the time has passed, or somebody has asked for something meanwhile."""
@@ -147,28 +156,32 @@ def remove_old(store: Store, lineage: Lineage, head: Manifest, kept: int) -> Non
     Never the head's, and never a newer generation's: whoever has been superseded meanwhile removes nothing. Raises
     Superseded or NotYetAssigned.
     """
-    head_name = _name(layout.checkpoint_prefix(lineage.job, head.step, head.generation))
-    parent = layout.checkpoints_prefix(lineage.job)
     whole: list[str] = []
     useless: list[str] = []
     rejected = load_owned_head(store, lineage.job, lineage.epoch(), lineage.generation).value.rejected
-    for name in store.prefixes(parent):
-        generation = _generation(name)
-        if name > head_name:
+    for prefix, step, generation in _checkpoints(store, lineage.job):
+        if (step, generation) > (head.step, head.generation):
             if generation < lineage.generation:
-                useless.append(name)
-        elif f"{parent}{name}/" in rejected or store.get(layout.manifest_key(f"{parent}{name}/")) is None:
-            useless.append(name)
+                useless.append(prefix)
+        elif prefix in rejected or store.get(layout.manifest_key(prefix)) is None:
+            useless.append(prefix)
         else:
-            whole.append(name)
+            whole.append(prefix)
     load_owned_head(store, lineage.job, lineage.epoch(), lineage.generation)  # the listing may have taken its time
-    for name in [*useless, *whole[:-kept]]:
-        _remove(store, f"{parent}{name}/")
+    for prefix in [*useless, *whole[:-kept]]:
+        _remove(store, prefix)
+
+
+def _checkpoints(store: Store, job: str) -> Iterator[tuple[str, int, int]]:
+    """Prefix, step and generation of everything that is named like a checkpoint, in order."""
+    for name in store.prefixes(layout.checkpoints_prefix(job)):
+        if (parsed := layout.parse_checkpoint(name)) is not None:
+            yield layout.checkpoint_at(job, name), *parsed
 
 
 def _remove(store: Store, prefix: str) -> None:
     """Remove a checkpoint's objects: the manifest first, so that half a checkpoint never looks whole."""
-    with contextlib.suppress(StoreError):  # what stays now is removed after a later commit
+    with contextlib.suppress(StoreError, Conflict):  # what stays now is removed after a later commit
         store.delete(layout.manifest_key(prefix))
         for entry in list(store.list(prefix)):
             store.delete(entry.key)
@@ -183,12 +196,12 @@ def restore(store: Store, assignment: Assignment, run: RunDirectory, nonce: Nonc
     while wanted is not None:
         problem = _fetch(store, wanted, run)
         if problem is None:
-            return int(_name(wanted).split("-")[0])
+            return layout.checkpoint_step(wanted)
         shutil.rmtree(run.resume, ignore_errors=True)
         instead = next(_sound_before(store, assignment, wanted), None)
         head = reject(store, assignment.job, assignment.epoch, assignment.generation, wanted, instead, nonce)
         then = f"resuming from step {head.value.step}" if head.value.checkpoint else "starting anew"
-        tell("checkpoint_rejected", f"checkpoint {_name(wanted)} is not what was committed ({problem}); {then}")
+        tell("checkpoint_rejected", f"checkpoint {wanted.split('/')[-2]} is not what was committed ({problem}); {then}")
         wanted = head.value.checkpoint
     return 0
 
@@ -215,9 +228,7 @@ def _fetch(store: Store, prefix: str, run: RunDirectory) -> str | None:
 def _sound_before(store: Store, assignment: Assignment, bad: str) -> Iterator[Manifest]:
     """Manifests of checkpoints before `bad`, newest first, without those that were rejected before."""
     head = load_owned_head(store, assignment.job, assignment.epoch, assignment.generation).value
-    names = [name for name in store.prefixes(layout.checkpoints_prefix(assignment.job)) if name < _name(bad)]
-    for name in reversed(names):
-        prefix = f"{layout.checkpoints_prefix(assignment.job)}{name}/"
+    for prefix, _, _ in reversed([found for found in _checkpoints(store, assignment.job) if found[0] < bad]):
         manifest = _manifest(store, prefix)
         if manifest is not None and prefix not in head.rejected:
             yield manifest
@@ -231,15 +242,6 @@ def _manifest(store: Store, prefix: str) -> Manifest | None:
         return Manifest.model_validate_json(found.body)
     except ValidationError:
         return None
-
-
-def _name(prefix: str) -> str:
-    """The last part of a checkpoint's prefix: '<step>-g<generation>'."""
-    return prefix.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _generation(name: str) -> int:
-    return int(name.rpartition("-g")[2])
 
 
 def sha256(path: Path) -> str:

@@ -107,6 +107,9 @@ class GenerationRun:
         first = self._read_progress()
         if self.state == "draining" and self._ended is None:
             self._ask_to_drain()
+        if self._committer is not None and self._committer.crashed and self._committer.done and not self._stop_asked:
+            self._committer_crashed()
+            return first
         done = self._committer is None or self._committer.done  # read first: whether it was superseded is known then
         if self._committer is not None and self._committer.superseded and not self._stop_asked:
             self.stop("a newer generation has sealed the head")
@@ -185,6 +188,12 @@ class GenerationRun:
             self._ended = TrainerExit(outcome="drained", code=self._ended.code, message=message, step=self._last_step)
         if self._committer:
             self._committer.settle()
+
+    def _committer_crashed(self) -> None:
+        """Training on without checkpoints would be for nothing: fail, so that the next generation tries again."""
+        self.workers.kill()
+        message = "the agent's committer has ended by a fault of its own: see agent.log"
+        self._finish(TrainerExit(outcome="failed", code=1, message=message, step=self._last_step))
 
     def _stopped(self) -> TrainerExit:
         return TrainerExit(outcome="drained", code=DRAINED, message=self._stop_asked, step=self._last_step)

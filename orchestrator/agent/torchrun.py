@@ -1,8 +1,8 @@
 """The launcher's process: torchrun with fixed ranks, kept warm.
 
 Importing torch takes seconds, so the agent starts this before there is work; it waits for one line of JSON on
-standard input, runs the workers, and ends with 0 (finished), 75 (drained) or 1 (failed, with the reason in
-`result.json`). Ranks are fixed and restarts are none: a change of any kind is the next generation (torchrun's own
+standard input, runs the workers, and ends with 0 (finished), 75 (drained) or 1 (failed, with the ranks' exit codes in
+`exit.json`). Ranks are fixed and restarts are none: a change of any kind is the next generation (torchrun's own
 membership is not used).
 """
 

@@ -51,7 +51,9 @@ class Controller:
         Raises Deposed when a newer leader was seen.
         """
         alive = 0
-        for job in job_names(self._store):
+        names = set(job_names(self._store))
+        self._settled &= names  # one that was removed may come again
+        for job in sorted(names):
             if job in self._settled:
                 continue
             if not self._still_leading():

@@ -15,16 +15,23 @@ from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch,
 from orchestrator.controller.limits import limit_reached
 from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.placement import launch_request, provision, release
-from orchestrator.controller.recovery import exit_of, is_usable
+from orchestrator.controller.recovery import exit_of, is_due, is_usable
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Cause, Generation, JobRecord
 
+MAX_LOSSES = 20
+"""Instances may be taken away many times before the first checkpoint; more often than this, something else is wrong."""
+
 
 class Deposed(Exception):
     """A newer leader has written the record: this one must stop."""
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Decision:
 def decide(seen: Observation, now: datetime) -> Decision:
     """Decide on one job. The record comes back equal to the one seen when nothing changes."""
     if seen.record.epoch > seen.epoch:
-        raise Deposed(f"{seen.record.name} was written by a leader of epoch {seen.record.epoch}")
+        raise Deposed(f"{seen.record.name} was written by a leader of epoch {seen.record.epoch}", seen.record.epoch)
     draft = Draft(seen, now)
     if seen.record.epoch < seen.epoch and not seen.record.phase.over:
         _take_over(draft)
@@ -78,6 +85,13 @@ def _pursue(draft: Draft) -> None:
             JobPhase.FAILED,
             EventKind.FAILED,
             f"{record.failures} failures in a row without progress; the last: {record.reason}",
+        )
+    elif record.losses > MAX_LOSSES:
+        _end(
+            draft,
+            JobPhase.FAILED,
+            EventKind.FAILED,
+            f"{record.losses} losses in a row without progress; the last: {record.reason}",
         )
     elif limit is not None:
         _stop_gently(draft, JobPhase.FAILED, EventKind.FAILED, limit)
@@ -155,7 +169,7 @@ def _run(draft: Draft) -> None:
         _drain(draft, f"generation {upcoming.number} is ready to take over ({upcoming.cause})")
     elif running is None and ready:
         _start(draft)
-    elif running is None and upcoming is None and (draft.record.retry_at is None or draft.now >= draft.record.retry_at):
+    elif running is None and upcoming is None and is_due(draft.record.retry_at, draft.now):
         rung, cause, reason = _next_generation(draft)
         provision(draft, rung, cause, reason)
 
@@ -274,10 +288,10 @@ def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effe
         effects += _effects_of_current(record, current, seen)
     elif current is not None and not current.released:
         effects += _stop_survivors(record, current, seen)
-    if record.upcoming is not None and (record.retry_at is None or now >= record.retry_at):
+    if record.upcoming is not None and is_due(record.retry_at, now):
         for slot in record.upcoming.slots:
             if not slot.seen and seen.view(slot.instance).state is None:
-                effects.append(Launch(launch_request(seen.spec, record.upcoming.rung, slot.instance)))
+                effects.append(Launch(launch_request(seen.spec, record.upcoming, slot.instance)))
     return effects
 
 

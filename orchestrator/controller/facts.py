@@ -209,7 +209,12 @@ def _take_in_end(draft: Draft) -> None:
     if running is None:
         return
     judgement = judge(running, draft.seen.instances)
-    overdue = running.drain_at is not None and draft.now - running.drain_at > timedelta(seconds=DRAIN_TIMEOUT_S)
+    # By both clocks: the wall clock may jump, and this controller may not have looked for long.
+    overdue = (
+        running.drain_at is not None
+        and draft.now - running.drain_at > timedelta(seconds=DRAIN_TIMEOUT_S)
+        and all(draft.seen.view(i).stalled_s > DRAIN_TIMEOUT_S for i in running.instances)
+    )
     if judgement.verdict == "alive" and overdue:
         draft.retire(running.instances)
         _end_generation(draft, "lost", EventKind.INSTANCE_LOST, f"did not drain within {DRAIN_TIMEOUT_S:g} s")

@@ -28,6 +28,8 @@ class InstanceView:
     heartbeat: Heartbeat | None = None
     silent_s: float = 0.0
     """How long the heartbeat has not changed, by the controller's own monotonic clock."""
+    stalled_s: float = 0.0
+    """How long its workers have come no further (state, step), by the same clock."""
     assignment: Assignment | None = None
     launch_failure: LaunchFailure | None = None
     terminated: bool = False

@@ -44,6 +44,8 @@ class _WatchedHeartbeat:
 
     key: str
     changed_at: float
+    moved_at: float
+    """When its workers last came further."""
     etag: str | None = None
     beat: Heartbeat | None = None
 
@@ -54,12 +56,20 @@ class _WatchedHeartbeat:
         if found is None:
             self.etag = self.beat = None
             return None
+        before = _stand(self.beat)
         try:
             self.beat = Heartbeat.model_validate_json(found.body)
         except ValueError as error:
             raise StoreError(f"{store.url}: {self.key} is not a heartbeat: {error}") from error
         self.etag, self.changed_at = found.etag, now
+        if _stand(self.beat) != before:
+            self.moved_at = now
         return self.beat
+
+
+def _stand(beat: Heartbeat | None) -> tuple[object, ...]:
+    """What changes while workers come further."""
+    return (beat.generation, beat.state, beat.progress.step if beat.progress else None) if beat else ()
 
 
 @dataclass
@@ -115,7 +125,7 @@ class Observer:
     def _view(self, instance: str, watch: JobWatch, state: InstanceState | None) -> InstanceView:
         now = self.monotonic()
         heartbeat = watch.heartbeats.setdefault(
-            instance, _WatchedHeartbeat(layout.heartbeat_key(instance), changed_at=now)
+            instance, _WatchedHeartbeat(layout.heartbeat_key(instance), changed_at=now, moved_at=now)
         )
         assignment = watch.assignments.setdefault(instance, _Watched(layout.assignment_key(instance), Assignment))
         stored = assignment.read(self.store)
@@ -124,6 +134,7 @@ class Observer:
             state=state,
             heartbeat=beat,
             silent_s=max(0.0, now - heartbeat.changed_at),
+            stalled_s=max(0.0, now - heartbeat.moved_at),
             assignment=stored.value if stored else None,
             launch_failure=watch.launch_failures.pop(instance, None),  # told once; launching again tells again
             terminated=instance in watch.terminated,

@@ -45,12 +45,13 @@ def replace_lost_slot(upcoming: Generation, lost: str, job: str) -> Generation:
     return upcoming.model_copy(update={"slots": tuple(slots)})
 
 
-def launch_request(spec: JobSpec, rung: int, instance: str) -> LaunchRequest:
+def launch_request(spec: JobSpec, generation: Generation, instance: str) -> LaunchRequest:
     """What the fleet is asked for."""
-    size = spec.resources.ladder[rung]
+    size = spec.resources.ladder[generation.rung]
     return LaunchRequest(
         instance=instance,
         job=spec.name,
+        generation=generation.number,
         instance_type=size.instance,
         workers=size.workers,
         cores_per_worker=spec.training.threads,

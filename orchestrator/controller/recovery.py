@@ -6,6 +6,7 @@ silence that is very long counts against an instance that the fleet calls runnin
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from orchestrator.controller.observation import InstanceView
@@ -15,6 +16,9 @@ from orchestrator.jobs.record import Generation, Slot
 
 UNRESPONSIVE_AFTER_S = 30.0
 SILENCE_IS_LOSS_AFTER_S = 300.0
+STALL_AFTER_S = 900.0
+"""Workers that report no new step for so long are stuck: longer than any start, evaluation or checkpoint."""
+MAX_BACKOFF_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ def judge(generation: Generation, views: Mapping[str, InstanceView]) -> Judgemen
     if lost:
         return Judgement("lost", _why_lost(lost, views), tuple(lost))
     if len(exits) < len(generation.slots):
+        stalled_s = min((views[i].stalled_s for i in generation.instances if i in views), default=0.0)
+        if stalled_s > STALL_AFTER_S:
+            return Judgement("failed", f"no new step for {stalled_s:.0f} s", generation.instances)
         return Judgement("alive")
     if all(exited.outcome == "finished" for exited in exits.values()):
         return Judgement("finished", "the trainer finished", generation.instances)
@@ -75,7 +82,12 @@ def is_usable(view: InstanceView) -> bool:
 
 def backoff_s(in_a_row: int) -> float:
     """How long to wait after so many bad ends in a row: not after the first, then ever longer, up to a minute."""
-    return 0.0 if in_a_row <= 1 else min(60.0, 2.0**in_a_row)
+    return 0.0 if in_a_row <= 1 else min(MAX_BACKOFF_S, 2.0**in_a_row)
+
+
+def is_due(at: datetime | None, now: datetime) -> bool:
+    """Whether the time has come. One that lies further ahead than any that is ever set was set by another clock."""
+    return at is None or now >= at or (at - now).total_seconds() > MAX_BACKOFF_S
 
 
 def _why_lost(lost: list[str], views: Mapping[str, InstanceView]) -> str:

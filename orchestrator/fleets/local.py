@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -41,12 +41,13 @@ class Machine:
     """What this machine has to give."""
 
     cores: int
-    gpus: int
+    gpus: tuple[int, ...] = ()
+    """As NVML numbers them."""
 
     @classmethod
-    def this(cls) -> "Machine":
-        """Count the cores that this process may use, and the GPUs that NVML sees."""
-        return cls(cores=len(os.sched_getaffinity(0)), gpus=_count_gpus())
+    def this(cls, environ: Mapping[str, str]) -> "Machine":
+        """The cores that this process may use, and the GPUs that NVML sees and CUDA_VISIBLE_DEVICES leaves."""
+        return cls(cores=len(os.sched_getaffinity(0)), gpus=_visible_gpus(environ.get("CUDA_VISIBLE_DEVICES")))
 
 
 @dataclass
@@ -76,7 +77,12 @@ class LocalFleet:
         """Write down what the instance is given, then start its agent."""
         cores = request.workers * request.cores_per_worker
         directory.mkdir(parents=True, exist_ok=True)
-        _Order(job=request.job, cores=0 if self.machine.gpus else cores, gpus=tuple(gpus)).write(directory)
+        _Order(
+            job=request.job,
+            generation=request.generation,
+            cores=0 if self.machine.gpus else cores,
+            gpus=tuple(gpus),
+        ).write(directory)
         command = [sys.executable, "-m", "orchestrator.cli.main", "--store", self.store_url, "agent"]
         command += ["--instance", request.instance, "--job", request.job, "--workers", str(request.workers)]
         command += ["--cores", str(cores), "--gpus", ",".join(map(str, gpus)), "--work-dir", str(directory)]
@@ -141,26 +147,27 @@ class LocalFleet:
         return InstanceState.STARTING if age_s < START_GRACE_S else InstanceState.GONE
 
     def _place(self, request: LaunchRequest) -> list[int]:
-        """The GPUs for an instance, checked against what other jobs hold. Raises LaunchError.
+        """The GPUs for an instance, checked against what others hold. Raises LaunchError.
 
-        What the same job's earlier generation holds does not count: it ends before this one starts.
+        What the same job's other generations hold does not count: they end before this one starts.
         """
-        others = self._orders_of_other_jobs(request.job)
+        others = self._orders_beside(request)
         if self.machine.gpus:
             taken = {gpu for order in others for gpu in order.gpus}
-            free = [gpu for gpu in range(self.machine.gpus) if gpu not in taken]
-            _check_room("GPUs", request.workers, self.machine.gpus, len(free), others)
+            free = [gpu for gpu in self.machine.gpus if gpu not in taken]
+            _check_room("GPUs", request.workers, len(self.machine.gpus), len(free), others)
             return free[: request.workers]
         cores = request.workers * request.cores_per_worker
         free_cores = self.machine.cores - sum(order.cores for order in others)
         _check_room("CPU cores", cores, self.machine.cores, free_cores, others)
         return []
 
-    def _orders_of_other_jobs(self, job: str) -> "list[_Order]":
+    def _orders_beside(self, request: LaunchRequest) -> "list[_Order]":
         orders = (
             _Order.read(path.parent) for path in self.root.glob(f"*/{REQUEST_FILE}") if self._alive(path.parent.name)
         )
-        return [order for order in orders if order is not None and order.job != job]
+        mine = (request.job, request.generation)
+        return [o for o in orders if o is not None and (o.job != request.job or (o.job, o.generation) == mine)]
 
     def _alive(self, instance: str) -> bool:
         return self._state(instance) in (InstanceState.STARTING, InstanceState.RUNNING)
@@ -177,17 +184,18 @@ class _Order:
     """What an instance was given, kept in its work directory."""
 
     job: str
+    generation: int
     cores: int
     gpus: tuple[int, ...]
 
     def write(self, directory: Path) -> None:
-        (directory / REQUEST_FILE).write_text(json.dumps({"job": self.job, "cores": self.cores, "gpus": self.gpus}))
+        (directory / REQUEST_FILE).write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, directory: Path) -> "_Order | None":
         try:
             given = json.loads((directory / REQUEST_FILE).read_text())
-            return cls(job=given["job"], cores=given["cores"], gpus=tuple(given["gpus"]))
+            return cls(given["job"], given["generation"], given["cores"], tuple(given["gpus"]))
         except (FileNotFoundError, ValueError, KeyError):
             return None
 
@@ -196,7 +204,7 @@ def open_local_fleet(store: Store, environ: Mapping[str, str], nonce: Nonce) -> 
     """The fleet of this machine for one store, its old work directories swept."""
     root = Path(platformdirs.user_state_dir("elastic")) / "instances" / store_identity(store, nonce)
     root.mkdir(parents=True, exist_ok=True)
-    machine = Machine.this()
+    machine = Machine.this(environ)
     for other in root.parent.iterdir():  # stores that are gone have left theirs
         LocalFleet(store.url, other, machine, environ).sweep()
     return LocalFleet(store.url, root, machine, environ)
@@ -214,16 +222,32 @@ def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Or
         )
 
 
-def _count_gpus() -> int:
-    """How many GPUs NVML sees; 0 without a driver."""
+def _visible_gpus(visible: str | None) -> tuple[int, ...]:
+    """NVML's numbers of the GPUs that `visible` (CUDA_VISIBLE_DEVICES; None: all) names; none without a driver."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return 0
+        return ()
     try:
-        return int(pynvml.nvmlDeviceGetCount())
+        every = range(pynvml.nvmlDeviceGetCount())
+        if visible is None:
+            return tuple(every)
+        named: list[int] = []
+        for name in (part.strip() for part in visible.split(",")):
+            if name.isdigit():
+                gpu = int(name)
+            elif name.startswith("GPU-"):
+                gpu = pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(name))
+            else:
+                break  # CUDA too ignores an invalid entry and all after it
+            if gpu not in every:
+                break
+            named.append(gpu)
+        return tuple(named)
+    except pynvml.NVMLError:
+        return ()
     finally:
         pynvml.nvmlShutdown()
 

@@ -20,6 +20,7 @@ class LaunchRequest:
 
     instance: str
     job: str
+    generation: int
     instance_type: str
     workers: int
     cores_per_worker: int

@@ -1,5 +1,7 @@
 """Where each thing lives in the bucket. Numbers are zero-padded so that names sort in the order of what they count."""
 
+import re
+
 from orchestrator.errors import UsageError
 from orchestrator.spec.names import is_job_name
 
@@ -60,6 +62,22 @@ def checkpoints_prefix(job: str) -> str:
 def checkpoint_prefix(job: str, step: int, generation: int) -> str:
     """One checkpoint's files: unique, since one generation commits one checkpoint a step."""
     return f"{checkpoints_prefix(job)}{step:012d}-g{generation:06d}/"
+
+
+def checkpoint_at(job: str, name: str) -> str:
+    """The prefix of a checkpoint by its name in a listing."""
+    return f"{checkpoints_prefix(job)}{name}/"
+
+
+def parse_checkpoint(name: str) -> tuple[int, int] | None:
+    """Step and generation of a checkpoint by its name; None for what only lies where checkpoints do."""
+    found = re.fullmatch(r"(\d{12})-g(\d{6})", name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def checkpoint_step(prefix: str) -> int:
+    """The step of a checkpoint by its prefix."""
+    return int(prefix.rstrip("/").rpartition("/")[2].partition("-g")[0])
 
 
 def manifest_key(checkpoint: str) -> str:

@@ -76,6 +76,7 @@ class Lease:
         self._renewed_at_s = 0.0
         self._epoch = 0
         self._watched: tuple[str, float] | None = None  # another's etag, and since when it is the same
+        self._epochs_seen = 0
 
     @property
     def held(self) -> bool:
@@ -98,11 +99,11 @@ class Lease:
         asked_at_s = self._clock()
         found = document.load(self._store, LEASE_KEY, LeaseRecord)
         if found is None:
-            return self._write(None, epoch=1)
+            return self._write(None, self._epochs_seen + 1)
         if self._is_mine(found):  # written by an earlier call whose reply was lost
             return self._write(found, found.value.epoch)
         if found.value.released or self._owner_is_dead(found.value.owner) or self._is_stale(found, asked_at_s):
-            return self._write(found, found.value.epoch + 1)
+            return self._write(found, max(found.value.epoch, self._epochs_seen) + 1)
         return False
 
     def renew(self) -> bool:
@@ -125,6 +126,11 @@ class Lease:
             document.swap(self._store, LEASE_KEY, mine, released, self._nonce)
         except Conflict:
             return  # somebody else has it already
+
+    def step_down(self, epoch_seen: int) -> None:
+        """Give way to a leadership of this epoch. A later one of ours is above it, even if the lease was lost since."""
+        self._epochs_seen = max(self._epochs_seen, epoch_seen)
+        self.release()
 
     def _is_mine(self, found: Stored[LeaseRecord]) -> bool:
         return found.value.holder == self._holder and not found.value.released

@@ -264,6 +264,25 @@ def test_a_file_that_cannot_be_stored_is_told_and_stops_nothing_later(
 # --- keeping and removing ---------------------------------------------------------------------------------------------
 
 
+def test_what_only_lies_among_the_checkpoints_disturbs_nothing(
+    agent: Agent, run: RunDirectory, store: MemoryStore
+) -> None:
+    store.put("jobs/digits/checkpoints/backup/model.pt", b"a person's own")
+    write(run, 10)
+    agent.wait_for(10)
+    agent.settle()
+    assert not agent.committer.crashed
+    assert store.get("jobs/digits/checkpoints/backup/model.pt") is not None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_its_own_is_known(agent: Agent, run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "commit", lambda *_: 1 / 0)
+    write(run, 10)
+    wait_until(lambda: agent.committer.done, "the committer has ended", 10)
+    assert agent.committer.crashed
+
+
 def test_so_many_are_kept_and_the_head_always(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
     for step in (10, 20, 30, 40, 50):
         write(run, step)

@@ -133,7 +133,9 @@ class Scene:
     def view(self, instance: str) -> InstanceView:
         return self.views.get(instance, InstanceView())
 
-    def says(self, instance: str, state: str = "ready", *, silent_s: float = 0.0, **told: Any) -> "Scene":
+    def says(
+        self, instance: str, state: str = "ready", *, silent_s: float = 0.0, stalled_s: float = 0.0, **told: Any
+    ) -> "Scene":
         """A heartbeat of an instance; what it told before of the same generation stays told."""
         view = self.view(instance)
         first: dict[str, Any] = {"instance": instance, "count": 0, "port": 29_500}
@@ -141,7 +143,9 @@ class Scene:
         if told.get("generation", before.get("generation")) != before.get("generation"):
             before |= {"progress": None, "utilization": None, "exit": None, "committed_step": None}
         beat = Heartbeat.model_validate(before | {"count": before["count"] + 1, "at": self.now, "state": state} | told)
-        self.views[instance] = replace(view, state=InstanceState.RUNNING, heartbeat=beat, silent_s=silent_s)
+        self.views[instance] = replace(
+            view, state=InstanceState.RUNNING, heartbeat=beat, silent_s=silent_s, stalled_s=stalled_s
+        )
         return self
 
     def come_up(self, *instances: str) -> "Scene":

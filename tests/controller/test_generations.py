@@ -1,11 +1,21 @@
 """A generation from its launch to its end, and what follows when it ends badly."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from orchestrator.controller.decide import MAX_LOSSES
 from orchestrator.controller.effects import Assign, Launch, Seal
 from orchestrator.controller.facts import DRAIN_TIMEOUT_S
 from orchestrator.controller.observation import LaunchFailure
-from orchestrator.controller.recovery import SILENCE_IS_LOSS_AFTER_S, UNRESPONSIVE_AFTER_S, backoff_s
+from orchestrator.controller.recovery import (
+    MAX_BACKOFF_S,
+    SILENCE_IS_LOSS_AFTER_S,
+    STALL_AFTER_S,
+    UNRESPONSIVE_AFTER_S,
+    backoff_s,
+    is_due,
+)
 from orchestrator.fleets.protocol import LaunchRequest
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
@@ -18,7 +28,7 @@ def test_the_first_instances_are_launched_on_the_smallest_rung() -> None:
     scene.step()
     assert scene.record.generation is None
     assert (scene.upcoming.number, scene.upcoming.rung, scene.upcoming.cause) == (1, 0, "start")
-    wanted = LaunchRequest("digits-g1-n0-a0", "digits", "local", workers=1, cores_per_worker=1)
+    wanted = LaunchRequest("digits-g1-n0-a0", "digits", 1, "local", workers=1, cores_per_worker=1)
     assert scene.effects == [Launch(wanted)]
     assert scene.is_in(JobPhase.PENDING)
 
@@ -281,11 +291,40 @@ def test_workers_that_drained_by_themselves_were_preempted_and_go_on_elsewhere_a
 
 def test_a_drain_that_takes_for_ever_is_a_loss() -> None:
     scene = training(job_spec()).ask("pause").settle()
-    scene.pass_time(DRAIN_TIMEOUT_S).settle()
+    [instance] = scene.generation.instances
+    scene.pass_time(DRAIN_TIMEOUT_S).says(instance, "draining", stalled_s=DRAIN_TIMEOUT_S).settle()
     assert scene.is_in(JobPhase.RUNNING, GenerationPhase.DRAINING)
-    scene.pass_time(1).settle()
+    scene.pass_time(3600).says(instance, "draining", stalled_s=10.0).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.DRAINING), "a clock that jumps ends nothing"
+    scene.says(instance, "draining", stalled_s=DRAIN_TIMEOUT_S + 1).settle()
     assert (scene.generation.outcome, scene.phase) == ("lost", JobPhase.PAUSED)
     assert scene.alive() == set()
+
+
+def test_workers_that_come_no_further_are_ended_and_started_again() -> None:
+    scene = training(job_spec())
+    [instance] = scene.generation.instances
+    scene.says(instance, "running", stalled_s=STALL_AFTER_S).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    scene.says(instance, "running", stalled_s=STALL_AFTER_S + 1).settle()
+    assert "no new step" in scene.last(EventKind.WORKER_FAILED).message
+    assert scene.record.failures == 1
+
+
+def test_a_time_that_another_clock_has_set_far_ahead_is_not_waited_for() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert is_due(None, now)
+    assert is_due(now, now)
+    assert not is_due(now + timedelta(seconds=MAX_BACKOFF_S), now)
+    assert is_due(now + timedelta(hours=1), now)
+
+
+def test_instances_that_are_lost_again_and_again_without_progress_end_the_job() -> None:
+    scene = training(job_spec())
+    scene.record = scene.record.model_copy(update={"losses": MAX_LOSSES})
+    scene.lose(*scene.generation.instances).settle()
+    assert scene.phase is JobPhase.FAILED
+    assert "losses in a row" in scene.record.reason
 
 
 # --- instances that do not come up ------------------------------------------------------------------------------------

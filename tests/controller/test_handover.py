@@ -32,7 +32,7 @@ def test_an_instance_that_may_still_work_is_ended_before_the_next_workers_start(
     [new] = scene.upcoming.instances
     scene.come_up(new).commit(10)
     before = len(scene.effects)
-    scene.pass_time(1000).settle()  # it never drained
+    scene.pass_time(1000).says(old, "running", stalled_s=1000).settle()  # it never drained
     effects = scene.effects[before:]
     ordered = next(i for i, e in enumerate(effects) if isinstance(e, Assign) and e.instance == new)
     assert effects.index(Terminate(old)) < ordered

@@ -46,11 +46,15 @@ def fleet(tmp_path: Path, store: LocalStore) -> Iterator[LocalFleet]:
 def new_fleet(tmp_path: Path, store: LocalStore, machine: Machine | None = None) -> LocalFleet:
     root = tmp_path / "instances"
     root.mkdir(exist_ok=True)
-    return LocalFleet(store.url, root, machine or Machine(cores=4, gpus=0), os.environ)
+    return LocalFleet(store.url, root, machine or Machine(cores=4), os.environ)
 
 
 def request(instance: str = NAME, job: str = "digits", workers: int = 1, cores_per_worker: int = 1) -> LaunchRequest:
-    return LaunchRequest(instance, job, "local", workers, cores_per_worker)
+    return LaunchRequest(instance, job, generation_of(instance), "local", workers, cores_per_worker)
+
+
+def generation_of(instance: str) -> int:
+    return int(instance.split("-g")[1].split("-", maxsplit=1)[0])
 
 
 def state(fleet: LocalFleet, instance: str = NAME) -> InstanceState | None:
@@ -61,7 +65,9 @@ def pretend(fleet: LocalFleet, instance: str, job: str, *, cores: int = 0, gpus:
     """An instance of another job, alive as long as this test is."""
     directory = fleet.root / instance
     directory.mkdir()
-    (directory / REQUEST_FILE).write_text(json.dumps({"job": job, "cores": cores, "gpus": gpus}))
+    (directory / REQUEST_FILE).write_text(
+        json.dumps({"job": job, "generation": generation_of(instance), "cores": cores, "gpus": gpus})
+    )
     write_identity(directory / PROCESS_FILE, this_process(instance))
     return directory
 
@@ -93,8 +99,8 @@ import os, sys
 from pathlib import Path
 from orchestrator.fleets.local import LocalFleet, Machine
 from orchestrator.fleets.protocol import LaunchRequest
-fleet = LocalFleet(sys.argv[1], Path(sys.argv[2]), Machine(4, 0), os.environ)
-fleet.launch(LaunchRequest("digits-g1-n0-a0", "digits", "local", 1, 1))
+fleet = LocalFleet(sys.argv[1], Path(sys.argv[2]), Machine(4), os.environ)
+fleet.launch(LaunchRequest("digits-g1-n0-a0", "digits", 1, "local", 1, 1))
 """
 
 
@@ -220,12 +226,22 @@ def test_a_job_moves_within_its_own_room(fleet: LocalFleet) -> None:
 
 
 def test_gpus_are_given_to_one_job_each(tmp_path: Path, store: LocalStore) -> None:
-    fleet = new_fleet(tmp_path, store, Machine(cores=2, gpus=4))
+    fleet = new_fleet(tmp_path, store, Machine(cores=2, gpus=(0, 1, 2, 3)))
     pretend(fleet, "other-g1-n0-a0", "other", gpus=(0, 2))
     assert fleet._place(request(workers=2)) == [1, 3]
     assert fleet._place(request(workers=1, cores_per_worker=64)) == [1], "cores do not count where there are GPUs"
     with pytest.raises(LaunchError, match="3 GPUs are wanted and 2 of 4 are free"):
         fleet._place(request(workers=3))
+
+
+def test_instances_of_one_generation_share_nothing(tmp_path: Path, store: LocalStore) -> None:
+    gpus = new_fleet(tmp_path, store, Machine(cores=2, gpus=(0, 1)))
+    pretend(gpus, "digits-g1-n0-a0", "digits", gpus=(0,))
+    assert gpus._place(request("digits-g1-n1-a0")) == [1]
+    cores = new_fleet(tmp_path, store, Machine(cores=2))
+    pretend(cores, "digits-g3-n0-a0", "digits", cores=2)
+    with pytest.raises(LaunchError, match="0 of 2 are free"):
+        cores._place(request("digits-g3-n1-a0"))
 
 
 def test_a_machine_that_cannot_start_another_process_says_so_and_can_be_asked_again(

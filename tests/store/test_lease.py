@@ -230,6 +230,13 @@ def test_taking_again_what_one_released_is_a_new_leadership(world: World) -> Non
     assert world.a.lease.try_acquire() and world.a.lease.epoch == 2
 
 
+def test_a_leadership_is_above_every_one_that_was_seen_even_if_the_lease_was_lost(world: World) -> None:
+    world.a.lease.try_acquire()
+    world.a.lease.step_down(7)
+    world.store.delete("control/lease.json")
+    assert world.a.lease.try_acquire() and world.a.lease.epoch == 8
+
+
 def test_releasing_what_another_has_taken_does_nothing(world: World) -> None:
     world.a.lease.try_acquire()
     world.b.dead.add("a")
