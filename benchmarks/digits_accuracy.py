@@ -1,6 +1,6 @@
 """What Mean Teacher is worth: digits with 50 labels, supervised only against Mean Teacher.
 
-    python benchmarks/digits_accuracy.py [--seeds 5] [--at-once 1]
+    python benchmarks/digits_accuracy.py [--seeds 5] [--at-once 1] [--directory RUNS]
 
 Trains examples/digits.yaml and examples/digits-supervised.yaml once per seed by `python -m trainer`, which gives the
 same weights as any number of workers, and prints a Markdown table of the last checkpoint's accuracy on the 360 test
@@ -12,11 +12,11 @@ on.
 import argparse
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,34 +43,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Digits with 50 labels: supervised only against Mean Teacher.")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on [5]")
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time, each on one core [1]")
+    parser.add_argument("--directory", type=Path, help="keep the runs there; those that finished are not repeated")
     given = parser.parse_args()
-    start = time.monotonic()
     runs = [(method, seed) for method in METHODS for seed in range(given.seeds)]
-    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(given.at_once) as pool:
-        outcomes = list(pool.map(lambda run: train(Path(directory), *run), runs))
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(given.at_once) as pool:
+        directory = given.directory or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        outcomes = list(pool.map(lambda run: train(directory, *run), runs))
     print(table(outcomes))
     print()
-    print(conditions(outcomes, given.seeds, given.at_once, time.monotonic() - start))
+    print(conditions(outcomes, given.seeds))
 
 
 def train(directory: Path, method: str, seed: int) -> Outcome:
-    """Train one run to its end."""
+    """Train one run to its end, unless it is there already with the same config."""
     job = YAML(typ="safe").load(EXAMPLES / METHODS[method])
-    config = directory / f"{method}-{seed}.json"
-    config.write_text(json.dumps({**job["training"], "method": method, "seed": seed}))
-    run_dir = directory / f"{method}-{seed}"
-    command = [sys.executable, "-m", "trainer", str(config), str(run_dir), "--checkpoint-every-s", "3600"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
-    (final,) = (run_dir / "checkpoints").iterdir()
-    result, meta = (json.loads((final / name).read_text()) for name in ("result.json", "meta.json"))
-    for tensors in final.glob("*.pt"):
+    content = json.dumps({**job["training"], "method": method, "seed": seed})
+    config, run_dir = directory / f"{method}-{seed}.json", directory / f"{method}-{seed}"
+    finished = list((run_dir / "checkpoints").glob("*/result.json"))
+    if not finished or config.read_text() != content:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        config.write_text(content)
+        command = [sys.executable, "-m", "trainer", str(config), str(run_dir), "--checkpoint-every-s", "3600"]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        finished = list((run_dir / "checkpoints").glob("*/result.json"))
+    (path,) = finished
+    result, meta = (json.loads((path.parent / name).read_text()) for name in ("result.json", "meta.json"))
+    for tensors in path.parent.glob("*.pt"):
         tensors.unlink()
-    shown = result["teacher_accuracy"] or result["student_accuracy"]
-    print(
-        f"{method}, seed {seed}: {100 * shown:.1f} %, {result['seconds_training']:.0f} s", file=sys.stderr, flush=True
-    )
+    percent = 100 * (result["teacher_accuracy"] or result["student_accuracy"])
+    seconds = result["seconds_training"]
+    print(f"{method}, seed {seed}: {percent:.1f} %, {seconds:.0f} s", file=sys.stderr, flush=True)
     return Outcome(method, seed, result, meta)
 
 
@@ -99,15 +104,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def conditions(outcomes: Sequence[Outcome], seeds: int, at_once: int, elapsed_s: float) -> str:
+def conditions(outcomes: Sequence[Outcome], seeds: int) -> str:
     """Under which the table was measured."""
     one = next(outcome for outcome in outcomes if outcome.method == "mean_teacher")
     config, maker = one.meta["config"], one.meta["made_with"]
     return (
-        f"`python benchmarks/digits_accuracy.py --seeds {seeds} --at-once {at_once}`: {one.result['steps']} steps of "
+        f"`python benchmarks/digits_accuracy.py --seeds {seeds}`: {one.result['steps']} steps of "
         f"{config['batch']} images, {config['labelled_batch']} labelled (supervised: those alone), 50 labels of "
         f"1,437 training images, 360 test images (one is 0.28 %); {maker['device']}, {maker['precision']}, "
-        f"torch {maker['torch']}, Python {maker['python']}, {platform.system()}; {elapsed_s / 60:.0f} min in all."
+        f"torch {maker['torch']}, Python {maker['python']}, {platform.system()}."
     )
 
 
