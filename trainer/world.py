@@ -79,10 +79,11 @@ def join_world(environ: Mapping[str, str]) -> World:
     """The world that torchrun's environment variables describe; without them this process alone.
 
     ELASTIC_RENDEZVOUS says where the ranks meet if not at torchrun's MASTER_ADDR: file:///path for ranks of one
-    machine, so that none of them listens for the others.
+    machine, so that none of them listens for the others. ELASTIC_REQUIRE_CUDA=1 says that GPUs were given to them, so
+    that a CPU in their place is a ConfigError and not a run that is a hundred times slower, with other bits.
     """
     size, rank = int(environ.get("WORLD_SIZE", "1")), int(environ.get("RANK", "0"))
-    device = _device(int(environ.get("LOCAL_RANK", "0")), int(environ.get("LOCAL_WORLD_SIZE", "1")))
+    device = _device(environ)
     if size > 1:
         with contact():
             backend = "nccl" if device.type == "cuda" else "gloo"
@@ -97,8 +98,15 @@ def join_world(environ: Mapping[str, str]) -> World:
     return World(rank, size, device)
 
 
-def _device(local_rank: int, local_size: int) -> torch.device:
+def _device(environ: Mapping[str, str]) -> torch.device:
+    local_rank, local_size = int(environ.get("LOCAL_RANK", "0")), int(environ.get("LOCAL_WORLD_SIZE", "1"))
     if not torch.cuda.is_available():
+        if environ.get("ELASTIC_REQUIRE_CUDA") == "1":
+            gpus = environ.get("CUDA_VISIBLE_DEVICES", "all")
+            raise ConfigError(
+                f"this run was given GPUs (CUDA_VISIBLE_DEVICES: {gpus}), but torch {torch.__version__} finds no CUDA; "
+                "see whether nvidia-smi shows them, and install a torch that is built for this driver"
+            )
         return torch.device("cpu")
     if local_size > torch.cuda.device_count():
         raise ConfigError(f"{local_size} ranks on a machine with {torch.cuda.device_count()} GPUs; start one a GPU")
