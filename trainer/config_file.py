@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.config import TrainingConfig
+from trainer.config import TrainingConfig, explain
 from trainer.errors import ConfigError
 
 
@@ -18,8 +18,7 @@ def load_config(path: Path) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(content)
     except ValidationError as error:
-        problems = (_problem(e["loc"], e["msg"]) for e in error.errors(include_url=False, include_context=False))
-        raise ConfigError(f"{path}: {'; '.join(problems)}") from None
+        raise ConfigError(f"{path}: {'; '.join(explain(error))}") from None
 
 
 def _read(path: Path) -> str:
@@ -52,8 +51,3 @@ def _parse(path: Path, text: str) -> Any:
 
 def _kind(content: Any) -> str:
     return "nothing" if content is None else f"a {type(content).__name__}"
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    place = ".".join(str(part) for part in location)
-    return f"{place}: {message}" if place else message

@@ -63,28 +63,40 @@ def load_dataset(name: str) -> Dataset:
 
 
 def split_pools(config: TrainingConfig, classes: Tensor) -> Pools:
-    """Choose the labelled images by the run's seed, balanced over the classes; chosen classes get one more if need be.
+    """Choose the labelled images by the run's seed, balanced over the classes as far as each has images.
 
     The others are the unlabelled pool; when every image has its label, all serve without it too.
     """
     rng = np.random.default_rng([config.seed, 50])
     count = DATASETS[config.dataset].classes
-    each, remainder = divmod(config.label_count, count)
-    with_one_more = set(rng.permutation(count)[:remainder].tolist())
+    order = rng.permutation(count).tolist()
+    members = [np.flatnonzero(classes.numpy() == label) for label in range(count)]
+    wanted = _balanced([len(images) for images in members], config.label_count, order)
     chosen: list[int] = []
     for label in range(count):
-        members = np.flatnonzero(classes.numpy() == label)
-        wanted = each + (label in with_one_more)
-        if wanted > len(members):
-            raise ConfigError(
-                f"labels: class {label} has {len(members)} training images, fewer than the {wanted} asked for"
-            )
-        chosen.extend(rng.permutation(members)[:wanted].tolist())
+        chosen.extend(rng.permutation(members[label])[: wanted[label]].tolist())
     labelled = torch.tensor(sorted(chosen))
     rest = torch.ones(len(classes), dtype=torch.bool)
     rest[labelled] = False
     unlabelled = torch.nonzero(rest).flatten()
     return Pools(labelled, unlabelled if len(unlabelled) else labelled)
+
+
+def _balanced(sizes: list[int], total: int, order: list[int]) -> list[int]:
+    """How many of each class, `total` in all: dealt out in rounds, one to each class that has more, in this order.
+
+    So small classes give all, and the others differ by one at most.
+    """
+    if total > sum(sizes):
+        raise ConfigError(f"labels: {total} are more than there are training images: {sum(sizes)}")
+    dealt = [0] * len(sizes)
+    left = total
+    while left:
+        with_more = [label for label in order if dealt[label] < sizes[label]][:left]
+        for label in with_more:
+            dealt[label] += 1
+        left -= len(with_more)
+    return dealt
 
 
 def _load_digits() -> Dataset:

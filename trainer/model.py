@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from trainer.config import Model
 
 INPUT_CHANNELS = 3
-LARGEST_SMALL_IMAGE_PX = 64
 
 
 class Conv3x3(nn.Conv2d):
@@ -84,10 +83,9 @@ class ResNet18(nn.Module):
 
 def build_model(setting: Model, classes: int, image_px: int, seed: int) -> ResNet18:
     """The network as the config describes it, initialised by the seed alone (He et al., 2015, fan-out)."""
-    cifar_stem = setting.stem == "cifar" or (setting.stem == "auto" and image_px <= LARGEST_SMALL_IMAGE_PX)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ResNet18(classes, cifar_stem=cifar_stem)
+        model = ResNet18(classes, cifar_stem=setting.has_cifar_stem(image_px))
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -22,7 +22,6 @@ from trainer.config import DATASETS
 MODEL, METRICS, CONFIG, PROGRESS = "model.pt", "metrics.json", "config.yaml", "progress.jsonl"
 TRIES = 3
 """A running job may replace its checkpoint while it is being fetched."""
-LARGEST_CIFAR_STEM_PX = 64
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, its size, and the bytes that have come since the last call."""
@@ -47,11 +46,9 @@ class Fetched:
 
     def loading_lines(self) -> list[str]:
         """Python that loads the model."""
-        stem = self.spec.training.model.stem
         facts = DATASETS[self.spec.training.dataset]
-        cifar = stem == "cifar" or (stem == "auto" and facts.image_px <= LARGEST_CIFAR_STEM_PX)
         lines = ["import torch, torchvision", f"model = torchvision.models.resnet18(num_classes={facts.classes})"]
-        if cifar:  # the first layers are those for small images
+        if self.spec.training.model.has_cifar_stem(facts.image_px):  # the first layers are those for small images
             lines.append("model.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)")
             lines.append("model.maxpool = torch.nn.Identity()")
         lines.append(f'model.load_state_dict(torch.load("{self.directory / MODEL}", weights_only=True))')

@@ -95,7 +95,8 @@ def _sentence(kind: str, problem: dict[str, Any], spelling: str) -> str:
     if kind in _SENTENCES:
         return _SENTENCES[kind]
     if kind in _RELATIONS:
-        return f"must be {_RELATIONS[kind]} {next(iter(ctx.values())):g}"
+        bound = next(iter(ctx.values()))
+        return f"must be {_RELATIONS[kind]} {bound if isinstance(bound, int) else format(bound, 'g')}"
     if kind in _NUMBERS:
         return _not_number(_NUMBERS[kind], value, spelling)
     if kind == "string_type":

@@ -103,13 +103,17 @@ def _values(field: dict[str, Any]) -> str:
 
 
 def _bounds(field: dict[str, Any]) -> str:
-    low = f"{field['minimum']:g}" if "minimum" in field else None
-    above = f"{field['exclusiveMinimum']:g}" if "exclusiveMinimum" in field else None
-    high = f"{field['maximum']:g}" if "maximum" in field else None
-    below = f"{field['exclusiveMaximum']:g}" if "exclusiveMaximum" in field else None
+    low = _number(field["minimum"]) if "minimum" in field else None
+    above = _number(field["exclusiveMinimum"]) if "exclusiveMinimum" in field else None
+    high = _number(field["maximum"]) if "maximum" in field else None
+    below = _number(field["exclusiveMaximum"]) if "exclusiveMaximum" in field else None
     if low is not None and high is not None:
         return f", {low} to {high}"
     words = [f"at least {low}" if low is not None else "", f"more than {above}" if above is not None else ""]
     words += [f"at most {high}" if high is not None else "", f"less than {below}" if below is not None else ""]
     said = " and ".join(word for word in words if word)
     return f", {said}" if said else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

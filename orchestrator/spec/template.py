@@ -10,25 +10,38 @@ import textwrap
 from typing import Any
 
 from orchestrator.spec.fields import FieldFacts, Section, job_fields
+from orchestrator.spec.schema import SCHEMA_FILE
 
 _WIDTH = 100
 # Values of a first job, by path, in place of the default.
 _FIRST_JOB: dict[str, Any] = {
-    "training.epochs": 20,
+    # Some 480 steps with parts as large as in examples/digits.yaml, to which the defaults are tuned.
+    "training.epochs": 33,
+    "training.shards": 2,
     "resources.ladder": [{"workers": 1}, {"workers": 2}],
+    # It is over in a minute or two: with times as for a long job it would be so before anything is measured.
+    "scaling.window": "8s",
+    "scaling.warm_up": "3s",
+    "scaling.cooldown": "30s",
+    "checkpoint.every": "10s",
 }
 _PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*|\d+[a-zA-Z]+|\d+%")
 # Words that YAML, of one version or another, takes for something else than text.
 _NOT_TEXT = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 _HEADER = """\
+# yaml-language-server: $schema={schema}
+#
 # A job for elastic: what to train, where, and how far it may grow.
 #
 #   elastic validate job.yaml           check it
 #   elastic submit job.yaml --follow    run it and watch
 #
-# Only name, training and its epochs (or steps) are needed; everything else shows its default and may be left out.
+# Only name, training and its epochs (or steps) are needed; everything else may be left out, and has its default then.
 # Durations and sizes carry their unit: 500ms, 30s, 2m, 1h30m, 7d; 512MiB, 4GiB, 10GB.
+#
+# By the first line editors complete fields and mark mistakes. It names a file of this installation; in a repository of
+# your own, write one beside the job (elastic schema > job.schema.json) and name that: $schema=job.schema.json
 """
 
 
@@ -36,7 +49,7 @@ def job_template(name: str = "my-job") -> str:
     """A complete job.yaml of this name, with a comment on every field."""
     root = job_fields()
     values = {**_FIRST_JOB, "name": name}
-    blocks = [_HEADER.rstrip()]
+    blocks = [_HEADER.format(schema=SCHEMA_FILE.as_uri()).rstrip()]
     blocks += ["\n".join(_field_lines(field, "", values)) for field in root.fields if field.is_required]
     blocks += ["\n".join(_section_lines(section, 0, values)) for section in root.sections]
     blocks += ["\n".join(_field_lines(field, "", values)) for field in root.fields if not field.is_required]

@@ -103,6 +103,18 @@ ONE_CHANGE = {
         "steps: 100\n  labels: 110%",
         "must be a number of images (50) or a share of",
     ),
+    "seed is too large": (
+        "steps: 100",
+        f"steps: 100\n  seed: {2**63}",
+        f"4:9: training.seed: must be at most {2**63 - 1}",
+    ),
+    "threads beyond any machine": (
+        "steps: 100",
+        "steps: 100\n  threads: 1025",
+        "training.threads: must be at most 1024",
+    ),
+    "shards beyond any fleet": ("shards: 8", f"shards: {2**40}", "5:11: training.shards: must be at most 1024"),
+    "a batch beyond any memory": ("batch: 64", f"batch: {2**40}", "4:10: training.batch: must be at most 1048576"),
     "shards": ("shards: 8", "shards: 12", "5:11: training.shards: must be a power of two: 8 or 16, not 12"),
     "batch": (
         "batch: 64",

@@ -1,11 +1,19 @@
 """The job.yaml that `elastic init` writes: complete, true to the models, and ready to submit."""
 
+import json
 import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
 
 from orchestrator.spec.fields import job_fields
 from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.template import job_template
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
+LENGTH = {"epochs": None, "steps": 1, "evaluate_every": 100}
 
 
 def test_it_is_a_job() -> None:
@@ -17,7 +25,28 @@ def test_its_values_are_the_defaults_but_for_what_a_first_job_should_show() -> N
     plain = load_job(f"name: my-job\ntraining: {{epochs: {job.training.epochs}}}")
 
     assert [rung.workers for rung in job.resources.ladder] == [1, 2]
-    assert job.model_copy(update={"resources": plain.resources}) == plain
+    shown = {
+        "training": job.training.model_copy(update={"shards": plain.training.shards}),
+        "resources": plain.resources,
+        "scaling": plain.scaling,
+        "checkpoint": plain.checkpoint,
+    }
+    assert job.model_copy(update=shown) == plain
+
+
+def test_it_trains_as_the_tuned_example_does() -> None:
+    job, tuned = load_job(job_template()), load_job(EXAMPLE)
+
+    assert job.training.model_copy(update=LENGTH) == tuned.training.model_copy(update=LENGTH)
+    assert job.training.total_steps == pytest.approx(tuned.training.total_steps, rel=0.05)
+    assert (job.resources, job.scaling, job.checkpoint) == (tuned.resources, tuned.scaling, tuned.checkpoint)
+
+
+def test_editors_find_the_schema_where_the_first_line_says() -> None:
+    first = job_template().splitlines()[0]
+    url = first.removeprefix("# yaml-language-server: $schema=")
+
+    assert json.loads(Path(unquote(urlsplit(url).path)).read_text(encoding="utf-8"))["title"] == "job.yaml"
 
 
 def test_every_field_is_there_with_its_meaning() -> None:
@@ -41,7 +70,7 @@ def test_what_is_commented_out_is_right_too() -> None:
 
 
 def test_lines_fit_a_terminal() -> None:
-    assert max(len(line) for line in job_template().splitlines()) <= 120
+    assert max(len(line) for line in job_template().splitlines()[1:]) <= 120  # the first is a path
 
 
 def test_the_list_of_fields_is_the_models() -> None:

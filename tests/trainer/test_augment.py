@@ -7,7 +7,7 @@ from trainer.augment import augment, normalize, to_channels
 from trainer.config import Augmentation
 from trainer.keys import Purpose, generator
 
-CALM = {"flip": False, "translate_px": 0, "noise": 0.0}
+CALM = {"flip": False, "translate_px": 0, "rotate_degrees": 0.0, "scale": 0.0, "shear": 0.0, "noise": 0.0}
 
 
 def draws(step: int = 0, shard: int = 0, purpose: Purpose = Purpose.STUDENT_VIEW) -> torch.Generator:

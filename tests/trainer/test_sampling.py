@@ -10,6 +10,12 @@ from trainer.data import Dataset, Pools, load_dataset, split_pools
 from trainer.errors import ConfigError
 from trainer.sampling import Sampler
 
+LABELLED_OF_SEED_0 = [
+    36, 43, 52, 87, 94, 172, 243, 280, 305, 310, 314, 335, 338, 354, 392, 408, 413,
+    437, 509, 532, 539, 544, 567, 651, 696, 733, 776, 781, 862, 909, 916, 926, 1017, 1077,
+    1093, 1098, 1120, 1162, 1171, 1208, 1248, 1252, 1273, 1320, 1349, 1355, 1362, 1363, 1400, 1414,
+]  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
@@ -64,11 +70,27 @@ def test_the_unlabelled_pool_is_the_rest_and_all_if_there_is_no_rest(digits: Dat
     assert len(everyone.labelled) == len(everyone.unlabelled) == 20
 
 
-def test_a_class_with_too_few_images_is_named() -> None:
-    classes = torch.cat([torch.arange(10), torch.zeros(90, dtype=torch.int64)])
+@pytest.mark.parametrize("labels", [1400, 1433, 1437, "99%", "100%"])
+def test_what_small_classes_lack_the_others_give(digits: Dataset, labels: int | str) -> None:
+    config, pools, _ = make(digits, labels=labels)
+    given = Counter(digits.train.classes[pools.labelled].tolist())
+    there = Counter(digits.train.classes.tolist())
+    assert given.total() == len(set(pools.labelled.tolist())) == config.label_count
+    most = max(given.values())
+    assert all(given[label] in (there[label], most, most - 1) for label in range(10))
+    assert torch.equal(pools.labelled, make(digits, labels=labels)[1].labelled)
+
+
+def test_who_is_labelled_stays_as_it_was_measured(digits: Dataset) -> None:
+    """The accuracies in the README are of these 50 images, and of no others."""
+    labelled = make(digits, seed=0)[1].labelled.tolist()
+    assert labelled == LABELLED_OF_SEED_0
+
+
+def test_more_labels_than_there_are_images_are_refused() -> None:
     config = TrainingConfig.model_validate({"steps": 1, "labels": 50})
-    with pytest.raises(ConfigError, match="class 1 has 1 training images, fewer than the 5 asked for"):
-        split_pools(config, classes)
+    with pytest.raises(ConfigError, match="labels: 50 are more than there are training images: 20"):
+        split_pools(config, torch.arange(20) % 10)
 
 
 def test_every_unlabelled_image_is_seen_once_an_epoch(digits: Dataset) -> None:

@@ -18,6 +18,9 @@ from trainer.world import World
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
 
+CALM = {"translate_px": 0, "rotate_degrees": 0.0, "scale": 0.0, "shear": 0.0, "noise": 0.0}
+"""Views that are the images themselves."""
+
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
@@ -77,7 +80,7 @@ def test_student_and_teacher_see_views_of_the_same_images_drawn_apart(digits: Da
     for mine, theirs in zip(student, teacher, strict=True):
         assert mine.shape == theirs.shape == (4, 3, 8, 8)
         assert all(not torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
-    calm = {"translate_px": 0, "noise": 0.0}
+    calm = CALM
     state, step, _ = make(digits, augmentation=calm)
     assert state.teacher is not None
     student, teacher = record_inputs(state.student.model), record_inputs(state.teacher.model)
@@ -147,7 +150,7 @@ def test_the_class_loss_is_over_the_whole_batch(digits: Dataset) -> None:
 
 
 def test_a_supervised_step_sees_the_same_labelled_images_and_no_others(digits: Dataset) -> None:
-    calm = {"translate_px": 0, "noise": 0.0}
+    calm = CALM
     state, step, config = make(digits, augmentation=calm)
     both = record_inputs(state.student.model)
     step.run(stop=False)
