@@ -9,11 +9,12 @@ import psutil
 SESSION_VARIABLE = "ELASTIC_TEST_SESSION"
 # Python starts these beside a process that uses multiprocessing; they end with it.
 _PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+_FOR_THE_TESTS = ("ELASTIC_TEST_ALL", "ELASTIC_TEST_SEED")
 
 
 def isolate(environ: MutableMapping[str, str], directory: Path, session: str) -> None:
     """Point everything that elastic or a cloud library would find in the person's home into `directory`."""
-    for name in [name for name in environ if name.startswith(("AWS_", "ELASTIC_")) and name != "ELASTIC_TEST_ALL"]:
+    for name in [name for name in environ if name.startswith(("AWS_", "ELASTIC_")) and name not in _FOR_THE_TESTS]:
         del environ[name]
     places = {"HOME": "home", "TMPDIR": "tmp"}
     places |= {f"XDG_{kind}_HOME": kind.lower() for kind in ("DATA", "STATE", "CACHE", "CONFIG")}

@@ -5,21 +5,20 @@ from orchestrator.jobs.phases import JobPhase
 from tests.survival.system import System
 
 
+def trains_on(system: System, workers: int, *, after: int) -> bool:
+    """Whether a later generation is stepping on so many workers."""
+    generation = system.record.generation
+    started = generation is not None and generation.number > after and system.step > 0
+    return started and len(system.processes("rank")) == workers
+
+
 def test_from_one_worker_to_two_and_back_by_hand(system: System, undisturbed: str) -> None:
     system.submit()
     for workers in (2, 1):
         generation = system.record.last_generation
         system.wait(lambda: system.step > 0, "training")
         system.run("resize", "tiny", "--workers", str(workers), "--no-daemon")
-        system.wait(
-            lambda generation=generation: (
-                (g := system.record.generation) is not None  # type: ignore[misc]
-                and g.number > generation
-                and system.step > 0
-            ),
-            f"{workers} workers train",
-        )
-        assert len(system.processes("rank")) == workers
+        system.wait(lambda: trains_on(system, workers, after=generation), f"{workers} workers train")  # noqa: B023
     system.wait_for_phase(JobPhase.SUCCEEDED)
     assert system.digest() == undisturbed
     assert system.record.resizes == 2
@@ -43,18 +42,17 @@ def test_the_old_generation_trains_until_the_new_instances_are_ready(system: Sys
     system.wait(lambda: system.step > 0, "training")
     system.run("resize", "tiny", "--workers", "2", "--no-daemon")
     system.wait_for_phase(JobPhase.SUCCEEDED)
-    kinds = [e.kind for e in system.events()]
-    provisioning = [i for i, kind in enumerate(kinds) if kind is EventKind.PROVISIONING][-1]
-    assert (
-        kinds[provisioning:][:4]
-        == [
-            EventKind.PROVISIONING,
-            EventKind.DRAINING,
-            EventKind.GENERATION_ENDED,
-            EventKind.STARTING,
-        ]
-        or EventKind.NOTE in kinds
-    ), system.story()
+    events = system.events()
+    resized = next(i for i, event in enumerate(events) if event.kind is EventKind.RESIZE)
+    order = [event.kind for event in events[resized:] if event.kind is not EventKind.NOTE]
+    assert order[:5] == [
+        EventKind.RESIZE,
+        EventKind.PROVISIONING,
+        EventKind.DRAINING,  # only now that the new instance is ready
+        EventKind.GENERATION_ENDED,
+        EventKind.STARTING,
+    ], system.story()
+    assert system.record.lost_steps == 0
 
 
 def test_a_paused_job_holds_nothing_and_goes_on_where_it_was(system: System, undisturbed: str) -> None:
