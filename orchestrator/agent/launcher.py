@@ -52,14 +52,21 @@ class Workers:
         self._program = program
         self._asked: set[int] = set()
         self._run: RunDirectory | None = None
+        self._warm_mark = log.with_suffix(".warm")
+        self._warm_mark.unlink(missing_ok=True)
         with open(log, "ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.agent.torchrun"],
+                [sys.executable, "-m", "orchestrator.agent.torchrun", str(self._warm_mark)],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=out,
                 env=worker_environment(environ),
             )
+
+    @property
+    def warm(self) -> bool:
+        """Whether the launcher can start ranks at once; also true of one that has died, for starting it tells why."""
+        return self._warm_mark.exists() or self._process.poll() is not None
 
     @property
     def pid(self) -> int | None:

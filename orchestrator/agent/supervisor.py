@@ -17,7 +17,7 @@ from orchestrator.agent.generation import GenerationRun
 from orchestrator.agent.launcher import TRAINER, Program, Workers
 from orchestrator.agent.sampling import UtilizationWindow, choose_sampler
 from orchestrator.jobs import layout
-from orchestrator.jobs.instances import Assignment, Heartbeat, Notice
+from orchestrator.jobs.instances import AgentState, Assignment, Heartbeat, Notice
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
@@ -32,6 +32,8 @@ STORE_LOST_AFTER_S = 600.0
 LEAVE_WITHIN_S = 300.0
 """What is not committed by then is given up, so that an agent that has to end does end."""
 NOTICES_KEPT = 20
+WARM_WITHIN_S = 60.0
+"""A launcher that is not warm by then is given work all the same: its end will tell what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Supervisor:
         self._warm: Workers | None = self._warm_up()
         self._window = UtilizationWindow(choose_sampler(place.gpus, place.cores, self._launcher_pid))
         now = monotonic()
+        self._warm_by = now + WARM_WITHIN_S
         self._last_contact = self._busy_until = now
         self._due = {"assignment": now, "heartbeat": now, "job": now + JOB_CHECK_EVERY_S}
         self._told: tuple[object, ...] = ()
@@ -242,14 +245,15 @@ class Supervisor:
             self._told = news
             self._send_heartbeat(self._state())
 
-    def _state(self) -> Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]:
+    def _state(self) -> AgentState:
         if self._leaving.is_set() and self._idle:
             return "leaving"  # not 'stopped': the controller would give it new work
-        return "ready" if self._run is None else self._run.state
+        if self._run is not None:
+            return self._run.state
+        warming = self._warm is not None and not self._warm.warm and self._monotonic() < self._warm_by
+        return "booting" if warming else "ready"
 
-    def _send_heartbeat(
-        self, state: Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]
-    ) -> None:
+    def _send_heartbeat(self, state: AgentState) -> None:
         self._count += 1
         current = self._run
         beat = Heartbeat(

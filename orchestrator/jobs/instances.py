@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.store.document import Document
 
+AgentState = Literal["booting", "ready", "restoring", "running", "draining", "stopped", "leaving"]
+
 
 class Assignment(Document):
     """What one instance is to do. A new generation or leader writes a new one; the agent follows the latest."""
@@ -98,8 +100,10 @@ class Heartbeat(Frozen):
     instance: str
     count: int
     at: datetime
-    state: Literal["ready", "restoring", "running", "draining", "stopped", "leaving"]
-    """ready: waits for work; stopped: the workers of `generation` have ended (see `exit`); leaving: the agent ends."""
+    state: AgentState
+    """booting: on its way to ready; ready: waits for work and can begin at once; stopped: the workers of `generation`
+    have ended (see `exit`); leaving: the agent ends.
+    """
     address: str = "127.0.0.1"
     port: int = 0
     job: str | None = None
