@@ -28,11 +28,9 @@ def check_not_over(record: JobRecord, verb: str) -> None:
         raise UsageError(f"{record.name} is over ({record.phase}): there is nothing to {verb}")
 
 
-def check_cancel(record: JobRecord, wanted: Wanted) -> None:
-    """Refuse to cancel a job that is over or cancelled already."""
+def check_cancel(record: JobRecord) -> None:
+    """Refuse to cancel a job that is over. One that is being cancelled already is no mistake."""
     check_not_over(record, "cancel")
-    if wanted == "cancel":
-        raise UsageError(f"{record.name} is being cancelled already; wait for it with: elastic wait {record.name}")
 
 
 def check_pause(record: JobRecord, wanted: Wanted) -> None:

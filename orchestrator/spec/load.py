@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from orchestrator.spec.document import Document, read_yaml
 from orchestrator.spec.explain import Mistake, mistakes
 from orchestrator.spec.models import JobSpec
-from orchestrator.spec.overrides import apply_override
+from orchestrator.spec.overrides import apply_name, apply_override
 from orchestrator.spec.problems import Path, Problem, SpecError, dotted
 
 # A job.yaml has a few kilobytes; more is some other file.
@@ -27,10 +27,13 @@ _MAX_ROUNDS = 8
 _STAND_IN: dict[str, Any] = {"name": "job", "training": {"epochs": 1}}
 
 
-def load_job(source: FilePath | str, overrides: Sequence[str] = (), name: str = "job.yaml") -> JobSpec:
+def load_job(
+    source: FilePath | str, overrides: Sequence[str] = (), name: str = "job.yaml", job_name: str | None = None
+) -> JobSpec:
     """The job that a file (a `Path`) or a text (a `str`, called `name` in messages) describes.
 
-    Each override is 'FIELD=VALUE', such as 'training.seed=3'. Raises SpecError with every problem that was found.
+    Each override is 'FIELD=VALUE', such as 'training.seed=3'; `job_name`, from --name, is text as it stands.
+    Raises SpecError with every problem that was found.
     """
     if isinstance(source, FilePath):
         name, source = str(source), _read_file(source)
@@ -43,6 +46,8 @@ def load_job(source: FilePath | str, overrides: Sequence[str] = (), name: str = 
         raise SpecError([Problem(name, f"{message}; `elastic init` writes a job.yaml to start from")])
     for override in overrides:
         apply_override(document, override)
+    if job_name is not None:
+        apply_name(document, job_name)
     spec, found = _check(document)
     problems = document.problems + [_located(mistake, document) for mistake in found]
     if problems or spec is None:
@@ -145,7 +150,7 @@ def _located(mistake: Mistake, document: Document) -> Problem:
     place = document.places[nearest]
     if place.origin:
         origin = f"{place.origin.partition('=')[0]}=..." if mistake.is_secret else place.origin
-        names_it = place.origin.startswith(f"--set {dotted(path)}=")
+        names_it = place.origin.startswith((f"--set {dotted(path)}=", f"--{dotted(path)} "))
         return Problem(origin, mistake.message, "" if names_it else dotted(path))
     span = place.value if mistake.kind == "value" and nearest == path else place.key
     line = document.text.splitlines()[span.line - 1]

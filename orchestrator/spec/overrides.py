@@ -1,4 +1,4 @@
-"""`--set training.seed=3`: values from the command line, laid over those of a file."""
+"""`--set training.seed=3` and `--name job`: values from the command line, laid over those of a file."""
 
 from typing import Any
 
@@ -25,6 +25,12 @@ def apply_override(document: Document, override: str) -> None:
         complaint = _assign(document, parts, value, source)
     if complaint:
         document.problems.append(Problem(source, complaint))
+
+
+def apply_name(document: Document, name: str) -> None:
+    """Set the job's name to text as it stands: 123 is a name on a command line, whatever YAML makes of it."""
+    document.data["name"] = name
+    _move_places(document, ("name",), Document(source="", text="", data=name), f"--name {name}")
 
 
 def _assign(document: Document, parts: list[str], value: Document, source: str) -> str:

@@ -19,7 +19,7 @@ def job(phase: JobPhase, wanted: Wanted = "run", pinned_rung: int | None = None)
     return JobRecord(name="digits", phase=phase, wanted=wanted, reason="", created_at=NOW, pinned_rung=pinned_rung)
 
 
-@pytest.mark.parametrize("check", [check_cancel, check_pause, check_resume])
+@pytest.mark.parametrize("check", [lambda record, _: check_cancel(record), check_pause, check_resume])
 @pytest.mark.parametrize("phase", [phase for phase in JobPhase if phase.over])
 def test_nothing_can_be_asked_of_a_job_that_is_over(check: Check, phase: JobPhase) -> None:
     with pytest.raises(UsageError, match=f"digits is over \\({phase}\\)"):
@@ -29,7 +29,6 @@ def test_nothing_can_be_asked_of_a_job_that_is_over(check: Check, phase: JobPhas
 @pytest.mark.parametrize(
     ("check", "phase", "wanted", "reason"),
     [
-        (check_cancel, JobPhase.RUNNING, "cancel", "being cancelled already"),
         (check_pause, JobPhase.RUNNING, "cancel", "being cancelled"),
         (check_pause, JobPhase.RUNNING, "pause", "being paused already"),
         (check_pause, JobPhase.PAUSED, "pause", "paused already"),
@@ -46,8 +45,6 @@ def test_what_is_done_already_is_refused(check: Check, phase: JobPhase, wanted: 
 @pytest.mark.parametrize(
     ("check", "phase", "wanted"),
     [
-        (check_cancel, JobPhase.PENDING, "run"),
-        (check_cancel, JobPhase.PAUSED, "pause"),
         (check_pause, JobPhase.PENDING, "run"),
         (check_resume, JobPhase.RUNNING, "pause"),  # it still drains
         (check_resume, JobPhase.PAUSED, "pause"),
@@ -55,6 +52,11 @@ def test_what_is_done_already_is_refused(check: Check, phase: JobPhase, wanted: 
 )
 def test_what_makes_sense_is_not(check: Check, phase: JobPhase, wanted: Wanted) -> None:
     check(job(phase), wanted)
+
+
+@pytest.mark.parametrize("wanted", ["run", "pause", "cancel"])
+def test_whatever_is_not_over_can_be_cancelled_also_twice(wanted: Wanted) -> None:
+    check_cancel(job(JobPhase.RUNNING, wanted))
 
 
 @pytest.mark.parametrize("workers", [3, 8])

@@ -60,6 +60,21 @@ def test_a_name_that_is_taken(elastic_process: ElasticProcess, store: Store, tmp
     assert len(outcome.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["Digits", "a b", ""])
+def test_a_name_from_the_command_line_that_is_none(elastic_process: ElasticProcess, tmp_path: Path, name: str) -> None:
+    (tmp_path / "job.yaml").write_text(JOB_YAML)
+    outcome = elastic_process("submit", "job.yaml", "--name", name, "--no-daemon")
+    assert_refused(outcome, f"--name {name}: must be lower-case letters")
+    assert "--set" not in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["123", "null", "1e5"])
+def test_a_name_from_the_command_line_is_text(elastic_process: ElasticProcess, tmp_path: Path, name: str) -> None:
+    (tmp_path / "job.yaml").write_text(JOB_YAML)
+    outcome = elastic_process("submit", "job.yaml", "--name", name, "--no-daemon", "-o", "name")
+    assert (outcome.returncode, outcome.stdout) == (0, f"{name}\n"), outcome.stderr
+
+
 @pytest.mark.parametrize(
     "command", ["show", "follow", "logs", "events", "wait", "cancel", "pause", "resume", "fetch", "resize --auto"]
 )

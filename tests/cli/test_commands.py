@@ -276,6 +276,28 @@ def test_cancelling_several_jobs_is_all_or_none(elastic: Elastic, store: Store) 
     assert [r.kind for job in ("one", "two") for r in read_requests(store, job)] == ["cancel", "cancel"]
 
 
+def test_cancelling_what_is_being_cancelled_already_keeps_nothing_else_from_it(elastic: Elastic, store: Store) -> None:
+    put_training(store, "one")
+    put_training(store, "two")
+    assert elastic("cancel", "two", "--no-daemon").code == 0
+    outcome = elastic("cancel", "one", "two", "one", "--no-daemon")
+    assert outcome.code == 0
+    assert "Asked to cancel one." in outcome.err
+    assert "two is being cancelled already." in outcome.err
+    assert [len(list(read_requests(store, job))) for job in ("one", "two")] == [1, 1]
+
+
+def test_where_one_cannot_be_cancelled_it_says_that_none_is(elastic: Elastic, store: Store) -> None:
+    put_training(store, "one")
+    put_training(store, "two")
+    finish(store, "two", JobPhase.SUCCEEDED, "finished")
+    outcome = elastic("cancel", "one", "two", "--no-daemon")
+    assert outcome.code == 2
+    assert "two is over (succeeded)" in outcome.err
+    assert "nothing was asked of any of the 2 jobs" in outcome.err
+    assert list(read_requests(store, "one")) == []
+
+
 def test_a_job_that_is_over_can_be_asked_nothing(elastic: Elastic, store: Store) -> None:
     put_training(store)
     finish(store, "digits", JobPhase.SUCCEEDED, "finished")

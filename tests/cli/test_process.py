@@ -169,9 +169,10 @@ def test_submit_starts_a_controller_once_and_says_so(
     elastic_process: ElasticProcess, store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "job.yaml").write_text(JOB_YAML)
-    # Cancelled before there is a controller, so that it has nothing to train.
+    # One is cancelled and the other paused before there is a controller, so that it has nothing to train.
     for name in ("one", "two"):
         assert elastic_process("submit", "job.yaml", "--name", name, "--no-daemon").returncode == 0
+    assert elastic_process("pause", "two", "--no-daemon").returncode == 0
     first = elastic_process("cancel", "one")
     started = re.search(r"Started a controller in the background \(pid (\d+)\)", first.stderr)
     assert started is not None, first.stderr
@@ -181,12 +182,32 @@ def test_submit_starts_a_controller_once_and_says_so(
         ended = elastic_process("wait", "one", "--timeout", "30s")
         assert ended.returncode == 3
         assert "cancelled" in ended.stdout
-        assert "Started" not in elastic_process("cancel", "two").stderr
+        second = elastic_process("cancel", "two").stderr
+        assert "Asked to cancel two." in second
+        assert "Started" not in second
         assert "leading, epoch 1" in log_path.read_text()
         assert f"pid {daemon.pid}" in check_controller(store).seen
     finally:
         daemon.terminate()
         daemon.wait(timeout=BOUND_S)
+
+
+def test_where_no_controller_can_be_started_nothing_is_submitted_or_asked(
+    elastic_process: ElasticProcess, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB_YAML)
+    put_training(store, "runs")
+    nowhere = {"XDG_STATE_HOME": "/dev/null"}
+    for command in (["submit", "job.yaml"], ["cancel", "runs"]):
+        outcome = elastic_process(*command, env=nowhere)
+        assert (outcome.returncode, outcome.stdout) == (1, "")
+        (said,) = outcome.stderr.splitlines()
+        assert "cannot log to /dev/null/elastic" in said
+        assert "XDG_STATE_HOME" in said
+        assert "fault" not in said
+    assert list(store.prefixes("jobs/")) == ["runs"]
+    assert list(read_requests(store, "runs")) == []
+    assert elastic_process("submit", "job.yaml", "--no-daemon", env=nowhere).returncode == 0
 
 
 def test_a_daemon_in_the_foreground_ends_when_idle(elastic_process: ElasticProcess) -> None:

@@ -1,12 +1,17 @@
 """`elastic cancel`: end jobs for good."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobsArgument, NoDaemonOption, StoreOption, flag
 from orchestrator.cli.prose import on_terminal
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.sending import Asked
+    from orchestrator.store.protocol import Store
 
 
 def cancel(
@@ -20,14 +25,11 @@ def cancel(
 
     Their last checkpoints can still be fetched.
     """
-    from orchestrator.cli.asking import check_cancel
-    from orchestrator.cli.sending import Asked, send
+    from orchestrator.cli.sending import send
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
-    asked = [Asked.of(where, job) for job in jobs]
-    for each in asked:  # all or none: a mistyped name must not be noticed after half of them
-        check_cancel(each.record, each.wanted)
+    asked = _all_or_none(where, list(dict.fromkeys(jobs)))
     if not yes and on_terminal():
         names = ", ".join(each.record.name for each in asked)
         typer.confirm(f"Cancel {names}? A cancelled job cannot be resumed", abort=True, err=True)
@@ -40,3 +42,19 @@ def cancel(
             no_daemon=no_daemon,
             then=(f"elastic wait {each.record.name}", "until it has ended"),
         )
+
+
+def _all_or_none(store: "Store", jobs: list[str]) -> list["Asked"]:
+    """The jobs to cancel: a mistyped name must not be noticed after half of them are. Raises UsageError."""
+    from orchestrator.cli.asking import check_cancel
+    from orchestrator.cli.sending import Asked
+
+    try:
+        asked = [Asked.of(store, job) for job in jobs]
+        for each in asked:
+            check_cancel(each.record)
+    except UsageError as error:
+        if len(jobs) == 1:
+            raise
+        raise UsageError(f"{error} (so nothing was asked of any of the {len(jobs)} jobs)") from error
+    return asked

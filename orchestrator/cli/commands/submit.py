@@ -43,16 +43,19 @@ def submit(
     """Submit a job."""
     from orchestrator.cli.following_job import follow_job
     from orchestrator.cli.starting_daemon import start_daemon_if_none
+    from orchestrator.controller.background import require_daemon_startable
     from orchestrator.jobs.bucket import submit_job
     from orchestrator.store.probe import require_conditional_writes
 
     invocation = Invocation.of(context)
-    spec = read_job(file, [*(changes or []), *([f"name={name}"] if name else [])])
+    spec = read_job(file, changes or [], job_name=name)
     if dry_run:
         print_spec(spec, Format.YAML if output.for_people else output)
         return
     where = invocation.open_store(store)
     require_conditional_writes(where, invocation.nonce)
+    if not no_daemon:
+        require_daemon_startable(where)
     submit_job(where, spec, invocation.now(), invocation.nonce)
     say(f"Submitted {spec.name}: {_described(spec)}.")
     if not no_daemon:
@@ -65,13 +68,13 @@ def submit(
     suggest(*controller, (f"elastic follow {spec.name}", "watch it"), (f"elastic show {spec.name}", "how it stands"))
 
 
-def read_job(file: Path, overrides: list[str]) -> "JobSpec":
-    """The job that a file or standard input describes. Raises SpecError."""
+def read_job(file: Path, overrides: list[str], job_name: str | None = None) -> "JobSpec":
+    """The job that a file or standard input describes, under another name if one is given. Raises SpecError."""
     from orchestrator.spec.load import load_job
 
     if str(file) == "-":
-        return load_job(sys.stdin.read(), overrides, name="standard input")
-    return load_job(file, overrides)
+        return load_job(sys.stdin.read(), overrides, name="standard input", job_name=job_name)
+    return load_job(file, overrides, job_name=job_name)
 
 
 def print_spec(spec: "JobSpec", output: Format) -> None:
