@@ -144,7 +144,7 @@ class JobWatch:
 
 
 def follow(
-    watch: JobWatch, *, sleep: Callable[[float], None], every_s: float, trouble: Callable[[str], None]
+    watch: JobWatch, *, sleep: Callable[[float], object], every_s: float, trouble: Callable[[str], None]
 ) -> Iterator[Look]:
     """Looks at a job until it is over, the last of which shows it over.
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from orchestrator.cli.controller_watch import ControllerWatch
+from orchestrator.cli.exit_codes import EXIT_CANCELLED, EXIT_INTERRUPTED, EXIT_JOB_FAILED
 from orchestrator.cli.following import JobWatch, Look, events_of, follow, interval_s
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.log_reading import LogStream
@@ -16,9 +17,12 @@ from orchestrator.jobs import layout
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store.protocol import Store
 
-EXIT_CODES: dict[JobPhase, int] = {JobPhase.SUCCEEDED: 0, JobPhase.FAILED: 5, JobPhase.CANCELLED: 3}
+EXIT_CODES: dict[JobPhase, int] = {
+    JobPhase.SUCCEEDED: 0,
+    JobPhase.FAILED: EXIT_JOB_FAILED,
+    JobPhase.CANCELLED: EXIT_CANCELLED,
+}
 """What the end of a job means to whoever waited for it."""
-EXIT_INTERRUPTED = 130
 LAST_LOG_LINES = 20
 MOST_FIRST_EVENTS = 20
 

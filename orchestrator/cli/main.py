@@ -1,14 +1,6 @@
 """The console script: runs a command and turns whatever comes of it into an exit code and at most one message.
 
-| code | meaning |
-|---|---|
-| 0 | done |
-| 1 | failed |
-| 2 | the command or the job.yaml is wrong |
-| 3 | cancelled, or timed out |
-| 4 | credentials |
-| 5 | the job that was waited for failed |
-| 130 | interrupted by Ctrl-C |
+The codes are in `orchestrator.cli.exit_codes` and, for errors, with the errors themselves.
 """
 
 import os
@@ -24,14 +16,11 @@ from typing import NoReturn
 import typer
 from typer.main import get_command
 
+from orchestrator.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED
 from orchestrator.cli.prose import complain, say
 from orchestrator.errors import ElasticError
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 STDOUT_FD = 1
-EXIT_PIPE_CLOSED = 141
-"""128 + SIGPIPE: what any tool reports whose reader went away, as in `elastic logs JOB | head`."""
 
 
 def main() -> None:

@@ -1,22 +1,33 @@
 """`elastic wait`: block until a job is over, or in a phase."""
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.exit_codes import EXIT_FAILED, EXIT_TIMED_OUT
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, warn
 from orchestrator.cli.quantities import parse_seconds
+from orchestrator.errors import ElasticError
 from orchestrator.jobs.phases import JobPhase
 
 if TYPE_CHECKING:
+    from orchestrator.cli.following import Look
     from orchestrator.jobs.status import JobStatus
 
-EXIT_TIMED_OUT = 3
-EXIT_OTHER_END = 1
+EXIT_OTHER_END = EXIT_FAILED
 """It succeeded, where something else was waited for."""
+SILENT_S = 3.0
+"""A status older than this is no longer said to be so: a store that answers is asked every second."""
+
+
+class TimedOut(ElasticError):
+    """Nothing is known at the end of the time."""
+
+    exit_code = EXIT_TIMED_OUT
 
 
 def wait(
@@ -40,35 +51,45 @@ def wait(
     Exits with 0 if it came to what was waited for, 5 if the job failed, 3 if it was cancelled or the time ran out.
     """
     from orchestrator.cli.following import JobWatch, follow, interval_s
+    from orchestrator.cli.in_time import in_time
     from orchestrator.cli.job_table import JobTable
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
-    give_up_at_s = None if timeout is None else invocation.monotonic() + timeout
     watch = JobWatch(where, job, invocation.now, invocation.monotonic)
-    timed_out = False
-    for look in follow(watch, sleep=invocation.sleep, every_s=interval_s(where), trouble=warn):
-        timed_out = give_up_at_s is not None and invocation.monotonic() >= give_up_at_s
-        if look.status.phase is phase or timed_out:
+
+    def looks(sleep: Callable[[float], object]) -> Iterator["Look"]:
+        return follow(watch, sleep=sleep, every_s=interval_s(where), trouble=warn)
+
+    last: Look | None = None
+    for look in looks(invocation.sleep) if timeout is None else in_time(looks, timeout, invocation.monotonic):
+        last = look
+        if look.status.phase is phase:
             break
-    status = look.status
+    if last is None:
+        raise TimedOut(f"{where.url} has not answered in time, so it is not known how {job} stands: see elastic doctor")
+    status, at = last.status, last.at
     emit(
         output,
         data=lambda: status.model_dump(mode="json"),
         names=lambda: [status.name],
-        table=lambda: JobTable([status], look.at, wide=output is Format.WIDE),
+        table=lambda: JobTable([status], at, wide=output is Format.WIDE),
     )
-    raise typer.Exit(_outcome(status, phase, timed_out=timed_out))
+    silent_s = (invocation.now() - at).total_seconds()
+    raise typer.Exit(_outcome(status, phase, silent_s))
 
 
-def _outcome(status: "JobStatus", phase: JobPhase | None, *, timed_out: bool) -> int:
-    """The exit code, and a word where it is not what was waited for."""
+def _outcome(status: "JobStatus", phase: JobPhase | None, silent_s: float) -> int:
+    """The exit code, and a word where it is not what was waited for; `silent_s`: how old the status is."""
     from orchestrator.cli.following_job import EXIT_CODES
 
     if status.phase is phase:
         return 0
-    if timed_out and not status.phase.over:
-        say(f"{status.name} is still {status.phase} ({status.reason}); it goes on.")
+    if not status.phase.over:
+        if silent_s > SILENT_S:
+            say(f"{status.name} was {status.phase} when the store last answered, {silent_s:.0f} s ago.")
+        else:
+            say(f"{status.name} is still {status.phase} ({status.reason}); it goes on.")
         return EXIT_TIMED_OUT
     if phase is not None:
         say(f"{status.name} ended without being {phase}: {status.reason}")
