@@ -199,8 +199,8 @@ def check_controller(store: Store) -> Finding:
 
 
 def check_docker() -> Finding:
-    """A Docker engine, for jobs with an image."""
-    only_for = "only needed for jobs with resources.image"
+    """A Docker engine. No job needs one yet: the one fleet that there is runs processes and refuses resources.image."""
+    only_for = "not needed: jobs run as processes"
     if shutil.which("docker") is None:
         return Finding("docker", Verdict.OK, f"not installed; {only_for}")
     try:
@@ -212,31 +212,27 @@ def check_docker() -> Finding:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Finding("docker", Verdict.WARN, f"the engine does not answer; {only_for}", "restart the Docker service")
+        return Finding("docker", Verdict.OK, f"the engine does not answer; {only_for}")
     if asked.returncode != 0:
-        return Finding(
-            "docker",
-            Verdict.WARN,
-            f"installed, but no engine can be reached; {only_for}",
-            "start the Docker service, or join the docker group",
-        )
-    return Finding("docker", Verdict.OK, f"engine {asked.stdout.strip()}")
+        return Finding("docker", Verdict.OK, f"installed, but no engine can be reached; {only_for}")
+    return Finding("docker", Verdict.OK, f"engine {asked.stdout.strip()}; {only_for}")
 
 
 def check_aws(*, needed: bool) -> Finding:
-    """AWS credentials: asked of AWS only where some are configured."""
+    """Whose AWS credentials these are: asked of AWS only where some are configured.
+
+    What they may write into the store is tried by the store's own check; they are used for nothing else yet.
+    """
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     session = boto3.Session()
-    bad = Verdict.FAIL if needed else Verdict.WARN
     try:
         if session.get_credentials() is None:
             advice = "set AWS_PROFILE or run: aws configure" if needed else ""
-            return Finding(
-                "aws", bad if needed else Verdict.OK, "no credentials configured; only needed for s3:// and EC2", advice
-            )
+            seen = "no credentials configured" + ("" if needed else "; only needed for a store on s3://")
+            return Finding("aws", Verdict.FAIL if needed else Verdict.OK, seen, advice)
         config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
         client = session.client("sts", config=config, region_name=session.region_name or "us-east-1")
         identity = client.get_caller_identity()
@@ -247,4 +243,5 @@ def check_aws(*, needed: bool) -> Finding:
             f"credentials are configured, but STS refuses or does not answer: {error}",
             "renew them: aws sso login, or aws configure",
         )
-    return Finding("aws", Verdict.OK, f"{identity['Arn']}")
+    rights = "what it may write into the store is tried above" if needed else "not needed: the store is not on s3://"
+    return Finding("aws", Verdict.OK, f"identity {identity['Arn']}; {rights}")

@@ -13,6 +13,7 @@ from orchestrator.cli.invocation import Invocation
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic, ElasticProcess
+from tests.support.moto_server import environment, running_moto
 
 ALL_CHECKS = ["python", "torch", "gpu", "cpu", "store", "disk", "controller", "docker", "aws"]
 
@@ -68,7 +69,7 @@ def fake_docker(directory: Path, script: str) -> None:
 
 @pytest.mark.parametrize(
     ("script", "verdict", "seen"),
-    [("echo 20.10.24", Verdict.OK, "engine 20.10.24"), ("exit 1", Verdict.WARN, "no engine can be reached")],
+    [("echo 20.10.24", Verdict.OK, "engine 20.10.24"), ("exit 1", Verdict.OK, "no engine can be reached")],
 )
 def test_docker_is_asked_for_its_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verdict: Verdict, seen: str
@@ -77,6 +78,7 @@ def test_docker_is_asked_for_its_engine(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     finding = checks.check_docker()
     assert (finding.verdict, seen in finding.seen) == (verdict, True)
+    assert "not needed: jobs run as processes" in finding.seen
 
 
 def test_without_docker_nothing_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +94,14 @@ def test_missing_credentials_matter_only_for_s3(monkeypatch: pytest.MonkeyPatch)
     finding = checks.check_aws(needed=True)
     assert finding.verdict is Verdict.FAIL
     assert "aws configure" in finding.advice
+
+
+def test_aws_tells_who_one_is_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_moto() as url:
+        for name, value in {**environment(url), "AWS_ENDPOINT_URL_STS": url}.items():
+            monkeypatch.setenv(name, value)
+        for needed, words in ((True, "what it may write into the store is tried above"), (False, "not needed")):
+            finding = checks.check_aws(needed=needed)
+            assert finding.verdict is Verdict.OK
+            assert finding.seen.startswith("identity arn:aws:")
+            assert words in finding.seen
