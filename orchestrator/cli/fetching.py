@@ -1,4 +1,8 @@
-"""A job's model and what belongs to it, from the bucket into a folder: verified, and whole or not at all."""
+"""A job's model and what belongs to it, from the bucket into a folder.
+
+What is downloaded is verified before any of it appears in the folder, and each file appears whole; the files follow
+one another, so whoever ends the command between two of them finds only the first.
+"""
 
 import hashlib
 import json
@@ -51,7 +55,9 @@ class Fetched:
         if self.spec.training.model.has_cifar_stem(facts.image_px):  # the first layers are those for small images
             lines.append("model.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)")
             lines.append("model.maxpool = torch.nn.Identity()")
-        lines.append(f'model.load_state_dict(torch.load("{self.directory / MODEL}", weights_only=True))')
+        # On the CPU, wherever it was trained.
+        load = f'torch.load({str(self.directory / MODEL)!r}, map_location="cpu", weights_only=True)'
+        lines.append(f"model.load_state_dict({load})")
         return [*lines, "model.eval()"]
 
 
