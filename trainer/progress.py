@@ -68,7 +68,11 @@ class ProgressLog:
     def note(self, step: int, note: str) -> None:
         """Append a remark."""
         self._append({"note": note, "step": step})
-        self._show(f"step {step}: {note}")
+        self.say(step, note)
+
+    def say(self, step: int, text: str) -> None:
+        """Tell only who looks at the terminal or the log: what the exit code says as well is no line of progress."""
+        self._show(f"step {step}: {text}")
 
     def close(self) -> None:
         """Close the file."""

@@ -95,7 +95,7 @@ class Recorder:
             result = self._result(evaluation, meta, digest(snapshot.files()))
         self._writer.write_last(meta, snapshot, result)
         if evaluation is None:
-            self._log.note(self._state.step, "stopped as asked, with a checkpoint to resume from")
+            self._log.say(self._state.step, "stopped as asked, with a checkpoint to resume from")
         self._log.close()
 
     def _know(self, evaluation: Evaluation) -> None:
