@@ -73,13 +73,16 @@ def as_markdown(findings: Sequence[Findings], conditions: Iterable[tuple[str, st
         target = figure.target.described(figure.unit) if figure.target else ""
         verdict = {True: "met", False: "**missed**", None: ""}[figure.met]
         lines.append(f"| {figure.name} | {figure.measured()} | {target} | {verdict} |")
-    for breakdown in (breakdown for found in findings for breakdown in found.breakdowns):
-        lines += ["", f"Where the time goes, {breakdown.name}:", "", "| part | median (range) |", "|---|---|"]
-        lines += [f"| {part.name} | {part.measured()} |" for part in breakdown.parts]
-    remarks = [remark for found in findings for remark in found.remarks]
-    lines += ["", *(f"- {remark}" for remark in remarks)] if remarks else []
+    breakdowns = [breakdown for found in findings for breakdown in found.breakdowns]
+    if breakdowns:
+        lines += ["", "<details>", "<summary>Where the time goes</summary>"]
+        for breakdown in breakdowns:
+            lines += ["", f"| {breakdown.name} | median (range) |", "|---|---|"]
+            lines += [f"| {part.name} | {part.measured()} |" for part in breakdown.parts]
+        lines += ["", "</details>"]
+    lines += ["", *(remark for found in findings for remark in found.remarks)]
     lines += ["", "Conditions:", "", *(f"- {name}: {value}" for name, value in conditions)]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def across(breakdowns: Sequence[Sequence[tuple[str, float]]], name: str) -> Breakdown:

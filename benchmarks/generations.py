@@ -1,4 +1,4 @@
-"""How long a job stands still: from submit to the first step, after a worker was killed, at a resize.
+"""How long a job stands still: From submit to the first step, after a worker was killed, at a resize.
 
 One job goes through all three, as a user's would: a cold start, with the controller to be started too; a SIGKILL to its
 only worker; a resize from one worker to two. The times are those in the job's events, those that the trainer writes
@@ -39,13 +39,10 @@ class Start:
     stepped_at: float
     """It reported its first step."""
 
-    def parts(self) -> Parts:
+    def parts(self, until_forked: str = "agent restores the checkpoint, torchrun starts the workers") -> Parts:
         """Where the time went from the assignment on."""
         return [
-            (
-                "agent takes it up, restores the checkpoint, torchrun starts the workers",
-                self.forked_at - self.assigned_at,
-            ),
+            (until_forked, self.forked_at - self.assigned_at),
             (
                 "workers import torch, load the data, build the networks, load the checkpoint",
                 self.ready_at - self.forked_at,
@@ -79,9 +76,9 @@ def measure(runs: int, root: Path) -> Findings:
         _total("drain → first step of the next generation, from 1 worker to 2", 8, drains),
     )
     breakdowns = (
-        across(submits, "from submit to the first step"),
-        across(kills, "from the SIGKILL to the next step"),
-        across(drains, "from the drain to the next step"),
+        across(submits, "From submit to the first step"),
+        across(kills, "From the SIGKILL to the next step"),
+        across(drains, "From the drain to the next step"),
     )
     redone = ", ".join(str(run.redone_steps) for run in done)
     remark = (
@@ -106,7 +103,8 @@ def _run(place: Place) -> Run:
     for rank in place.ranks():
         rank.kill()
     second = _start(place, 2)
-    kill = [("agent sees it and tells, controller seals and assigns", second.assigned_at - killed_at), *second.parts()]
+    kill = [("agent sees it, controller seals and assigns", second.assigned_at - killed_at)]
+    kill += second.parts("a new launcher imports torch, agent restores the checkpoint, torchrun starts the worker")
     redone_steps = max(0, reached - place.resume_step(JOB))
 
     place.run("resize", JOB, "--workers", "2")
@@ -127,7 +125,7 @@ def _submit_parts(place: Place, asked_at: float, start: Start) -> Parts:
     return [
         ("`elastic submit` starts, reads job.yaml, tries the store, writes the job", created_at - asked_at),
         ("controller starts, takes the lease, launches an instance", provisioning_at - created_at),
-        ("agent starts and says that it is ready, controller assigns", start.assigned_at - provisioning_at),
+        ("agent starts, its launcher imports torch; controller assigns", start.assigned_at - provisioning_at),
         *start.parts(),
     ]
 

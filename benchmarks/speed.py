@@ -2,6 +2,7 @@
 
     uv run python -m benchmarks.speed                     # everything, less than ten minutes on two idle cores
     uv run python -m benchmarks.speed --only commands idling --runs 1
+    uv run python -m benchmarks.speed --write README.md   # also between the markers of that file
 
 Every figure is the median of several runs with their range, stands beside the target that was set for it, and comes
 with its conditions. The exit code is 1 when a target is missed.
@@ -22,6 +23,8 @@ from benchmarks.conditions import conditions
 from benchmarks.figures import Findings, as_markdown
 from benchmarks.place import Vain
 
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+
 GROUPS: dict[str, Callable[[int, Path], Findings]] = {
     "generations": generations.measure,
     "commands": commands.measure,
@@ -36,6 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP", help=", ".join(GROUPS)
     )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table between the markers of a file")
     parser.add_argument("--runs", type=int, default=3, help="of each (3)")
     given = parser.parse_args()
     started_at, load_before = datetime.now(UTC), os.getloadavg()[0]
@@ -52,8 +56,20 @@ def main() -> int:
                 return 1
             print(f"{group}: measured in {time.monotonic() - start_s:.0f} s", file=sys.stderr, flush=True)
     command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]])
-    print(as_markdown(findings, conditions(command, started_at, load_before, given.runs)))
+    report = as_markdown(findings, conditions(command, started_at, load_before, given.runs))
+    print(report, end="")
+    if given.write:
+        given.write.write_text(with_report(given.write.read_text(), report))
     return 0 if all(figure.met is not False for found in findings for figure in found.figures) else 1
+
+
+def with_report(text: str, report: str) -> str:
+    """A Markdown text with the report between its markers; ValueError when it has none."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text has no {BEGIN} and {END} to write between")
+    return f"{before}{BEGIN}\n{report}{END}{after}"
 
 
 if __name__ == "__main__":
