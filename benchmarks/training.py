@@ -24,8 +24,8 @@ from benchmarks.place import BOUND_S, DEMO, Place, read_reports, until
 from orchestrator.spec.load import load_job
 
 JOB = "digits"
-EVALUATE_EVERY = 50
-STEPS = {1: 201, 2: 301}
+EVALUATE_EVERY = 25
+STEPS = {1: 101, 2: 126}
 """By number of workers; one more than the last step that counts."""
 CHECKPOINT_EVERY = "5s"
 
