@@ -111,7 +111,7 @@ def test_without_a_process_nothing_can_be_told(busy: int) -> None:
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
 SAMPLE = """
-import json, sys
+import json, os, sys
 from orchestrator.agent.sampling import choose_sampler
 from orchestrator.fleets.local import Machine
 gpus = json.loads(sys.argv[1])
@@ -120,7 +120,7 @@ samples = []
 for state in json.loads(sys.argv[2]):
     open(sys.argv[3], "w").write(" ".join(state))
     samples.append(sampler.sample())
-print(json.dumps({"source": sampler.source, "samples": samples, "gpus": Machine.this().gpus}))
+print(json.dumps({"source": sampler.source, "samples": samples, "gpus": Machine.this(os.environ).gpus}))
 """
 
 
@@ -154,12 +154,21 @@ def sampled(driver: Path, state: Path, gpus: list[int], states: list[list[str]])
 @pytest.mark.requires("gcc")
 def test_gpus_are_sampled_by_nvml_and_averaged(driver: Path, tmp_path: Path) -> None:
     seen = sampled(driver, tmp_path / "state", [0, 1], [["80", "40"], ["100", "100"], ["0", "0"]])
-    assert seen == {"source": "nvml", "samples": [60.0, 100.0, 0.0], "gpus": 2}
+    assert seen == {"source": "nvml", "samples": [60.0, 100.0, 0.0], "gpus": [0, 1]}
 
 
 @pytest.mark.requires("gcc")
 def test_only_the_instances_own_gpus_count(driver: Path, tmp_path: Path) -> None:
     assert sampled(driver, tmp_path / "state", [1], [["80", "40", "7"]])["samples"] == [40.0]
+
+
+@pytest.mark.requires("gcc")
+@pytest.mark.parametrize(("visible", "gpus"), [("1", [1]), ("1,0", [1, 0]), ("", []), ("1,-1,0", [1]), ("7", [])])
+def test_only_the_gpus_that_a_person_leaves_visible_are_given_out(
+    driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[int]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert sampled(driver, tmp_path / "state", [0], [["80", "40"]])["gpus"] == gpus
 
 
 @pytest.mark.requires("gcc")
