@@ -166,7 +166,7 @@ def _run(draft: Draft) -> None:
     upcoming, running = draft.record.upcoming, draft.running
     ready = upcoming is not None and all(is_usable(draft.seen.view(i)) for i in upcoming.instances)
     if running is not None and ready and upcoming is not None:
-        _drain(draft, f"generation {upcoming.number} is ready to take over ({upcoming.cause})")
+        _drain(draft, f"generation {upcoming.number} is ready to take over")
     elif running is None and ready:
         _start(draft)
     elif running is None and upcoming is None and is_due(draft.record.retry_at, draft.now):
