@@ -6,7 +6,9 @@ compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies
 
 import contextlib
 import hashlib
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ from orchestrator.store.protocol import Conflict, Missing, Store, StoreError
 
 LOOK_EVERY_S = 0.25
 RETRY_AFTER_S = 2.0
+
+NICENESS = 10
+"""Of the committing thread: hashing takes what the trainer leaves of the processors."""
 
 Tell = Callable[[Literal["checkpoint_rejected", "checkpoint_failed", "note"], str], None]
 
@@ -73,6 +78,8 @@ class Committer:
         self._thread.join(timeout=30)
 
     def _work(self) -> None:
+        if sys.platform.startswith("linux"):  # where a thread has a priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         self.crashed = True
         try:
             self._commit_all()
