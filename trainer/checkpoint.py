@@ -1,10 +1,10 @@
 """A checkpoint on disk: a directory that is whole or absent.
 
-meta.json      format, step, config, what it was made with, counters, latest accuracies
-student.pt     plain state dict of torchvision's resnet18, BatchNorm buffers included
-teacher.pt     the same of the teacher; absent when supervised
-optimizer.pt   momentum by parameter name
-result.json    in the final one only
+meta.json       format, counters, config, what it was made with, latest accuracies
+student.pt      plain state dict of torchvision's ResNet, BatchNorm buffers included (and fc2, a second head, if any)
+teacher.pt      the same of the teacher; absent when supervised
+optimizer.pt    what the optimiser remembers, by its name for it and the parameter's: momentum/conv1.weight
+result.json     in the final one only, with labelled.json: which images kept their label
 """
 
 import json
@@ -12,6 +12,8 @@ import os
 import pickle
 import platform
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from trainer.config import TrainingConfig
+from trainer.data.dataset import Dataset
 from trainer.errors import CheckpointRefused
 from trainer.network import StateDict
-from trainer.state import Snapshot, TrainState, restore
+from trainer.state import Counters, Snapshot, TrainState, restore, state_files
 from trainer.world import World
 
-FORMAT = 1
-FREE_TO_CHANGE = frozenset({"evaluate_every"})
-"""Settings that may differ between a checkpoint and the run that goes on from it: they change no weight."""
+FORMAT = 2
+FREE_TO_CHANGE = frozenset({"evaluate_every", "data_dir", "folders", "loading", "on_divergence"})
+"""Settings that may differ between a checkpoint and the run that goes on from it: they change no weight.
+
+Folders may have moved; that they hold the same images is told by the fingerprint.
+"""
 
 
 class MadeWith(BaseModel):
@@ -39,6 +45,8 @@ class MadeWith(BaseModel):
     torch: str
     device: str
     precision: str
+    channels_last: bool = False
+    compiled: bool = False
 
 
 class Meta(BaseModel):
@@ -48,6 +56,9 @@ class Meta(BaseModel):
 
     format: int = FORMAT
     step: int
+    counters: Counters
+    dataset: str
+    """Fingerprint of the images."""
     total_steps: int
     samples: int
     epoch: float
@@ -59,11 +70,18 @@ class Meta(BaseModel):
     config: dict[str, Any]
 
 
-def made_with(world: World, precision: str) -> MadeWith:
+def made_with(world: World, precision: str, *, channels_last: bool, compiled: bool) -> MadeWith:
     """What this process computes with."""
     cuda = world.device.type == "cuda"
     device = torch.cuda.get_device_name(world.device) if cuda else f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    return MadeWith(python=platform.python_version(), torch=torch.__version__, device=device, precision=precision)
+    return MadeWith(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        device=device,
+        precision=precision,
+        channels_last=channels_last,
+        compiled=compiled,
+    )
 
 
 def directory_name(step: int) -> str:
@@ -71,8 +89,13 @@ def directory_name(step: int) -> str:
     return f"step-{step:012d}"
 
 
-def write_checkpoint(parent: Path, snapshot: Snapshot, meta: Meta, result: dict[str, Any] | None = None) -> Path:
-    """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError or RuntimeError."""
+def write_checkpoint(
+    parent: Path, snapshot: Snapshot, meta: Meta, documents: Mapping[str, dict[str, Any]] | None = None
+) -> Path:
+    """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError or RuntimeError.
+
+    documents: further JSON files of it, by name.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / directory_name(snapshot.step)
     temporary = parent / f".tmp-{place.name}"
@@ -84,8 +107,8 @@ def write_checkpoint(parent: Path, snapshot: Snapshot, meta: Meta, result: dict[
                 torch.save(tensors, file)
                 _make_durable(file.fileno())
         _write_json(temporary / "meta.json", meta.model_dump(mode="json"))
-        if result is not None:
-            _write_json(temporary / "result.json", result)
+        for name, document in (documents or {}).items():
+            _write_json(temporary / name, document)
         _sync_directory(temporary)
         if place.exists():  # the same step again, from a resume: replace it, as it may belong to an earlier run
             shutil.rmtree(place)
@@ -97,24 +120,21 @@ def write_checkpoint(parent: Path, snapshot: Snapshot, meta: Meta, result: dict[
     return place
 
 
-def load_checkpoint(directory: Path, config: TrainingConfig, state: TrainState) -> Meta:
+def load_checkpoint(directory: Path, config: TrainingConfig, dataset: Dataset, state: TrainState) -> Meta:
     """Set `state` from a checkpoint; raises CheckpointRefused, with the reason, if it is damaged or of another run."""
     meta = _read_meta(directory)
     _require_same_config(directory, meta, config)
-    expected = _expected_files(state)
+    if meta.dataset != dataset.fingerprint:
+        raise CheckpointRefused(
+            f"{directory}: was trained on other images than {config.dataset} has now, or on others of its versions; "
+            "restore them, or start without it"
+        )
+    expected = state_files(state, state.tensors(), 0)
     files = {name: _read_tensors(directory / name) for name in expected}
     for name, tensors in files.items():
         _require_same_shapes(directory / name, tensors, expected[name])
-    restore(state, files, meta.step)
+    restore(state, files, replace(meta.counters))
     return meta
-
-
-def _expected_files(state: TrainState) -> dict[str, StateDict]:
-    student, teacher = state.student, state.teacher
-    files = {"student.pt": student.state_dict(student.weights, student.running, 0)}
-    if teacher is not None:
-        files["teacher.pt"] = teacher.state_dict(teacher.weights, teacher.running, 0)
-    return files | {"optimizer.pt": student.named_weights(state.momentum)}
 
 
 def _read_meta(directory: Path) -> Meta:
@@ -148,8 +168,8 @@ def _require_same_config(directory: Path, meta: Meta, config: TrainingConfig) ->
             f"{directory}: a checkpoint of another run, these differ: {', '.join(differing)}; "
             "set them alike, or start without it"
         )
-    if not 0 <= meta.step <= config.total_steps:
-        raise CheckpointRefused(f"{directory}: step {meta.step} is not within this run's {config.total_steps} steps")
+    if not 0 <= meta.step <= meta.total_steps:
+        raise CheckpointRefused(f"{directory}: step {meta.step} is not within the run's {meta.total_steps} steps")
 
 
 def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

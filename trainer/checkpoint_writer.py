@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import torch
 from trainer.checkpoint import Meta, write_checkpoint
 from trainer.errors import CheckpointFailed
 from trainer.state import Snapshot, TrainState
-
 
 NICENESS = 10
 """Of the writing thread: on a machine that is all busy, training goes first, for each rank waits for the slowest."""
@@ -36,15 +36,20 @@ class Outcome:
 class CheckpointWriter:
     """Takes copies of a state between steps and writes them from a thread of its own.
 
-    stall_s: how long the loop stood still for checkpoints, all in all.
+    stall_s: how long the loop stood still for checkpoints, all in all. newest_step: of the last that was written whole.
+    kept: where the newest is to stay, beside `directory`, whatever becomes of that; None: nowhere.
     """
 
-    def __init__(self, directory: Path, state: TrainState, keep_local: int, keep_free_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, state: TrainState, keep_local: int, keep_free_bytes: int, kept: Path | None = None
+    ) -> None:
         self._directory, self._keep_local, self._keep_free_bytes = directory, keep_local, keep_free_bytes
+        self._kept = kept
         self._snapshot = Snapshot(state)
         self._thread: threading.Thread | None = None
         self._outcome: Outcome | None = None
         self.stall_s = 0.0
+        self.newest_step: int | None = None
         # Integrity is proved by SHA-256 where checkpoints are kept; a second checksum would cost half the writing time.
         torch.serialization.set_crc32_options(False)
         self._sweep()
@@ -63,9 +68,9 @@ class CheckpointWriter:
         self._thread.start()
         self.stall_s += time.perf_counter() - begin
 
-    def write_last(self, meta: Meta, snapshot: Snapshot, result: dict[str, Any] | None) -> None:
+    def write_last(self, meta: Meta, snapshot: Snapshot, documents: Mapping[str, dict[str, Any]]) -> None:
         """Write the checkpoint that the run ends with, from a snapshot of `copy`; raises CheckpointFailed."""
-        self._write(meta, result)
+        self._write(meta, documents)
         outcome = self.poll()
         if outcome is not None and outcome.failure:
             raise CheckpointFailed(
@@ -85,6 +90,19 @@ class CheckpointWriter:
         outcome, self._outcome = self._outcome, None
         return outcome
 
+    def _keep(self, place: Path) -> None:
+        """Hard links to the newest checkpoint: it stays to go back to, also when whoever reads it has removed it."""
+        if self._kept is None:
+            return
+        fresh, old = self._kept.with_name(f".{self._kept.name}-new"), self._kept.with_name(f".{self._kept.name}-old")
+        for path in (fresh, old):
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(place, fresh, copy_function=os.link)
+        if self._kept.exists():
+            self._kept.rename(old)
+        fresh.rename(self._kept)
+        shutil.rmtree(old, ignore_errors=True)
+
     def wait(self) -> None:
         """Return when nothing is being written."""
         if self._thread is not None:
@@ -94,13 +112,16 @@ class CheckpointWriter:
         if sys.platform.startswith("linux"):  # where a thread has a priority of its own
             # Ranks wait for each other several times a step: the file is written in those gaps.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        self._write(meta, None)
+        self._write(meta, {})
 
-    def _write(self, meta: Meta, result: dict[str, Any] | None) -> None:
+    def _write(self, meta: Meta, documents: Mapping[str, dict[str, Any]]) -> None:
         begin, step, failure = time.perf_counter(), self._snapshot.step, None
         try:
             self._require_space()
-            write_checkpoint(self._directory, self._snapshot, meta, result)
+            if not self._snapshot.is_finite():
+                raise CheckpointFailed("the weights are not all numbers")
+            self._keep(write_checkpoint(self._directory, self._snapshot, meta, documents))
+            self.newest_step = step
             self._prune(step)
         except (
             OSError,

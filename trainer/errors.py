@@ -21,3 +21,7 @@ class CheckpointRefused(ConfigError):
 
 class CheckpointFailed(TrainerError):
     """A checkpoint could not be written."""
+
+
+class Diverged(TrainerError):
+    """The loss is no number any more."""

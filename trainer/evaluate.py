@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.augment import normalize, to_channels
-from trainer.config import DATASETS, TrainingConfig
-from trainer.data import Dataset
+from trainer.augment import normalize, to_channels, to_unit_range
+from trainer.data.dataset import Dataset
 from trainer.model import INPUT_CHANNELS
 from trainer.network import FlatNetwork
 from trainer.state import TrainState
@@ -31,28 +30,36 @@ class Evaluation:
     teacher: Score | None
 
 
-def evaluate(state: TrainState, dataset: Dataset, config: TrainingConfig, world: World) -> Evaluation:
+LARGEST_BATCH = 256
+
+
+def evaluate(state: TrainState, dataset: Dataset, shards: int, world: World) -> Evaluation:
     """Score the networks; all ranks get the result.
 
     Every rank takes the part of its shards, so that batches, and with them bits, are the same at any number of ranks.
     """
     networks = [network for network in (state.student, state.teacher) if network is not None]
-    classes, shards = DATASETS[config.dataset].classes, config.shards
+    classes = dataset.facts.classes
     confusion = torch.zeros(len(networks), classes, classes, dtype=torch.int64, device=world.device)
     parts = torch.arange(len(dataset.test)).tensor_split(shards)
     for shard in world.shards(shards):
-        for counts, network in zip(confusion, networks, strict=True):
-            _count(counts, network, dataset, parts[shard].to(world.device))
+        for part in torch.split(parts[shard], LARGEST_BATCH):
+            _count(confusion, networks, dataset, part, world.device)
     scores = [_score(counts) for counts in world.sum_counts(confusion).cpu()]
     return Evaluation(scores[0], scores[1] if len(scores) > 1 else None)
 
 
-def _count(confusion: Tensor, network: FlatNetwork, dataset: Dataset, part: Tensor) -> None:
-    if len(part):
-        images = normalize(dataset.test.pixels[part], dataset.mean, dataset.std)
-        predicted = network.predict(to_channels(images, INPUT_CHANNELS)).argmax(dim=1)
-        ones = torch.ones_like(predicted)
-        confusion.index_put_((dataset.test.classes[part], predicted), ones, accumulate=True)
+def _count(
+    confusion: Tensor, networks: list[FlatNetwork], dataset: Dataset, part: Tensor, device: torch.device
+) -> None:
+    if not len(part):
+        return
+    pixels = to_unit_range(dataset.test.fetch(part))
+    images = to_channels(normalize(pixels, dataset.mean.to(device), dataset.std.to(device)), INPUT_CHANNELS)
+    classes = dataset.test_classes[part].to(device)
+    for counts, network in zip(confusion, networks, strict=True):
+        predicted = network.predict(images).argmax(dim=1)
+        counts.index_put_((classes, predicted), torch.ones_like(predicted), accumulate=True)
 
 
 def _score(confusion: Tensor) -> Score:

@@ -1,19 +1,20 @@
 """A run from its first step to its last: build, train, close."""
 
-from pathlib import Path
-
 import torch
 
-from trainer.checkpoint import Meta, load_checkpoint, made_with
+from trainer.checkpoint import load_checkpoint, made_with
 from trainer.config import TrainingConfig
-from trainer.data import load_dataset, split_pools
+from trainer.data.batches import open_batches
+from trainer.data.load import load_dataset
+from trainer.data.pools import split_pools
+from trainer.divergence import Divergence
 from trainer.evaluate import evaluate
 from trainer.options import RunOptions
-from trainer.precision import resolve
+from trainer.precision import prefers_channels_last, resolve
 from trainer.progress import UtcNow
 from trainer.recorder import Clock, Recorder
 from trainer.sampling import Sampler
-from trainer.state import TrainState, build_state
+from trainer.state import build_state
 from trainer.step import TrainStep
 from trainer.stop import StopRequest
 from trainer.world import World
@@ -28,35 +29,58 @@ def train(
     """Train from `resume/`, or from the start, to the end or to a stop; returns the exit code. Raises TrainerError."""
     torch.set_num_threads(config.threads)
     precision = resolve(config.precision, world.device)
-    dataset = load_dataset(config.dataset).to(world.device)
-    sampler = Sampler(config, split_pools(config, dataset.train.classes.cpu()))
-    state = build_state(config, world.device)
-    maker = made_with(world, precision)
-    resumed = _resume(options.run_dir / "resume", config, state)
-    world.require_agreement({"config": config, "step to start from": state.step, "device and libraries": maker})
-    step = TrainStep(config, state, dataset, sampler, world, precision)
+    channels_last = prefers_channels_last(config.channels_last, world.device, precision)
+    dataset = load_dataset(config, world.device)
+    plan = config.plan(dataset.facts)
+    pools = split_pools(dataset.train_classes, plan, config.seed, extra_unlabelled=dataset.facts.extra_unlabelled)
+    state = build_state(config, plan, world.device, channels_last=channels_last)
+    resume = options.run_dir / "resume"
+    resumed = load_checkpoint(resume, config, dataset, state) if resume.exists() else None
+    shards = world.shards(config.shards)
+    batches = open_batches(config.loading, dataset, Sampler(config, pools), shards, state.step, world.device)
+    step = TrainStep(config, plan, state, dataset, batches, world, precision)
+    maker = made_with(world, precision, channels_last=channels_last, compiled=False)
+    world.require_agreement(
+        {
+            "config": config,
+            "images": dataset.fingerprint,
+            "where to start": state.counters,
+            "device and libraries": maker,
+        }
+    )
+    divergence = Divergence(config, plan, dataset, state, world)
     # One rank writes; the others only compute.
-    recorder = Recorder(config, options, state, step, world, maker, clock, now) if world.is_leader else None
-    if recorder and resumed:
-        recorder.resumed(resumed)
+    recorder = (
+        Recorder(config, plan, options, state, step, batches, dataset, pools, world, maker, clock, now)
+        if world.is_leader
+        else None
+    )
+    if recorder:
+        recorder.started(resumed)
 
     stopping = False
-    while state.step < config.total_steps and not stopping:
-        stopping = step.run(stop.requested)
-        if state.step % config.evaluate_every == 0 and state.step < config.total_steps:
-            evaluation = evaluate(state, dataset, config, world)
+    while state.step < plan.total_steps and not stopping:
+        outcome = step.run(stop.requested)
+        if outcome is None:  # a GPU's first step: it is known after the next
+            continue
+        if not outcome.is_finite:
+            told = divergence.handle(outcome, recorder.last_good if recorder else None)
+            step.forget()
+            if recorder:
+                recorder.rolled_back(told)
+            continue
+        stopping = outcome.stop
+        if state.step % config.evaluate_every == 0 and state.step < plan.total_steps:
+            evaluation = evaluate(state, dataset, config.shards, world)
             if recorder:
                 recorder.evaluated(evaluation)
         if recorder:
             recorder.after_step()
 
-    finished = state.step == config.total_steps
-    evaluation_at_end = evaluate(state, dataset, config, world) if finished else None
+    batches.close()
+    finished = state.step == plan.total_steps
+    evaluation_at_end = evaluate(state, dataset, config.shards, world) if finished else None
     if recorder:
         recorder.close(evaluation_at_end)
     world.wait_for_all()  # whoever leaves first has the launcher end the others, also the one that still writes
     return FINISHED if finished else DRAINED
-
-
-def _resume(directory: Path, config: TrainingConfig, state: TrainState) -> Meta | None:
-    return load_checkpoint(directory, config, state) if directory.exists() else None

@@ -59,7 +59,7 @@ class ResNet18(nn.Module):
     and there is no pooling.
     """
 
-    def __init__(self, classes: int, *, cifar_stem: bool) -> None:
+    def __init__(self, classes: int, *, cifar_stem: bool, second_head: bool = False) -> None:
         super().__init__()
         if cifar_stem:
             self.conv1: nn.Conv2d = Conv3x3(INPUT_CHANNELS, 64)
@@ -73,19 +73,29 @@ class ResNet18(nn.Module):
         self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
         self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
         self.fc = nn.Linear(512, classes)
+        self.fc2 = nn.Linear(512, classes) if second_head else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch."""
+        return self.fc(self._features(x))  # type: ignore[no-any-return]
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits for the labels to pull, and logits for the teacher to pull: the same where there is one head."""
+        features = self._features(x)
+        logits = self.fc(features)
+        return logits, logits if self.fc2 is None else self.fc2(features)
+
+    def _features(self, x: Tensor) -> Tensor:
         x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
+        return torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
 
 
-def build_model(setting: Model, classes: int, image_px: int, seed: int) -> ResNet18:
+def build_model(setting: Model, classes: int, image_px: int, seed: int, *, second_head: bool = False) -> ResNet18:
     """The network as the config describes it, initialised by the seed alone (He et al., 2015, fan-out)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ResNet18(classes, cifar_stem=setting.has_cifar_stem(image_px))
+        model = ResNet18(classes, cifar_stem=setting.has_cifar_stem(image_px), second_head=second_head)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

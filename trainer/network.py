@@ -6,9 +6,9 @@ So the update, the EMA, the sum over shards, and the copy for a checkpoint are o
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainer.model import batch_norms
+from trainer.model import ResNet18, batch_norms
 
 StateDict = dict[str, Tensor]
 
@@ -16,17 +16,20 @@ StateDict = dict[str, Tensor]
 class FlatNetwork:
     """A model whose weights and BatchNorm statistics are views of flat float32 tensors.
 
-    weights: all parameters, in the model's order.
+    weights: all parameters, in the model's order; with channels_last those of convolutions have channels innermost.
     running: the running statistics, for evaluation; all means, then all variances, in the model's order.
     batch_statistics: where the model's BatchNorm layers write: after a forward pass in training mode it holds the mean
         and the unbiased variance of that very batch, because their momentum is 1. Folding them into `running` is the
         step's work, over all shards at once.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: ResNet18, device: torch.device, *, channels_last: bool = False) -> None:
         self.model = model.to(device)
+        self._channels_last = channels_last
         parameters = list(self.model.parameters())
-        self.weights = torch.cat([p.detach().flatten() for p in parameters])
+        self.weights = torch.empty(sum(p.numel() for p in parameters), device=device)
+        for parameter, view in zip(parameters, self._views(self.weights), strict=True):
+            view.copy_(parameter.detach())
         for parameter, view in zip(parameters, self._views(self.weights), strict=True):
             parameter.data = view
         self._norms = dict(batch_norms(self.model))
@@ -45,20 +48,24 @@ class FlatNetwork:
         for parameter, view in zip(self.model.parameters(), self._views(gradients), strict=True):
             parameter.grad = view
 
+    def arranged(self, images: Tensor) -> Tensor:
+        """Images in the memory layout that the model computes in."""
+        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
+
     def predict(self, images: Tensor) -> Tensor:
         """Logits in evaluation mode, normalised by the running statistics."""
         self.batch_statistics.copy_(self.running)
         self.model.eval()
         try:
             with torch.no_grad():
-                return self.model(images)  # type: ignore[no-any-return]
+                return self.model(self.arranged(images))  # type: ignore[no-any-return]
         finally:
             self.model.train()
 
-    def state_dict(self, weights: Tensor, running: Tensor, step: int) -> StateDict:
-        """The state dict of torchvision's resnet18 from flat tensors, as views; `step` counts the batches seen."""
+    def state_dict(self, weights: Tensor, running: Tensor, updates: int) -> StateDict:
+        """The state dict of torchvision's ResNet from flat tensors, as views; `updates` counts the batches."""
         parts = self.named_weights(weights) | dict(self._statistics_views(running))
-        parts |= {f"{name}.num_batches_tracked": torch.tensor(step) for name in self._norms}
+        parts |= {f"{name}.num_batches_tracked": torch.tensor(updates) for name in self._norms}
         order = [name for module in self._ordered_modules() for name in module if name in parts]
         return {name: parts[name] for name in order}
 
@@ -66,11 +73,15 @@ class FlatNetwork:
         """Views of a flat tensor that is laid out as the weights, by parameter name."""
         return {name: view for (name, _), view in zip(self.model.named_parameters(), self._views(flat), strict=True)}
 
-    def flatten(self, state: StateDict) -> tuple[Tensor, Tensor]:
-        """The inverse of `state_dict`: flat weights and running statistics."""
-        weights = torch.cat([state[name].flatten() for name, _ in self.model.named_parameters()])
-        running = torch.cat([state[name] for name, _ in self._statistics_views(self.running)])
-        return weights, running
+    def set_weights(self, flat: Tensor, named: StateDict) -> None:
+        """Fill a flat tensor that is laid out as the weights from tensors by parameter name."""
+        for name, view in self.named_weights(flat).items():
+            view.copy_(named[name])
+
+    def set_running(self, state: StateDict) -> None:
+        """Set the running statistics from a state dict."""
+        for name, view in self._statistics_views(self.running):
+            view.copy_(state[name])
 
     def _ordered_modules(self) -> Iterator[list[str]]:
         """The names of each module's own tensors, as torch orders a state dict."""
@@ -81,7 +92,12 @@ class FlatNetwork:
     def _views(self, flat: Tensor) -> Iterator[Tensor]:
         offset = 0
         for parameter in self.model.parameters():
-            yield flat[offset : offset + parameter.numel()].view(parameter.shape)
+            part = flat[offset : offset + parameter.numel()]
+            if self._channels_last and parameter.dim() == 4:
+                outputs, inputs, height, width = parameter.shape
+                yield part.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+            else:
+                yield part.view(parameter.shape)
             offset += parameter.numel()
 
     def _statistics_views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:

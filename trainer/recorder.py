@@ -1,22 +1,25 @@
 """What the leading rank does between two steps: progress lines, checkpoints, the result."""
 
-import math
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from trainer.checkpoint import MadeWith, Meta
 from trainer.checkpoint_writer import CheckpointWriter
-from trainer.config import TrainingConfig
-from trainer.errors import TrainerError
+from trainer.config import Plan, TrainingConfig
+from trainer.data.batches import Batches
+from trainer.data.dataset import Dataset
+from trainer.data.pools import Pools
+from trainer.divergence import LastGood
 from trainer.evaluate import Evaluation
 from trainer.options import RunOptions
 from trainer.progress import ProgressLog, Report, UtcNow
 from trainer.state import TrainState, digest
-from trainer.step import Losses, Rates, TrainStep
+from trainer.step import Rates, TrainStep
 from trainer.world import World
 
 REPORT_EVERY_S = 1.0
@@ -30,19 +33,29 @@ class Recorder:
     def __init__(
         self,
         config: TrainingConfig,
+        plan: Plan,
         options: RunOptions,
         state: TrainState,
         step: TrainStep,
+        batches: Batches,
+        dataset: Dataset,
+        pools: Pools,
         world: World,
         maker: MadeWith,
         clock: Clock,
         now: UtcNow,
     ) -> None:
-        self._config, self._options, self._state, self._step = config, options, state, step
+        self._config, self._plan, self._options, self._state, self._step = config, plan, options, state, step
+        self._batches, self._dataset, self._pools = batches, dataset, pools
         self._world, self._maker, self._clock = world, maker, clock
         self._log = ProgressLog(options.run_dir / "progress.jsonl", now)
+        self._kept, self._from_step = options.run_dir / "rollback", state.step
         self._writer = CheckpointWriter(
-            options.run_dir / "checkpoints", state, options.keep_local, options.keep_free_bytes
+            options.run_dir / "checkpoints",
+            state,
+            options.keep_local,
+            options.keep_free_bytes,
+            self._kept if config.on_divergence == "rollback" else None,
         )
         self._student_accuracy: float | None = None
         self._teacher_accuracy: float | None = None
@@ -50,17 +63,36 @@ class Recorder:
         self._start_s = self._checkpoint_s = clock()
         self._reported_s, self._reported_step, self._reported_wait_s = self._start_s, state.step, 0.0
 
-    def resumed(self, meta: Meta) -> None:
-        """Go on from a checkpoint's counters; say so if its later bits may come to differ."""
-        self._seconds_before = meta.seconds_training
-        self._student_accuracy, self._teacher_accuracy = meta.student_accuracy, meta.teacher_accuracy
-        was, now = meta.made_with.model_dump(), self._maker.model_dump()
+    def started(self, resumed: Meta | None) -> None:
+        """Say what a person should know of the images, and go on from a checkpoint's counters."""
+        if resumed is None:
+            for remark in self._dataset.remarks:
+                self._log.note(self._state.step, remark)
+            return
+        self._seconds_before = resumed.seconds_training
+        self._student_accuracy, self._teacher_accuracy = resumed.student_accuracy, resumed.teacher_accuracy
+        was, now = resumed.made_with.model_dump(), self._maker.model_dump()
         changes = [f"{name} {was[name]} -> {now[name]}" for name in was if was[name] != now[name]]
         if changes:
             self._log.note(
                 self._state.step,
                 f"resumed on other ground, later bits may differ from an undisturbed run: {', '.join(changes)}",
             )
+
+    def last_good(self) -> LastGood:
+        """The newest checkpoint on this machine: one of this run, or the one that it was resumed from."""
+        self._writer.wait()
+        resume = self._options.run_dir / "resume"
+        places = [place for place in (self._kept, resume) if place.exists()]
+        return LastGood(
+            self._writer.newest_step if self._writer.newest_step is not None else self._from_step,
+            next(iter(places), None),
+        )
+
+    def rolled_back(self, told: str) -> None:
+        """Tell that the run goes on from an earlier step."""
+        self._log.note(self._state.step, told)
+        self._reported_s, self._reported_step = self._clock(), self._state.step
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Report new accuracies."""
@@ -70,7 +102,7 @@ class Recorder:
     def after_step(self) -> None:
         """Report and checkpoint if it is time, and tell how the last checkpoint went."""
         self._tell_outcome()
-        if self._state.step == self._config.total_steps:  # `close` follows at once
+        if self._state.step == self._plan.total_steps:  # `close` follows at once
             return
         now_s = self._clock()
         first = self._reported_s == self._start_s
@@ -78,7 +110,6 @@ class Recorder:
             self._report()
         is_due = now_s - self._checkpoint_s >= self._options.checkpoint_every_s
         if is_due and not self._writer.busy:
-            self._require_finite()
             self._checkpoint_s = now_s
             self._writer.start(self._meta())
 
@@ -90,10 +121,11 @@ class Recorder:
             self._report()
         meta, snapshot = self._meta(), self._writer.copy()
         self._tell_outcome()
-        result = None
+        documents = {}
         if evaluation is not None:
-            result = self._result(evaluation, meta, digest(snapshot.files()))
-        self._writer.write_last(meta, snapshot, result)
+            found = digest(snapshot.files(), snapshot.counters)
+            documents = {"result.json": self._result(evaluation, meta, found), "labelled.json": self._labelled()}
+        self._writer.write_last(meta, snapshot, documents)
         if evaluation is None:
             self._log.say(self._state.step, "stopped as asked, with a checkpoint to resume from")
         self._log.close()
@@ -107,30 +139,26 @@ class Recorder:
         if outcome is not None and outcome.failure:
             self._log.note(outcome.step, f"checkpoint skipped: {outcome.failure}; trying again at the next interval")
 
-    def _require_finite(self) -> Losses:
-        losses = self._step.losses()
-        if not math.isfinite(losses.class_loss + losses.consistency_loss):
-            raise TrainerError(
-                f"the loss is not a number at step {self._state.step}: lower optimizer.lr or consistency.weight, "
-                "or set precision: fp32"
-            )
-        return losses
-
     def _report(self) -> None:
-        losses, now_s = self._require_finite(), self._clock()
-        step, wait_s = self._state.step, self._step.data_wait_s
-        rates = Rates.at(max(0, step - 1), self._config)
+        losses, now_s = self._step.last_outcome(), self._clock()
+        if not losses.is_finite:  # a GPU's, which the loop is told of after the next step
+            return
+        counters, wait_s = self._state.counters, self._batches.wait_s
+        step, update = counters.step, max(0, counters.updates - 1)
+        rates = Rates.at(update, self._plan.total_steps, self._config, counters.lr_factor)
         elapsed_s = max(now_s - self._reported_s, 1e-9)
         images = (step - self._reported_step) * self._config.images_per_step
         weight = rates.consistency_weight if self._state.teacher is not None else 0.0
         self._log.report(
             Report(
                 step=step,
-                total_steps=self._config.total_steps,
-                epoch=self._step.sampler.epoch(step),
+                total_steps=self._plan.total_steps,
+                epoch=self._epoch(),
                 samples=step * self._config.images_per_step,
                 samples_per_second=images / elapsed_s,
-                loss=losses.class_loss + weight * losses.consistency_loss,
+                loss=losses.class_loss
+                + weight * losses.consistency_loss
+                + self._config.consistency.head_distance * losses.head_distance,
                 class_loss=losses.class_loss,
                 consistency_loss=losses.consistency_loss,
                 consistency_weight=weight,
@@ -150,9 +178,11 @@ class Recorder:
         step = self._state.step
         return Meta(
             step=step,
-            total_steps=self._config.total_steps,
+            counters=replace(self._state.counters),
+            dataset=self._dataset.fingerprint,
+            total_steps=self._plan.total_steps,
             samples=step * self._config.images_per_step,
-            epoch=self._step.sampler.epoch(step),
+            epoch=self._epoch(),
             seconds_training=self._seconds_before + self._clock() - self._start_s,
             student_accuracy=self._student_accuracy,
             teacher_accuracy=self._teacher_accuracy,
@@ -168,9 +198,28 @@ class Recorder:
             "teacher_accuracy": self._teacher_accuracy,
             "per_class": {who: score.per_class for who, score in scores.items()},
             "confusion": {who: score.confusion for who, score in scores.items()},
+            "class_names": list(self._dataset.class_names),
             "steps": meta.step,
             "seconds_training": meta.seconds_training,
             "digest": state_digest,
+        }
+
+    def _epoch(self) -> float:
+        """Passes over the unlabelled pool so far; over the labelled one when supervised."""
+        config, unlabelled = self._config, self._config.images_per_step - self._config.labelled_batch
+        if unlabelled:
+            return self._state.step * unlabelled / len(self._pools.unlabelled)
+        return self._state.step * config.labelled_batch / len(self._pools.labelled)
+
+    def _labelled(self) -> dict[str, Any]:
+        """Which images kept their label."""
+        indices = self._pools.labelled.tolist()
+        return {
+            "dataset": self._config.dataset,
+            "seed": self._config.seed,
+            "indices": indices,
+            "classes": self._dataset.train_classes[self._pools.labelled].tolist(),
+            "names": [self._dataset.names[index] for index in indices] if self._dataset.names else None,
         }
 
     def _memory_bytes(self) -> int:

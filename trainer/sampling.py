@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import TrainingConfig
-from trainer.data import Pools
+from trainer.data.pools import Pools
 from trainer.keys import Purpose, generator
 
 
@@ -28,12 +28,6 @@ class Sampler:
     def unlabelled(self, step: int, shard: int) -> Tensor:
         """Indices of the unlabelled images of one shard at one step; none when supervised."""
         return self._slice(self._pools.unlabelled, Purpose.UNLABELLED_ORDER, self._unlabelled_batch, step, shard)
-
-    def epoch(self, step: int) -> float:
-        """Passes over the unlabelled pool after so many steps; over the labelled one when supervised."""
-        if self._unlabelled_batch:
-            return step * self._unlabelled_batch / len(self._pools.unlabelled)
-        return step * self._labelled_batch / len(self._pools.labelled)
 
     def _slice(self, pool: Tensor, purpose: Purpose, batch: int, step: int, shard: int) -> Tensor:
         size = batch // self._shards

@@ -1,21 +1,22 @@
 """One training step: every shard's gradient, their sum over all ranks, the update of student and teacher."""
 
-import time
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainer.augment import augment, normalize, to_channels
-from trainer.config import TrainingConfig
-from trainer.data import Dataset
+from trainer.augment import add_noise, augment, normalize, to_channels, to_unit_range
+from trainer.config import Plan, TrainingConfig
+from trainer.data.batches import Batch, Batches
+from trainer.data.dataset import Dataset
 from trainer.exchange import open_exchange
 from trainer.keys import Purpose, generator
-from trainer.mean_teacher import class_loss, consistency_loss, consistency_weight, ema_decay, follow
+from trainer.mean_teacher import CONSISTENCY_LOSSES, class_loss, consistency_weight, ema_decay, follow, head_distance
 from trainer.model import INPUT_CHANNELS
-from trainer.optim import learning_rate, sgd_update
-from trainer.precision import Precision, autocast
-from trainer.sampling import Sampler
+from trainer.optim import learning_rate
+from trainer.precision import Precision, autocast, next_loss_scale
 from trainer.shards import spares_for, sum_shards
 from trainer.state import TrainState
 from trainer.world import World
@@ -23,34 +24,44 @@ from trainer.world import World
 STATISTICS_MOMENTUM = 0.1
 """How fast running BatchNorm statistics follow those of the batch: torch's default."""
 
-SCALARS = 3
+SCALARS = 4
+
+Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From images to the logits that labels pull and those that the teacher pulls."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a step is computed with; functions of the step alone."""
+    """What a step is computed with; functions of the updates made so far, and of roll-backs."""
 
     learning_rate: float
     consistency_weight: float
     ema_decay: float
 
     @classmethod
-    def at(cls, step: int, config: TrainingConfig) -> "Rates":
-        """The rates of a step counted from 0."""
-        total, consistency = config.total_steps, config.consistency
+    def at(cls, update: int, total_steps: int, config: TrainingConfig, lr_factor: float = 1.0) -> "Rates":
+        """The rates of an update counted from 0."""
+        consistency, ramp_steps = config.consistency, config.consistency.ramp_up * total_steps
         return cls(
-            learning_rate(step, total, config.optimizer.lr, config.schedule),
-            consistency_weight(step, consistency.ramp_up * total, consistency.weight),
-            ema_decay(step + 1, config.ema.decay),
+            lr_factor * learning_rate(update, total_steps, config.optimizer.lr, config.schedule),
+            consistency_weight(update, ramp_steps, consistency.weight),
+            ema_decay(update + 1, config.ema, ramped_up=update >= ramp_steps),
         )
 
 
 @dataclass(frozen=True)
-class Losses:
-    """The losses of the last step, over the whole batch, as they were optimised; consistency is before its weight."""
+class Outcome:
+    """What is known of a step: its losses over the whole batch, before their weights, and what all ranks agree on."""
 
     class_loss: float
     consistency_loss: float
+    head_distance: float
+    stop: bool
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the losses are numbers."""
+        return math.isfinite(self.class_loss + self.consistency_loss + self.head_distance)
 
 
 class Contribution:
@@ -60,7 +71,7 @@ class Contribution:
         self.flat = flat
         sizes = self._sizes(state)
         self.gradients, self.student_statistics, self.teacher_statistics, self.scalars = torch.split(self.flat, sizes)
-        self.class_loss, self.consistency_loss, self.stop = self.scalars.unbind()
+        self.class_loss, self.consistency_loss, self.head_distance, self.stop = self.scalars.unbind()
 
     @classmethod
     def size(cls, state: TrainState) -> int:
@@ -74,83 +85,162 @@ class Contribution:
 
 
 class TrainStep:
-    """Advances a state; everything random in step s, shard k follows from (seed, s, k)."""
+    """Advances a state; everything random in step s, shard k follows from (seed, s, k).
+
+    A pass is what goes through the networks at once: a shard; without `exact`, all shards of this rank.
+    """
 
     def __init__(
         self,
         config: TrainingConfig,
+        plan: Plan,
         state: TrainState,
         dataset: Dataset,
-        sampler: Sampler,
+        batches: Batches,
         world: World,
         precision: Precision,
     ) -> None:
-        self._config, self._state, self._dataset, self.sampler = config, state, dataset, sampler
+        self._config, self._plan, self._state, self._batches = config, plan, state, batches
         self._world, self._precision = world, precision
-        self._shards = world.shards(config.shards)
+        self._mean, self._std = dataset.mean.to(world.device), dataset.std.to(world.device)
+        self._mirrors = dataset.facts.mirrors
+        shards = world.shards(config.shards)
+        self._passes: list[Sequence[int]] = [[shard] for shard in shards] if config.exact else [shards]
+        self._pass_count = config.shards if config.exact else world.size
         self._exchange = open_exchange(world, Contribution.size(state))
         self._own = Contribution(self._exchange.own, state)
         self._total = Contribution(self._exchange.total, state)
-        self._spares = spares_for(len(self._shards), self._own.flat)
+        self._spares = spares_for(len(self._passes), self._own.flat)
         state.student.collect_gradients_in(self._own.gradients)
-        self.data_wait_s = 0.0
+        self._student: Heads = state.student.model.heads
+        self._teacher: Heads | None = state.teacher.model.heads if state.teacher is not None else None
+        self._later = _Later() if world.device.type == "cuda" else None
 
-    def run(self, stop: bool) -> bool:
-        """Do one step. Returns whether any rank wished to stop; all ranks get the same answer."""
-        rates = Rates.at(self._state.step, self._config)
-        sum_shards(self._shards, lambda shard: self._contribute(shard, rates), self._own.flat, self._spares)
+    def run(self, stop: bool) -> Outcome | None:
+        """Do one step. Returns what is known by now; all ranks get the same.
+
+        On a CPU, and at the run's last step, that is this step's outcome. On a GPU it is that of the step before, none
+        at first: reading a value at once would make the device wait for the host at every step.
+        """
+        counters = self._state.counters
+        rates = Rates.at(counters.updates, self._plan.total_steps, self._config, counters.lr_factor)
+        passes = range(len(self._passes))
+        sum_shards(passes, lambda number: self._contribute(self._passes[number], rates), self._own.flat, self._spares)
         self._own.stop.fill_(float(stop))
         self._exchange.sum()
         self._apply(rates)
-        # Reading a value waits for the device: a world of one knows the answer without.
-        return stop if self._world.size == 1 else bool(self._total.stop.item())
+        counters.step += 1
+        if self._later is None or counters.step == self._plan.total_steps:
+            return self.last_outcome()
+        before = self._later.swap(self._total.scalars)
+        return None if before is None else _outcome(before)
 
-    def losses(self) -> Losses:
-        """The losses of the last step; waits for the device."""
-        class_loss, consistency_loss, _ = self._total.scalars.tolist()
-        return Losses(class_loss, consistency_loss)
+    def forget(self) -> None:
+        """Tell nothing more of steps that a roll-back has undone."""
+        if self._later:
+            self._later = _Later()
 
-    def _contribute(self, shard: int, rates: Rates) -> None:
-        """Leave one shard's gradient, BatchNorm statistics and losses in this rank's buffer."""
-        state, batch = self._state, self._config.images_per_step
-        images, classes = self._images(shard)
-        self._own.flat.zero_()
+    def last_outcome(self) -> Outcome:
+        """The outcome of the last step; waits for the device."""
+        return _outcome(self._total.scalars)
+
+    def _contribute(self, shards: Sequence[int], rates: Rates) -> None:
+        """Leave one pass's gradient, BatchNorm statistics and losses in this rank's buffer."""
+        state, own, size = self._state, self._own, self._config.images_per_step
+        batch = self._take(shards)
+        labelled = len(batch.classes)
+        own.flat.zero_()
         with autocast(self._precision, self._world.device):
-            logits = state.student.model(self._view(images, Purpose.STUDENT_VIEW, shard)).float()
-        loss = class_loss(logits[: len(classes)], classes, batch)
-        self._own.class_loss.copy_(loss.detach())
-        if state.teacher is not None:
+            logits, pulled = self._student(self._view(batch, Purpose.STUDENT_VIEW, shards))
+        logits, pulled = logits.float(), pulled.float()
+        loss = class_loss(logits[:labelled], batch.classes, size)
+        own.class_loss.copy_(loss.detach())
+        if self._teacher is not None and state.teacher is not None:
+            setting = self._config.consistency
             # Batch statistics for the targets, as the student has; its own running ones are for evaluation.
             with torch.no_grad(), autocast(self._precision, self._world.device):
-                targets = state.teacher.model(self._view(images, Purpose.TEACHER_VIEW, shard)).float()
-            consistency = consistency_loss(logits, targets, batch)
-            self._own.consistency_loss.copy_(consistency.detach())
-            self._own.teacher_statistics.copy_(state.teacher.batch_statistics)
+                targets, _ = self._teacher(self._view(batch, Purpose.TEACHER_VIEW, shards))
+            first = 0 if setting.on_labelled else labelled
+            consistency = CONSISTENCY_LOSSES[setting.loss](pulled[first:], targets[first:].float(), size)
+            own.consistency_loss.copy_(consistency.detach())
+            own.teacher_statistics.copy_(state.teacher.batch_statistics)
             loss = loss + rates.consistency_weight * consistency
+            if setting.second_head:
+                distance = head_distance(logits, pulled, size)
+                own.head_distance.copy_(distance.detach())
+                loss = loss + setting.head_distance * distance
+        if self._precision == "fp16":
+            loss = loss * state.counters.loss_scale
         loss.backward()  # type: ignore[no-untyped-call]
-        self._own.student_statistics.copy_(state.student.batch_statistics)
+        own.student_statistics.copy_(state.student.batch_statistics)
 
-    def _images(self, shard: int) -> tuple[Tensor, Tensor]:
-        """A shard's images, the labelled ones first, and the classes of those."""
-        start = time.perf_counter()
-        train, device = self._dataset.train, self._world.device
-        labelled = self.sampler.labelled(self._state.step, shard)
-        unlabelled = self.sampler.unlabelled(self._state.step, shard)
-        pixels = train.pixels[torch.cat([labelled, unlabelled]).to(device)]
-        classes = train.classes[labelled.to(device)]
-        self.data_wait_s += time.perf_counter() - start
-        return normalize(pixels, self._dataset.mean, self._dataset.std), classes
+    def _take(self, shards: Sequence[int]) -> Batch:
+        """The images of a pass, the labelled ones of all its shards first."""
+        parts = [self._batches.take(self._state.step, shard) for shard in shards]
+        if len(parts) == 1:
+            return parts[0]
+        labelled = [part.pixels[: len(part.classes)] for part in parts]
+        others = [part.pixels[len(part.classes) :] for part in parts]
+        return Batch(torch.cat([*labelled, *others]), torch.cat([part.classes for part in parts]))
 
-    def _view(self, images: Tensor, purpose: Purpose, shard: int) -> Tensor:
-        draws = generator(self._config.seed, purpose, self._state.step, shard, device=self._world.device)
-        return to_channels(augment(images, self._config.augmentation, draws), INPUT_CHANNELS)
+    def _view(self, batch: Batch, purpose: Purpose, shards: Sequence[int]) -> Tensor:
+        """What student or teacher sees of a pass's images."""
+        setting, step = self._config.augmentation, self._state.step
+        # One key a pass: its first shard. With `exact` a pass is one shard, whatever the number of ranks.
+        draws = generator(self._config.seed, purpose, step, shards[0], device=self._world.device)
+        images = augment(to_unit_range(batch.pixels), setting, draws, mirrors=self._mirrors)
+        noise = setting.noise
+        if purpose is Purpose.TEACHER_VIEW and setting.teacher_noise is not None:
+            noise = setting.teacher_noise
+        images = add_noise(normalize(images, self._mean, self._std), noise, draws)
+        return self._state.student.arranged(to_channels(images, INPUT_CHANNELS))
 
     def _apply(self, rates: Rates) -> None:
         """Update student and teacher from the sum over the whole batch."""
-        state, total, shards = self._state, self._total, self._config.shards
-        state.student.running.lerp_(total.student_statistics / shards, STATISTICS_MOMENTUM)
-        sgd_update(state.student.weights, total.gradients, state.momentum, self._config.optimizer, rates.learning_rate)
-        if state.teacher is not None:
-            state.teacher.running.lerp_(total.teacher_statistics / shards, STATISTICS_MOMENTUM)
-            follow(state.teacher.weights, state.student.weights, rates.ema_decay)
-        state.step += 1
+        state, total = self._state, self._total
+        if self._precision == "fp16" and not self._unscale():
+            return
+        state.counters.updates += 1
+        state.student.running.lerp_(total.student_statistics / self._pass_count, STATISTICS_MOMENTUM)
+        state.updater.update(state.student.weights, total.gradients, rates.learning_rate, state.counters.updates)
+        if state.teacher is None:
+            return
+        follow(state.teacher.weights, state.student.weights, rates.ema_decay)
+        if self._config.ema.batch_norm == "averaged":
+            follow(state.teacher.running, state.student.running, rates.ema_decay)
+        else:
+            state.teacher.running.lerp_(total.teacher_statistics / self._pass_count, STATISTICS_MOMENTUM)
+
+    def _unscale(self) -> bool:
+        """Undo the loss scale; False when fp16 could not hold the gradients and the step is to be skipped."""
+        counters, gradients = self._state.counters, self._total.gradients
+        gradients.div_(counters.loss_scale)
+        finite = bool(torch.isfinite(gradients).all())
+        counters.loss_scale, counters.good_steps = next_loss_scale(
+            counters.loss_scale, counters.good_steps, finite=finite
+        )
+        return finite
+
+
+def _outcome(scalars: Tensor) -> Outcome:
+    class_loss, consistency_loss, distance, stop = scalars.tolist()
+    return Outcome(class_loss, consistency_loss, distance, bool(stop))
+
+
+class _Later:
+    """Hands out the values of the call before, copied from the device meanwhile."""
+
+    def __init__(self) -> None:
+        self._pair = [torch.zeros(SCALARS, pin_memory=True) for _ in range(2)]
+        self._copied: torch.cuda.Event | None = None
+
+    def swap(self, values: Tensor) -> Tensor | None:
+        before = None
+        if self._copied is not None:
+            self._copied.synchronize()
+            before = self._pair[0]
+        self._pair.reverse()
+        self._pair[0].copy_(values, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record()
+        return before

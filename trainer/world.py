@@ -56,6 +56,12 @@ class World:
             dist.all_gather_object(given, mine)
         return given
 
+    def take_from_leader(self, tensor: Tensor) -> None:
+        """Overwrite a tensor by the leading rank's."""
+        if self.size > 1:
+            with contact():
+                dist.broadcast(tensor, src=0)
+
     def sum_counts(self, counts: Tensor) -> Tensor:
         """Add int64 tensors of all ranks, in place; integers are exact in any order."""
         if self.size > 1:

@@ -21,7 +21,6 @@ from orchestrator.jobs.bucket import load_record, load_spec
 from orchestrator.jobs.head import Head, Manifest, ManifestFile, load_head
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Missing, Store
-from trainer.config import DATASETS
 
 MODEL, METRICS, CONFIG, PROGRESS = "model.pt", "metrics.json", "config.yaml", "progress.jsonl"
 TRIES = 3
@@ -50,7 +49,8 @@ class Fetched:
 
     def loading_lines(self) -> list[str]:
         """Python that loads the model."""
-        facts = DATASETS[self.spec.training.dataset]
+        facts = self.spec.training.facts
+        assert facts is not None
         lines = ["import torch, torchvision", f"model = torchvision.models.resnet18(num_classes={facts.classes})"]
         if self.spec.training.model.has_cifar_stem(facts.image_px):  # the first layers are those for small images
             lines.append("model.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)")

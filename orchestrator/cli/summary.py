@@ -15,6 +15,7 @@ from orchestrator.jobs.events import Event, EventKind
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus
+from trainer.config import TrainingConfig
 
 TRAINING_ENDS = {
     EventKind.GENERATION_ENDED,
@@ -91,7 +92,13 @@ def _result(state: JobState, status: JobStatus) -> Text:
     if metrics.teacher_accuracy is not None:
         parts.append("teacher ").append(text.share(metrics.teacher_accuracy), style="bold green").append("   ")
     parts.append("student ").append(text.share(metrics.student_accuracy), style="bold")
-    return parts.append(f"   (test images, {text.count(state.spec.training.label_count, 'label')})")
+    return parts.append(f"   (test images, {_labels(state.spec.training)})")
+
+
+def _labels(training: TrainingConfig) -> str:
+    if training.facts is not None:
+        return text.count(training.label_count(training.facts), "label")
+    return text.count(training.labels, "label") if isinstance(training.labels, int) else f"{training.labels} labelled"
 
 
 def _time(spent: Spent) -> str:

@@ -15,8 +15,12 @@ from orchestrator.spec.schema import SCHEMA_FILE
 _WIDTH = 100
 # Values of a first job, by path, in place of the default.
 _FIRST_JOB: dict[str, Any] = {
-    # Some 480 steps with parts as large as in examples/digits.yaml, to which the defaults are tuned.
+    # Some 480 steps with parts as large as in examples/digits.yaml, and its settings.
+    "training.labels": 50,
     "training.epochs": 33,
+    "training.augmentation.rotate_degrees": 15,
+    "training.augmentation.scale": 0.1,
+    "training.augmentation.shear": 0.1,
     "training.shards": 2,
     "resources.ladder": [{"workers": 1}, {"workers": 2}],
     # It is over in a minute or two: with times as for a long job it would be so before anything is measured.

@@ -167,7 +167,7 @@ class Scene:
                 "running",
                 generation=running.number,
                 epoch=self.epoch,
-                progress=TrainerProgress(step=step, total_steps=self.spec.training.total_steps),
+                progress=TrainerProgress(step=step, total_steps=self.spec.training.steps),
                 utilization=utilization,
             )
         return self.settle()

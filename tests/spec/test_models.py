@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.spec.models import JobSpec, Resources, Rung, Scaling
-from trainer.config import TrainingConfig, explain
+from trainer.config import DATASETS, TrainingConfig, explain
 
 
 def _job(*rungs: Rung, scaling: Scaling | None = None) -> JobSpec:
@@ -87,7 +87,7 @@ def test_the_trainer_explains_a_wrong_type_without_a_file() -> None:
 
 @pytest.mark.parametrize(("labels", "count"), [(50, 50), ("10%", 144), ("1.5%", 22), ("100%", 1437)])
 def test_labels_are_a_number_or_a_share(labels: int | str, count: int) -> None:
-    assert TrainingConfig(steps=1, labels=labels).label_count == count
+    assert TrainingConfig(steps=1, labels=labels).label_count(DATASETS["digits"]) == count
 
 
 @pytest.mark.parametrize("labels", ["0%", "101%", "ten", "10", "10%\n", 0, -1, 5.5, True])

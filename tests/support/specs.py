@@ -5,7 +5,7 @@ from typing import Any
 from orchestrator.spec.models import Checkpoint, JobSpec, Limits, Resources, Rung, Scaling
 from trainer.config import TrainingConfig
 
-TRAINING = TrainingConfig(steps=100, batch=32, labelled_batch=16, shards=8)
+TRAINING = TrainingConfig(labels=50, steps=100, batch=32, labelled_batch=16, shards=8)
 
 
 def job_spec(

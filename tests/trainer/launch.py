@@ -15,12 +15,14 @@ from typing import Any
 BOUND_S = 120.0
 
 TINY: dict[str, Any] = {
+    "labels": 50,
     "steps": 12,
     "batch": 16,
     "labelled_batch": 8,
     "shards": 4,
     "evaluate_every": 8,
     "consistency": {"weight": 10.0},
+    "augmentation": {"rotate_degrees": 15.0, "scale": 0.1, "shear": 0.1},
 }
 """A run of a second or so, with every part of a real one."""
 

@@ -12,27 +12,36 @@ from tests.trainer.launch import TINY, Run, result, start
 from trainer.checkpoint import Meta, load_checkpoint, made_with, write_checkpoint
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainingConfig
+from trainer.data.digits import load_digits
 from trainer.errors import CheckpointFailed, CheckpointRefused
-from trainer.state import Snapshot, TrainState, build_state, digest
+from trainer.state import Counters, Snapshot, TrainState, build_state, digest
 from trainer.world import World
 
 CPU = torch.device("cpu")
+DIGITS = load_digits(CPU)
 
 
 def config(**changes: Any) -> TrainingConfig:
     return TrainingConfig.model_validate({**TINY, **changes})
 
 
+def fresh(settings: TrainingConfig | None = None) -> TrainState:
+    settings = settings or config()
+    return build_state(settings, settings.plan(DIGITS.facts), CPU)
+
+
 def meta(step: int) -> Meta:
     return Meta(
         step=step,
+        counters=Counters(step=step, updates=step),
+        dataset=DIGITS.fingerprint,
         total_steps=12,
         samples=16 * step,
         epoch=0.1,
         seconds_training=1.0,
         student_accuracy=None,
         teacher_accuracy=0.5,
-        made_with=made_with(World(0, 1, CPU), "fp32"),
+        made_with=made_with(World(0, 1, CPU), "fp32", channels_last=False, compiled=False),
         world_size=1,
         config=config().model_dump(mode="json"),
     )
@@ -41,12 +50,12 @@ def meta(step: int) -> Meta:
 def state_digest(state: TrainState) -> str:
     snapshot = Snapshot(state)
     snapshot.take()
-    return digest(snapshot.files())
+    return digest(snapshot.files(), snapshot.counters)
 
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
-    return build_state(config(), CPU)
+    return fresh()
 
 
 @pytest.fixture
@@ -56,13 +65,13 @@ def copy(undisturbed: Run, tmp_path: Path) -> Path:
 
 
 def test_what_was_written_is_read_bit_for_bit(undisturbed: Run, copy: Path, state: TrainState) -> None:
-    read = load_checkpoint(copy, config(), state)
+    read = load_checkpoint(copy, config(), DIGITS, state)
     assert state.step == read.step == 12
     assert state_digest(state) == result(undisturbed)["digest"]
 
 
 def test_how_often_to_evaluate_may_change(copy: Path, state: TrainState) -> None:
-    load_checkpoint(copy, config(evaluate_every=3), state)
+    load_checkpoint(copy, config(evaluate_every=3), DIGITS, state)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +87,7 @@ def test_how_often_to_evaluate_may_change(copy: Path, state: TrainState) -> None
 )
 def test_of_another_run_the_fields_that_differ_are_named(copy: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(CheckpointRefused, match=says):
-        load_checkpoint(copy, config(**changes), build_state(config(**changes), CPU))
+        load_checkpoint(copy, config(**changes), DIGITS, fresh(config(**changes)))
 
 
 def _cut(path: Path) -> None:
@@ -108,8 +117,8 @@ def _replace(path: Path, name: str, tensor: torch.Tensor | None) -> None:
         ("student.pt", lambda p: _replace(p, "fc.bias", torch.zeros(7)), r"fc.bias is torch.float32 \(7,\) there and"),
         ("student.pt", lambda p: _replace(p, "fc.bias", torch.zeros(10).double()), "fc.bias is torch.float64"),
         ("meta.json", lambda p: p.write_text("{"), "meta.json: damaged"),
-        ("meta.json", lambda p: p.write_text('{"format": 1}'), "meta.json: damaged"),
-        ("meta.json", lambda p: p.write_text('{"format": 9}'), "checkpoint format 9, this trainer reads 1"),
+        ("meta.json", lambda p: p.write_text('{"format": 2}'), "meta.json: damaged"),
+        ("meta.json", lambda p: p.write_text('{"format": 9}'), "checkpoint format 9, this trainer reads 2"),
         ("meta.json", Path.unlink, "meta.json: cannot be read"),
     ],
 )
@@ -119,14 +128,14 @@ def test_damage_is_refused_and_leaves_the_state_alone(
     before = state_digest(state)
     damage(copy / file)
     with pytest.raises(CheckpointRefused, match=says):
-        load_checkpoint(copy, config(), state)
+        load_checkpoint(copy, config(), DIGITS, state)
     assert state_digest(state) == before
 
 
 def test_a_pickle_that_would_run_code_is_refused(copy: Path, state: TrainState, tmp_path: Path) -> None:
     torch.save({"fc.bias": _Trap(tmp_path / "sprung")}, copy / "student.pt")
     with pytest.raises(CheckpointRefused, match=r"student\.pt: damaged"):
-        load_checkpoint(copy, config(), state)
+        load_checkpoint(copy, config(), DIGITS, state)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -165,7 +174,7 @@ def test_a_run_on_other_ground_says_so_once(copy: Path, run_dir: Path) -> None:
 class TestTheWriter:
     def test_writes_what_was_there_when_it_was_asked(self, state: TrainState, tmp_path: Path) -> None:
         writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
-        state.step = 3
+        state.counters.step = state.counters.updates = 3
         expected = state_digest(state)
         writer.start(meta(3))
         state.student.weights.add_(1)  # the next step, while the file is being written
@@ -173,9 +182,9 @@ class TestTheWriter:
         outcome = writer.poll()
         assert outcome is not None
         assert outcome.failure is None
-        fresh = build_state(config(), CPU)
-        load_checkpoint(tmp_path / "step-000000000003", config(), fresh)
-        assert state_digest(fresh) == expected
+        again = fresh()
+        load_checkpoint(tmp_path / "step-000000000003", config(), DIGITS, again)
+        assert state_digest(again) == expected
         assert writer.poll() is None
         assert writer.stall_s > 0
 
@@ -183,7 +192,7 @@ class TestTheWriter:
         (tmp_path / "step-000000000099").mkdir()
         writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
         for step in (1, 2, 3):
-            state.step = step
+            state.counters.step = step
             writer.start(meta(step))
         writer.wait()
         names = sorted(path.name for path in tmp_path.iterdir())
@@ -199,7 +208,7 @@ class TestTheWriter:
         assert "less than the 953674316406 MiB to keep" in outcome.failure
         assert not list(tmp_path.iterdir())
         with pytest.raises(CheckpointFailed, match="could not be written: disk full"):
-            writer.write_last(meta(state.step), writer.copy(), None)
+            writer.write_last(meta(state.step), writer.copy(), {})
 
     def test_replaces_a_checkpoint_of_the_same_step(self, state: TrainState, tmp_path: Path) -> None:
         snapshot = Snapshot(state)

@@ -9,7 +9,11 @@ from torch import Tensor
 from tests.trainer.launch import TINY
 from trainer.augment import to_channels
 from trainer.config import TrainingConfig
-from trainer.data import Dataset, load_dataset, split_pools
+from trainer.data.batches import ResidentBatches
+from trainer.data.dataset import Dataset
+from trainer.data.digits import load_digits
+from trainer.data.pools import split_pools
+from trainer.network import FlatNetwork
 from trainer.sampling import Sampler
 from trainer.state import Snapshot, TrainState, build_state, digest
 from trainer.step import STATISTICS_MOMENTUM, TrainStep
@@ -18,26 +22,35 @@ from trainer.world import World
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
 
-CALM = {"translate_px": 0, "rotate_degrees": 0.0, "scale": 0.0, "shear": 0.0, "noise": 0.0}
+CALM = {"flip": False, "translate_px": 0, "rotate_degrees": 0.0, "scale": 0.0, "shear": 0.0, "noise": 0.0}
 """Views that are the images themselves."""
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("digits")
+    return load_digits(CPU)
 
 
 def make(digits: Dataset, **changes: Any) -> tuple[TrainState, TrainStep, TrainingConfig]:
     config = TrainingConfig.model_validate({**TINY, "precision": "fp32", **changes})
-    state = build_state(config, CPU)
-    sampler = Sampler(config, split_pools(config, digits.train.classes))
-    return state, TrainStep(config, state, digits, sampler, ALONE, "fp32"), config
+    plan = config.plan(digits.facts)
+    state = build_state(config, plan, CPU)
+    sampler = Sampler(config, split_pools(digits.train_classes, plan, config.seed))
+    batches = ResidentBatches(digits, sampler, CPU)
+    return state, TrainStep(config, plan, state, digits, batches, ALONE, "fp32"), config
 
 
-def record_inputs(model: torch.nn.Module) -> list[Tensor]:
-    """Collect what a model is given."""
+def record_inputs(network: FlatNetwork) -> list[Tensor]:
+    """Collect what a network is given."""
     seen: list[Tensor] = []
-    model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach().clone()))
+    network.model.conv1.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach().clone()))
+    return seen
+
+
+def record_outputs(network: FlatNetwork) -> list[Tensor]:
+    """Collect the logits that a network gives."""
+    seen: list[Tensor] = []
+    network.model.fc.register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach()))
     return seen
 
 
@@ -54,7 +67,7 @@ def test_the_pull_towards_the_teacher_has_a_gradient_for_the_student_and_none_fo
         step.run(stop=False)
         moved[weight] = state.student.weights - before
         assert all(parameter.grad is None for parameter in state.teacher.model.parameters())
-        assert step.losses().consistency_loss > 0
+        assert step.last_outcome().consistency_loss > 0
     assert (moved[10.0] - moved[0.0]).norm() > 0.01 * moved[0.0].norm()
 
 
@@ -62,19 +75,17 @@ def test_the_pull_acts_on_labelled_images_too(digits: Dataset) -> None:
     # With one unlabelled image a shard left out of the teacher's reach, the labelled ones must still add to the loss.
     state, step, config = make(digits, ema={"decay": 0.0})
     assert state.teacher is not None
-    outputs: dict[str, list[Tensor]] = {"student": [], "teacher": []}
-    state.student.model.register_forward_hook(lambda _m, _i, out: outputs["student"].append(out.detach()))
-    state.teacher.model.register_forward_hook(lambda _m, _i, out: outputs["teacher"].append(out.detach()))
+    student, teacher = record_outputs(state.student), record_outputs(state.teacher)
     step.run(stop=False)
-    difference = torch.cat(outputs["student"]).softmax(1) - torch.cat(outputs["teacher"]).softmax(1)
+    difference = torch.cat(student).softmax(1) - torch.cat(teacher).softmax(1)
     over_all_images = difference.square().mean(dim=1).sum() / config.batch
-    assert step.losses().consistency_loss == pytest.approx(float(over_all_images), rel=1e-5)
+    assert step.last_outcome().consistency_loss == pytest.approx(float(over_all_images), rel=1e-5)
 
 
 def test_student_and_teacher_see_views_of_the_same_images_drawn_apart(digits: Dataset) -> None:
     state, step, config = make(digits)
     assert state.teacher is not None
-    student, teacher = record_inputs(state.student.model), record_inputs(state.teacher.model)
+    student, teacher = record_inputs(state.student), record_inputs(state.teacher)
     step.run(stop=False)
     assert len(student) == len(teacher) == config.shards
     for mine, theirs in zip(student, teacher, strict=True):
@@ -83,7 +94,7 @@ def test_student_and_teacher_see_views_of_the_same_images_drawn_apart(digits: Da
     calm = CALM
     state, step, _ = make(digits, augmentation=calm)
     assert state.teacher is not None
-    student, teacher = record_inputs(state.student.model), record_inputs(state.teacher.model)
+    student, teacher = record_inputs(state.student), record_inputs(state.teacher)
     step.run(stop=False)
     assert all(torch.equal(a, b) for a, b in zip(student, teacher, strict=True))
 
@@ -92,7 +103,7 @@ def test_running_statistics_are_the_mean_over_shards_of_each_shards_own(digits: 
     state, step, config = make(digits)
     assert state.teacher is not None
     for network in (state.student, state.teacher):
-        seen = record_inputs(network.model)
+        seen = record_inputs(network)
         weights, running = network.weights.clone(), network.running.clone()
         step.run(stop=False)
         after = network.weights.clone()
@@ -110,7 +121,7 @@ def test_running_statistics_are_the_mean_over_shards_of_each_shards_own(digits: 
 def test_a_shards_own_statistics_are_its_mean_and_unbiased_variance(digits: Dataset) -> None:
     state, _, _ = make(digits)
     activations: list[Tensor] = []
-    state.student.model.bn1.register_forward_pre_hook(  # type: ignore[union-attr]
+    state.student.model.bn1.register_forward_pre_hook(
         lambda _module, inputs: activations.append(inputs[0].detach())
     )
     images = to_channels(torch.randn(8, 1, 8, 8), 3)
@@ -145,17 +156,17 @@ def test_the_class_loss_is_over_the_whole_batch(digits: Dataset) -> None:
     step.run(stop=False)
     _, supervised, _ = make(digits, method="supervised")
     supervised.run(stop=False)
-    assert step.losses().class_loss == pytest.approx(supervised.losses().class_loss / 2, rel=0.5)
-    assert supervised.losses().consistency_loss == 0
+    assert step.last_outcome().class_loss == pytest.approx(supervised.last_outcome().class_loss / 2, rel=0.5)
+    assert supervised.last_outcome().consistency_loss == 0
 
 
 def test_a_supervised_step_sees_the_same_labelled_images_and_no_others(digits: Dataset) -> None:
     calm = CALM
     state, step, config = make(digits, augmentation=calm)
-    both = record_inputs(state.student.model)
+    both = record_inputs(state.student)
     step.run(stop=False)
     state, step, _ = make(digits, augmentation=calm, method="supervised")
-    alone = record_inputs(state.student.model)
+    alone = record_inputs(state.student)
     assert state.teacher is None
     step.run(stop=False)
     labelled = config.labelled_batch // config.shards
@@ -169,12 +180,12 @@ def test_the_digest_covers_every_part_of_the_state(digits: Dataset) -> None:
     def state_digest() -> str:
         snapshot = Snapshot(state)
         snapshot.take()
-        return digest(snapshot.files())
+        return digest(snapshot.files(), snapshot.counters)
 
     seen = {state_digest()}
     for tensor in state.tensors().values():
         tensor[-1] += 1
         seen.add(state_digest())
-    state.step += 1
+    state.counters.step += 1
     seen.add(state_digest())
     assert len(seen) == 2 + len(state.tensors())

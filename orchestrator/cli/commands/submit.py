@@ -92,7 +92,8 @@ def _described(spec: "JobSpec") -> str:
     length = text.count(training.epochs, "epoch") if training.epochs else text.count(training.steps or 0, "step")
     sizes = sorted({spec.resources.ladder[rung].world_size for rung in spec.allowed_rungs})
     workers = f"{sizes[0]} to {sizes[-1]} workers" if len(sizes) > 1 else text.count(sizes[0], "worker")
-    return f"{training.method} on {training.dataset}, {training.label_count:,} labels, {length}, {workers}"
+    labels = f"{training.labels:,}" if isinstance(training.labels, int) else f"{training.labels} of the"
+    return f"{training.method} on {training.dataset}, {labels} labels, {length}, {workers}"
 
 
 def _print_submitted(store: "Store", job: str, invocation: Invocation, output: Format) -> None:
