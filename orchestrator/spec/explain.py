@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +17,7 @@ _SENTENCES = {
     "model_type": "must be a mapping of fields, each on a line of its own as 'name: value'",
     "dict_type": "must be a mapping, each entry on a line of its own as 'name: value'",
     "tuple_type": "must be a list, each entry on a line of its own after '- '",
+    "list_type": "must be a list, each entry on a line of its own after '- '",
     "too_short": "must have at least one entry",
     "string_too_short": "must not be empty",
     "finite_number": "must be a finite number",
@@ -48,27 +50,47 @@ class Mistake:
 def mistakes(error: ValidationError, data: Any, spellings: dict[Path, str]) -> list[Mistake]:
     """All mistakes behind an error: `data` is what was validated, `spellings` how its scalars were written."""
     found: dict[Path, Mistake] = {}
+    words: dict[Path, list[str]] = {}
     for problem in error.errors(include_url=False):
-        path = _path_in(data, tuple(problem["loc"]))
+        path = _path_in(data, tuple(problem["loc"]), may_be_absent=problem["type"] == "missing")
         if problem["type"] == "too_short" and problem["input"]:
             continue  # the list has entries, but bad ones, and they are reported
         if problem["type"] == "misfits":
             for misfit in problem["ctx"]["misfits"]:
                 fields = tuple((*path, *relative) for relative in misfit.fields)
                 found.setdefault(fields[0], Mistake(fields, "value", misfit.message))
-        # Each branch of a union complains about the same value: the first says enough.
         elif path not in found:
             found[path] = _single_mistake(path, dict(problem), spellings.get(path, ""))
+        elif problem["type"] == "literal_error":
+            words.setdefault(path, []).extend(_choices(problem["ctx"]))
+    # Each branch of a union complains about the same value: the first says it, the words of the others are added.
+    for path, choices in words.items():
+        found[path] = replace(found[path], message=_or_words(found[path].message, choices, _value_at(data, path)))
     meant = {mistake.fields[-1] for mistake in found.values() if mistake.kind == "unknown"}
     # A required field whose name is misspelt is not missing as well.
     return [mistake for mistake in found.values() if mistake.kind != "missing" or mistake.fields[0] not in meant]
 
 
-def _path_in(data: Any, loc: Path) -> Path:
+def _value_at(data: Any, path: Path) -> Any:
+    for part in path:
+        data = data[part]
+    return data
+
+
+def _or_words(message: str, choices: list[str], value: Any) -> str:
+    """What the other branches of a union take, after what the first would: 'must be a whole number or 'auto''."""
+    if get_close_matches(str(value).lower(), choices, n=1):
+        return _not_among(choices, value)
+    first, semicolon, rest = message.partition(";")
+    return f"{first} or {_listed(choices)}{semicolon}{rest}"
+
+
+def _path_in(data: Any, loc: Path, *, may_be_absent: bool) -> Path:
     """pydantic's location without what it adds: tags of unions, '[key]' for a mapping's key."""
     path: Path = ()
     for i, part in enumerate(loc):
-        is_field = isinstance(data, dict) and (part in data or i == len(loc) - 1) and part != "[key]"
+        is_named = isinstance(data, dict) and (part in data or (may_be_absent and i == len(loc) - 1))
+        is_field = is_named and part != "[key]"
         is_item = isinstance(data, list) and isinstance(part, int) and part < len(data)
         if is_field or is_item:
             path = (*path, part)
@@ -104,7 +126,7 @@ def _sentence(kind: str, problem: dict[str, Any], spelling: str) -> str:
     if kind == "bool_type":
         return _not_boolean(value)
     if kind == "literal_error":
-        return _not_among(re.findall(r"'([^']*)'", ctx["expected"]), value)
+        return _not_among(_choices(ctx), value)
     return str(problem["msg"]).replace("Input should ", "must ", 1)
 
 
@@ -127,6 +149,10 @@ def _not_number(wanted: str, value: Any, spelling: str) -> str:
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value, re.IGNORECASE):
         return f"must be {wanted}; write it without quotes"
     return f"must be {wanted}"
+
+
+def _choices(ctx: dict[str, Any]) -> list[str]:
+    return re.findall(r"'([^']*)'", ctx["expected"])
 
 
 def _not_among(choices: list[str], value: Any) -> str:
@@ -169,8 +195,9 @@ def _all_fields(model: type[BaseModel], path: Path) -> Iterator[Path]:
     for name, info in model.model_fields.items():
         yield (*path, name)
         # Fields of list entries have no path of their own without a number: they are not suggested.
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _all_fields(info.annotation, (*path, name))
+        if get_origin(info.annotation) in (None, UnionType):
+            for inner in models_in(info.annotation):
+                yield from _all_fields(inner, (*path, name))
 
 
 def _models_at(path: Path) -> list[type[BaseModel]]:

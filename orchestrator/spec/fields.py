@@ -30,6 +30,8 @@ class Section:
     meaning: str
     fields: tuple[FieldFacts, ...]
     sections: tuple["Section", ...]
+    is_optional: bool = False
+    """Whether it is absent by default, not merely left with its fields' defaults."""
 
     def walk(self) -> Iterator["Section"]:
         """This section and all within it, in the order of a file."""
@@ -44,21 +46,32 @@ def job_fields() -> Section:
     return _section("", schema, schema["$defs"])
 
 
-def _section(path: str, schema: dict[str, Any], definitions: dict[str, Any]) -> Section:
+def _section(path: str, schema: dict[str, Any], definitions: dict[str, Any], is_optional: bool = False) -> Section:
     fields, sections = [], []
     for name, field in schema["properties"].items():
         child = f"{path}.{name}".lstrip(".")
-        if "$ref" in field:
-            sections.append(_section(child, _definition(field, definitions), definitions))
+        if reference := _reference(field):
+            inner = _definition(reference, definitions)
+            sections.append(_section(child, inner, definitions, is_optional="anyOf" in field))
             continue
         fields.append(_field(name, field, name in schema.get("required", [])))
-        if "$ref" in field.get("items", {}):
-            sections.append(_section(f"{child}[]", _definition(field["items"], definitions), definitions))
-    return Section(path, schema["description"], tuple(fields), tuple(sections))
+        if reference := _reference(field.get("items", {})):
+            sections.append(_section(f"{child}[]", _definition(reference, definitions), definitions))
+    return Section(path, schema["description"], tuple(fields), tuple(sections), is_optional)
 
 
-def _definition(reference: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    definition: dict[str, Any] = definitions[reference["$ref"].removeprefix("#/$defs/")]
+def _reference(field: dict[str, Any]) -> str:
+    """Where a section is defined, also one that may be left out; empty for any other field."""
+    return next((branch["$ref"] for branch in _branches(field) if "$ref" in branch), "")
+
+
+def _branches(field: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a field may be, one by one; 'absent' is not among them."""
+    return [branch for branch in field.get("anyOf", [field]) if branch.get("type") != "null"]
+
+
+def _definition(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    definition: dict[str, Any] = definitions[reference.removeprefix("#/$defs/")]
     return definition
 
 
@@ -72,8 +85,23 @@ def _field(name: str, field: dict[str, Any], is_required: bool) -> FieldFacts:
         default=_short(field.get("default", empty)),
         example=examples[0],
         is_required=is_required,
-        choices=tuple(field.get("enum", ())),
+        choices=_choices(field),
     )
+
+
+def _choices(field: dict[str, Any]) -> tuple[str, ...]:
+    """All values that a field may have, where they can be told one by one and are not just true and false."""
+    if field.get("type") == "boolean":
+        return ()
+    listed = [_words(branch) for branch in _branches(field)]
+    return tuple(word for words in listed for word in words) if all(listed) else ()
+
+
+def _words(field: dict[str, Any]) -> list[str]:
+    if field.get("type") == "boolean":
+        return ["true", "false"]
+    words: list[str] = field.get("enum", [field["const"]] if "const" in field else [])
+    return words
 
 
 def _short(default: Any) -> Any:
@@ -83,10 +111,12 @@ def _short(default: Any) -> Any:
 
 def _values(field: dict[str, Any]) -> str:
     """What a field may hold, in a few words."""
-    if "anyOf" in field:
-        return " or ".join(_values(choice) for choice in field["anyOf"] if choice.get("type") != "null")
-    if choices := field.get("enum", [field["const"]] if "const" in field else []):
+    if choices := _choices(field):
         return " or ".join(choices)
+    if "anyOf" in field:
+        return " or ".join(_values(branch) for branch in _branches(field))
+    if "type" in field.get("items", {}):
+        return "list of " + _values(field["items"]).replace("number", "numbers", 1)
     pattern = field.get("pattern", "")
     special = {DURATION_PATTERN: "duration", SIZE_PATTERN: "size"}.get(pattern)
     if not special and pattern.endswith("%$"):

@@ -18,6 +18,7 @@ _FIRST_JOB: dict[str, Any] = {
     # Some 480 steps with parts as large as in examples/digits.yaml, and its settings.
     "training.labels": 50,
     "training.epochs": 33,
+    "training.augmentation.translate_px": 1,
     "training.augmentation.rotate_degrees": 15,
     "training.augmentation.scale": 0.1,
     "training.augmentation.shear": 0.1,
@@ -70,8 +71,14 @@ def _section_lines(section: Section, depth: int, values: dict[str, Any]) -> list
             lines += _entry_comments(inner, indent + "    ")
     for inner in section.sections:
         if not inner.path.endswith("[]"):
-            lines += _section_lines(inner, depth + 1, values)
+            inner_lines = _section_lines(inner, depth + 1, values)
+            lines += _commented_out(inner_lines, indent + "  ") if inner.is_optional else inner_lines
     return lines
+
+
+def _commented_out(lines: list[str], indent: str) -> list[str]:
+    """A section that is absent unless its lines, up to the empty one, lose the first '# '."""
+    return [*(f"{indent}# {line.removeprefix(indent)}" for line in lines), ""]
 
 
 def _entry_comments(section: Section, indent: str) -> list[str]:
@@ -92,8 +99,10 @@ def _field_lines(field: FieldFacts, path: str, values: dict[str, Any], indent: s
         about += f" Default: {_yaml(field.default)}."
     lines = _comment(about, indent)
     if value is None:
-        return [*lines, f"{indent}# {field.name}: {_yaml(field.example if field.example is not None else 1)}"]
-    if isinstance(value, list) and value:
+        # What an optional section must have is there with the section.
+        hidden = "" if field.is_required else "# "
+        return [*lines, f"{indent}{hidden}{field.name}: {_yaml(field.example if field.example is not None else 1)}"]
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
         return [*lines, f"{indent}{field.name}:", *(f"{indent}  - {_yaml(entry)}" for entry in value)]
     lines.append(f"{indent}{field.name}: {_yaml(value)}")
     if value == {} and field.example:

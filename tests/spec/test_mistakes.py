@@ -82,6 +82,71 @@ ONE_CHANGE = {
         "steps: 100\n  optimizer: {nesterov: yes}",
         "must be true or false; YAML 1.2 reads yes as text",
     ),
+    "neither a number nor a word": (
+        "steps: 100",
+        "steps: 100\n  loading: {workers: many}",
+        "4:22: training.loading.workers: must be a whole number or 'auto'",
+    ),
+    "a word instead of a number is misspelt": (
+        "steps: 100",
+        "steps: 100\n  loading: {workers: atuo}",
+        "4:22: training.loading.workers: no such value 'atuo' (did you mean 'auto'?)",
+    ),
+    "a number out of bounds where a word would do": (
+        "steps: 100",
+        "steps: 100\n  augmentation: {translate_px: -1}",
+        "4:32: training.augmentation.translate_px: must be at least 0 or 'auto'",
+    ),
+    "yes where true, false or a word would do": (
+        "steps: 100",
+        "steps: 100\n  augmentation: {flip: yes}",
+        "training.augmentation.flip: must be true or false or 'auto'; YAML 1.2 reads yes as text, write true",
+    ),
+    "a mapping where a number or a word would do": (
+        "steps: 100",
+        "steps: 100\n  loading: {workers: {a: 1}}",
+        "4:22: training.loading.workers: must be a whole number or 'auto'",
+    ),
+    "an entry of a list": (
+        "steps: 100",
+        "steps: 100\n  schedule: {name: step, milestones: [0.5, 1.5]}",
+        "4:44: training.schedule.milestones.1: must be less than 1",
+    ),
+    "a list is a number": (
+        "steps: 100",
+        "steps: 100\n  schedule: {name: step, milestones: 0.5}",
+        "4:38: training.schedule.milestones: must be a list",
+    ),
+    "no folders for a folder": (
+        "steps: 100",
+        "steps: 100\n  dataset: folder",
+        "training.folders: which folders? dataset: folder needs folders.labelled and folders.test",
+    ),
+    "folders for no folder": (
+        "steps: 100",
+        "steps: 100\n  folders: {labelled: a, test: b}",
+        "4:12: training.folders: are for dataset: folder, and the data set is digits",
+    ),
+    "a folder is missing": (
+        "steps: 100",
+        "steps: 100\n  dataset: folder\n  folders: {labelled: a}",
+        "5:3: training.folders.test: required field is missing",
+    ),
+    "a folder's name is empty": (
+        "steps: 100",
+        "steps: 100\n  dataset: folder\n  folders: {labelled: '', test: b}",
+        "5:23: training.folders.labelled: must not be empty",
+    ),
+    "a folder is misspelt": (
+        "steps: 100",
+        "steps: 100\n  dataset: folder\n  folders: {labeled: a, test: b}",
+        "5:13: training.folders.labeled: unknown field (did you mean 'labelled'?)",
+    ),
+    "a field of folders elsewhere": (
+        "steps: 100",
+        "steps: 100\n  unreadable: skip",
+        "4:3: training.unreadable: unknown field (did you mean 'training.folders.unreadable'?)",
+    ),
     "value is misspelt": (
         "steps: 100",
         "steps: 100\n  method: mean-teacher",

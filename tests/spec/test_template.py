@@ -11,7 +11,7 @@ from orchestrator.spec.fields import job_fields
 from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.template import job_template
-from trainer.config import DATASETS
+from trainer.config import DATASETS, Folders
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
 LENGTH = {"epochs": None, "steps": 1, "evaluate_every": 100}
@@ -27,7 +27,9 @@ def test_its_values_are_the_defaults_but_for_what_a_first_job_should_show() -> N
 
     assert [rung.workers for rung in job.resources.ladder] == [1, 2]
     shown = {
-        "training": job.training.model_copy(update={"shards": plain.training.shards}),
+        "training": job.training.model_copy(
+            update={name: getattr(plain.training, name) for name in ("labels", "shards", "augmentation")}
+        ),
         "resources": plain.resources,
         "scaling": plain.scaling,
         "checkpoint": plain.checkpoint,
@@ -53,7 +55,7 @@ def test_editors_find_the_schema_where_the_first_line_says() -> None:
 
 def test_every_field_is_there_with_its_meaning() -> None:
     text = job_template()
-    said = " ".join(line.strip().removeprefix("#").strip() for line in text.splitlines())
+    said = " ".join(line.strip(" #") for line in text.splitlines())
 
     for section in job_fields().walk():
         for field in section.fields:
@@ -64,11 +66,21 @@ def test_every_field_is_there_with_its_meaning() -> None:
 def test_what_is_commented_out_is_right_too() -> None:
     """Whoever removes a '#' in front of a field gets a job that is read."""
     for line in job_template().splitlines():
-        name = re.match(r"^ *# ([a-z_]+): \S+$", line)
+        name = re.match(r"^ *# ([a-z_]+): \S*[^.]$", line)
         if name and name[1] in {"image", "steps"}:
             continue  # these exclude what stands beside them: the local fleet, and epochs
         if name:
             load_job(job_template().replace(line, line.replace("# ", "", 1), 1))
+
+
+def test_a_section_that_is_commented_out_is_right_too() -> None:
+    lines = job_template().splitlines()
+    start = lines.index("  # folders:")
+    end = lines.index("", start)
+    lines[start:end] = [line.replace("  # ", "  ", 1) for line in lines[start:end]]
+    job = load_job("\n".join(lines).replace("dataset: digits", "dataset: folder"))
+
+    assert job.training.folders == Folders(labelled="data/train", test="data/test")
 
 
 def test_lines_fit_a_terminal() -> None:
