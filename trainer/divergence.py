@@ -64,6 +64,9 @@ class Divergence:
             state.counters = Counters()
         for tensor in state.tensors().values():
             world.take_from_leader(tensor)
+        for network in (state.student, state.teacher):
+            if network is not None:
+                network.batch_statistics.zero_()  # a NaN would stay: the next ones are 0 * these + 1 * the batch's
         found = world.gather(state.counters)[0]
         # What was learnt about number formats and learning rates is not undone.
         state.counters = replace(

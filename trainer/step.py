@@ -185,15 +185,17 @@ class TrainStep:
 
     def _view(self, batch: Batch, purpose: Purpose, shards: Sequence[int]) -> Tensor:
         """What student or teacher sees of a pass's images."""
-        setting, step = self._config.augmentation, self._state.step
-        # One key a pass: its first shard. With `exact` a pass is one shard, whatever the number of ranks.
-        draws = generator(self._config.seed, purpose, step, shards[0], device=self._world.device)
+        setting, draws = self._config.augmentation, self._draws(purpose, shards)
         images = augment(to_unit_range(batch.pixels), setting, draws, mirrors=self._mirrors)
         noise = setting.noise
         if purpose is Purpose.TEACHER_VIEW and setting.teacher_noise is not None:
             noise = setting.teacher_noise
         images = add_noise(normalize(images, self._mean, self._std), noise, draws)
         return self._state.student.arranged(to_channels(images, INPUT_CHANNELS))
+
+    def _draws(self, purpose: Purpose, shards: Sequence[int]) -> torch.Generator:
+        """One key a pass: its first shard. With `exact` a pass is one shard, whatever the number of ranks."""
+        return generator(self._config.seed, purpose, self._state.step, shards[0], device=self._world.device)
 
     def _apply(self, rates: Rates) -> None:
         """Update student and teacher from the sum over the whole batch."""

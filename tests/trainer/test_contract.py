@@ -26,11 +26,17 @@ class TestAFinishedRun:
         (final,) = undisturbed.checkpoints()
         assert final.name == "step-000000000012"
         names = {path.name for path in final.iterdir()}
-        assert names == {"meta.json", "student.pt", "teacher.pt", "optimizer.pt", "result.json"}
+        assert names == {"meta.json", "student.pt", "teacher.pt", "optimizer.pt", "result.json", "labelled.json"}
         meta = json.loads((final / "meta.json").read_text())
-        assert (meta["format"], meta["step"], meta["total_steps"], meta["samples"]) == (1, 12, 12, 12 * 16)
+        assert (meta["format"], meta["step"], meta["total_steps"], meta["samples"]) == (2, 12, 12, 12 * 16)
         assert meta["config"]["batch"] == 16
+        assert meta["counters"]["updates"] == 12
         assert meta["made_with"]["torch"]
+
+    def test_tells_which_images_kept_their_label(self, undisturbed: Run) -> None:
+        labelled = json.loads((undisturbed.checkpoints()[-1] / "labelled.json").read_text())
+        assert len(set(labelled["indices"])) == 50
+        assert sorted(labelled["classes"]) == sorted(list(range(10)) * 5)
 
     def test_leaves_nothing_half_written(self, undisturbed: Run) -> None:
         assert not list(undisturbed.run_dir.rglob(".tmp-*"))

@@ -1,0 +1,84 @@
+"""A loss that is no number stops the run with advice, or sends it back with half the learning rate."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.launch import TINY, result, resume_from, start
+
+# The trainer itself, with one thing broken: in its third step a weight is no number, once.
+POISONED = """
+from trainer import __main__ as program, step
+real, calls = step.TrainStep.run, []
+
+def run(self, stop):
+    calls.append(self._state.step)
+    if len(calls) == 3:
+        self._state.student.weights[100] = float("nan")
+    return real(self, stop)
+
+step.TrainStep.run = run
+program.end_at_once(program.main())
+"""
+COMMAND = (sys.executable, "-c", POISONED)
+EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
+ROLLBACK = TINY | {"on_divergence": "rollback"}
+
+
+def test_it_stops_with_the_step_the_last_good_checkpoint_and_what_to_change(run_dir: Path) -> None:
+    with start(run_dir, command=COMMAND, environ=EVERY_STEP) as run:
+        assert run.wait() == [1]
+        said = run.stderr()
+    assert "the loss is not a number at step 3 (class loss nan" in said
+    assert "last good checkpoint: of step " in said
+    for remedy in ("optimizer.lr (0.05)", "consistency.weight (10)", "optimizer.clip_norm", "on_divergence: rollback"):
+        assert remedy in said
+    assert "Traceback" not in said
+    assert all("nan" not in str(report.values()) for report in run.reports())
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_it_goes_back_to_the_last_good_checkpoint_with_half_the_learning_rate(run_dir: Path, ranks: int) -> None:
+    with start(run_dir, ROLLBACK, command=COMMAND, environ=EVERY_STEP, ranks=ranks) as run:
+        run.finish()
+        (note,) = run.notes()
+        assert "the loss is not a number at step 3" in note
+        assert "with half the learning rate, now at most 0.025 (1 of 5)" in note
+        assert result(run)["steps"] == 12
+        assert run.reports()[-1]["learning_rate"] < 0.025
+        assert run.reports()[-1]["student_accuracy"] > 0
+
+
+def test_what_is_not_finite_is_never_a_checkpoint(run_dir: Path) -> None:
+    with start(run_dir, ROLLBACK, command=COMMAND, environ=EVERY_STEP) as run:
+        run.finish()
+        (note,) = run.notes()
+    back_to = int(note.split("back to step ")[1].split(" ")[0])
+    assert 0 <= back_to <= 2
+
+
+def test_before_its_first_checkpoint_it_goes_back_to_the_start(run_dir: Path) -> None:
+    with start(run_dir, ROLLBACK, command=COMMAND) as run:
+        run.finish()
+        assert "back to step 0 with" in run.notes()[0]
+
+
+def test_or_to_where_it_was_resumed(run_dir: Path) -> None:
+    with start(run_dir / "first", ROLLBACK | {"steps": 1000}) as run:
+        run.wait_for_step(1)
+        run.processes[0].terminate()
+        assert run.wait() == [75]
+    (checkpoint,) = run.checkpoints()
+    step = int(checkpoint.name.removeprefix("step-"))
+    with start(resume_from(checkpoint, run_dir / "second"), ROLLBACK | {"steps": 1000}, command=COMMAND) as run:
+        run.wait_for_step(step + 2)
+        assert f"not a number at step {step + 3}" in run.notes()[0]
+        assert f"back to step {step} with" in run.notes()[0]
+
+
+def test_what_diverges_again_and_again_stops(run_dir: Path) -> None:
+    with start(run_dir, ROLLBACK | {"optimizer": {"lr": 1e25}, "precision": "fp32"}) as run:
+        assert run.wait() == [1]
+        assert len(run.notes()) == 5
+        assert "after going back 5 times with half the learning rate" in run.stderr()
