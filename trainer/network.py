@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from trainer.model import ResNet18, batch_norms
+from trainer.model import ResNet, batch_norms
 
 StateDict = dict[str, Tensor]
 
@@ -23,7 +23,7 @@ class FlatNetwork:
         step's work, over all shards at once.
     """
 
-    def __init__(self, model: ResNet18, device: torch.device, *, channels_last: bool = False) -> None:
+    def __init__(self, model: ResNet, device: torch.device, *, channels_last: bool = False) -> None:
         self.model = model.to(device)
         self._channels_last = channels_last
         parameters = list(self.model.parameters())
