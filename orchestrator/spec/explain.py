@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.spec.models import JobSpec
+from orchestrator.spec.places import SecretMisfit
 from orchestrator.spec.problems import Path, dotted
 
 # pydantic's names of errors, and what to say.
@@ -58,7 +59,8 @@ def mistakes(error: ValidationError, data: Any, spellings: dict[Path, str]) -> l
         if problem["type"] == "misfits":
             for misfit in problem["ctx"]["misfits"]:
                 fields = tuple((*path, *relative) for relative in misfit.fields)
-                found.setdefault(fields[0], Mistake(fields, "value", misfit.message))
+                is_secret = isinstance(misfit, SecretMisfit)
+                found.setdefault(fields[0], Mistake(fields, "value", misfit.message, is_secret))
         elif path not in found:
             found[path] = _single_mistake(path, dict(problem), spellings.get(path, ""))
         elif problem["type"] == "literal_error":

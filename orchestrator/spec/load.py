@@ -18,7 +18,7 @@ from orchestrator.spec.document import Document, read_yaml
 from orchestrator.spec.explain import Mistake, mistakes
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.overrides import apply_name, apply_override
-from orchestrator.spec.problems import Path, Problem, SpecError, dotted
+from orchestrator.spec.problems import Path, Problem, Span, SpecError, dotted
 
 # A job.yaml has a few kilobytes; more is some other file.
 _MAX_FILE_BYTES = 1_000_000
@@ -154,6 +154,9 @@ def _located(mistake: Mistake, document: Document) -> Problem:
         return Problem(origin, mistake.message, "" if names_it else dotted(path))
     span = place.value if mistake.kind == "value" and nearest == path else place.key
     line = document.text.splitlines()[span.line - 1]
-    if mistake.is_secret:
+    if mistake.is_secret and span == place.key:
         line = f"{line[: span.column - 1 + span.width]}: ..."
+    elif mistake.is_secret:
+        span = Span(span.line, span.column, width=3)
+        line = f"{line[: span.column - 1]}..."
     return Problem(document.source, mistake.message, dotted(path), span, line)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name, looks_secret
+from orchestrator.spec.places import place_misfits
 from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
@@ -207,7 +208,7 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        refuse([*self._shard_misfits(), *self._bound_misfits()])
+        refuse([*self._shard_misfits(), *self._bound_misfits(), *place_misfits(self.training)])
         return self
 
     def _shard_misfits(self) -> list[Misfit]:

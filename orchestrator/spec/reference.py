@@ -32,7 +32,7 @@ def _table(section: Section) -> str:
     title = f"**`{section.path}`** — {section.meaning}" if section.path else f"**The whole file** — {section.meaning}"
     rows = [_row(field) for field in section.fields]
     rows += [
-        f"| `{inner.path.rpartition('.')[2]}` | {'optional section' if inner.is_optional else 'section'} | | {inner.meaning} |"
+        f"| `{inner.path.rpartition('.')[2]}` | {'optional ' * inner.is_optional}section | | {inner.meaning} |"
         for inner in section.sections
         if not inner.path.endswith("[]")
     ]

@@ -189,6 +189,28 @@ def test_a_secret_in_the_environment_is_refused_and_not_printed(name: str) -> No
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "s3://AKIAEXAMPLE:hunter2@bucket/images",
+        "s3://bucket/images?X-Amz-Signature=hunter2",
+        "https://bucket.s3.amazonaws.com/images?X-Amz-Signature=hunter2",
+    ],
+)
+def test_credentials_in_a_folder_are_refused_and_not_printed(place: str) -> None:
+    text = JOB.replace("training:", f"training:\n  dataset: folder\n  folders: {{labelled: '{place}', test: b}}")
+
+    with pytest.raises(SpecError, match="must carry no credentials, for whoever") as refused:
+        load_job(text)
+    assert "hunter2" not in str(refused.value)
+    assert str(refused.value).startswith("job.yaml:4:23: training.folders.labelled: ")
+    assert "folders: {labelled: ..." in str(refused.value)
+
+    with pytest.raises(SpecError, match="must carry no credentials") as refused:
+        load_job(text.replace(place, "a"), [f"training.folders.labelled={place}"])
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "MAX_TOKENS", "OMP_NUM_THREADS", "NCCL_DEBUG", "SECRETARY"])
 def test_a_name_that_is_no_secret_is_let_through(name: str) -> None:
     assert load_job(JOB, [f"resources.env.{name}='1'"]).resources.env == {name: "1"}

@@ -132,6 +132,21 @@ ONE_CHANGE = {
         "steps: 100\n  dataset: folder\n  folders: {labelled: a}",
         "5:3: training.folders.test: required field is missing",
     ),
+    "a folder in no bucket": (
+        "steps: 100",
+        "steps: 100\n  dataset: folder\n  folders: {labelled: 's3:///a', test: b}",
+        "5:23: training.folders.labelled: names no bucket: write s3://BUCKET/PREFIX",
+    ),
+    "a folder somewhere else": (
+        "steps: 100",
+        "steps: 100\n  dataset: folder\n  folders: {labelled: a, test: 'gs://b/c'}",
+        "5:32: training.folders.test: must be a directory or s3://BUCKET/PREFIX, not gs://",
+    ),
+    "a data directory in a bucket": (
+        "steps: 100",
+        "steps: 100\n  data_dir: s3://a-bucket/b",
+        "4:13: training.data_dir: must be a path on the instances, not s3://; only folders may be s3://",
+    ),
     "a folder's name is empty": (
         "steps: 100",
         "steps: 100\n  dataset: folder\n  folders: {labelled: '', test: b}",

@@ -11,6 +11,7 @@ from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import NoDaemonOption, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, suggest
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.spec.models import JobSpec
@@ -49,6 +50,7 @@ def submit(
 
     invocation = Invocation.of(context)
     spec = read_job(file, changes or [], job_name=name)
+    _require_folders(spec)
     if dry_run:
         print_spec(spec, Format.YAML if output.for_people else output)
         return
@@ -69,12 +71,29 @@ def submit(
 
 
 def read_job(file: Path, overrides: list[str], job_name: str | None = None) -> "JobSpec":
-    """The job that a file or standard input describes, under another name if one is given. Raises SpecError."""
+    """The job that a file or standard input describes, under another name if one is given. Raises SpecError.
+
+    Paths in it are from the file's directory on, for an agent works in another.
+    """
     from orchestrator.spec.load import load_job
+    from orchestrator.spec.places import with_absolute_paths
 
     if str(file) == "-":
-        return load_job(sys.stdin.read(), overrides, name="standard input", job_name=job_name)
-    return load_job(file, overrides, job_name=job_name)
+        spec, base = load_job(sys.stdin.read(), overrides, name="standard input", job_name=job_name), Path.cwd()
+    else:
+        spec, base = load_job(file, overrides, job_name=job_name), file.parent
+    return spec.model_copy(update={"training": with_absolute_paths(spec.training, base)})
+
+
+def _require_folders(spec: "JobSpec") -> None:
+    """Raises UsageError for a local folder that is not there: better now than when the job has started."""
+    from orchestrator.spec.places import FOLDERS, is_url
+
+    for name in FOLDERS if spec.training.folders is not None else ():
+        place = getattr(spec.training.folders, name)
+        if place is not None and not is_url(place) and not Path(place).is_dir():
+            what = "is not a directory" if Path(place).exists() else "there is no such directory"
+            raise UsageError(f"training.folders.{name}: {place}: {what}; relative paths begin at the job file")
 
 
 def print_spec(spec: "JobSpec", output: Format) -> None:
@@ -92,8 +111,9 @@ def _described(spec: "JobSpec") -> str:
     length = text.count(training.epochs, "epoch") if training.epochs else text.count(training.steps or 0, "step")
     sizes = sorted({spec.resources.ladder[rung].world_size for rung in spec.allowed_rungs})
     workers = f"{sizes[0]} to {sizes[-1]} workers" if len(sizes) > 1 else text.count(sizes[0], "worker")
-    labels = f"{training.labels:,}" if isinstance(training.labels, int) else f"{training.labels} of the"
-    return f"{training.method} on {training.dataset}, {labels} labels, {length}, {workers}"
+    labels = f"{training.labels:,} labels" if isinstance(training.labels, int) else f"{training.labels} labelled"
+    images = training.folders.labelled if training.folders else training.dataset
+    return f"{training.method} with {training.model.name} on {images}, {labels}, {length}, {workers}"
 
 
 def _print_submitted(store: "Store", job: str, invocation: Invocation, output: Format) -> None:

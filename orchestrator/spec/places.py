@@ -1,0 +1,76 @@
+"""Where a job's images and weights lie: directories of a machine, or prefixes of a bucket. Pure."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trainer.config import Misfit, TrainingConfig
+
+FOLDERS = ("labelled", "unlabelled", "test")
+"""The fields of `training.folders` that name places."""
+
+_NAMED_WEIGHTS = ("none", "imagenet")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NO_CREDENTIALS = (
+    "must carry no credentials, for whoever can read the bucket can read them here; "
+    "write s3://BUCKET/PREFIX, and give the instances the right to read it"
+)
+
+
+class SecretMisfit(Misfit):
+    """A misfit whose value must not be printed."""
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is anywhere but in a directory."""
+    return _URL.match(place) is not None
+
+
+def split_s3(url: str) -> tuple[str, str]:
+    """Bucket and prefix of s3://BUCKET/PREFIX; the prefix without slashes around it, empty for a whole bucket."""
+    parts = urlsplit(url, allow_fragments=False)
+    return parts.netloc, parts.path.strip("/")
+
+
+def place_misfits(training: TrainingConfig) -> Iterator[Misfit]:
+    """What cannot be read where it is said to lie, by paths from the whole job."""
+    for path, place in _places(training):
+        if not is_url(place):
+            continue
+        parts = urlsplit(place, allow_fragments=False)
+        if "@" in parts.netloc or parts.query:
+            yield SecretMisfit((path,), _NO_CREDENTIALS)
+        elif "folders" not in path:
+            yield Misfit((path,), f"must be a path on the instances, not {parts.scheme}://; only folders may be s3://")
+        elif parts.scheme.lower() != "s3":
+            yield Misfit((path,), f"must be a directory or s3://BUCKET/PREFIX, not {parts.scheme}://")
+        elif _BUCKET.fullmatch(parts.netloc) is None:
+            yield Misfit((path,), "names no bucket: write s3://BUCKET/PREFIX, with the bucket's name as S3 allows it")
+
+
+def with_absolute_paths(training: TrainingConfig, base: Path) -> TrainingConfig:
+    """The same with every local path taken from `base`: whoever reads it later works in another directory."""
+
+    def absolute(place: str | None) -> str | None:
+        return place if place is None or is_url(place) else str((base / Path(place).expanduser()).resolve())
+
+    changes: dict[str, Any] = {"data_dir": absolute(training.data_dir)}
+    if training.folders is not None:
+        places = {name: absolute(getattr(training.folders, name)) for name in FOLDERS}
+        changes["folders"] = training.folders.model_copy(update=places)
+    if training.model.weights not in _NAMED_WEIGHTS:
+        changes["model"] = training.model.model_copy(update={"weights": absolute(training.model.weights)})
+    return training.model_copy(update=changes)
+
+
+def _places(training: TrainingConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    if training.data_dir is not None:
+        yield ("training", "data_dir"), training.data_dir
+    yield ("training", "model", "weights"), training.model.weights
+    for name in FOLDERS if training.folders is not None else ():
+        place = getattr(training.folders, name)
+        if place is not None:
+            yield ("training", "folders", name), place
