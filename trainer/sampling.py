@@ -3,12 +3,17 @@
 An epoch is one pass over the unlabelled pool; the labelled images cycle meanwhile. All follows from (seed, step).
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor
 
 from trainer.config import TrainingConfig
 from trainer.data.pools import Pools
 from trainer.keys import Purpose, generator
+
+PASSES_KEPT = 4
+"""Shuffles that are remembered: the pass that each stream is in, and the one that a step may reach over to."""
 
 
 class Sampler:
@@ -20,6 +25,7 @@ class Sampler:
         self._labelled_batch = config.labelled_batch
         self._unlabelled_batch = config.images_per_step - config.labelled_batch
         self._pools = pools
+        self._passes: OrderedDict[tuple[Purpose, int], Tensor] = OrderedDict()
 
     def labelled(self, step: int, shard: int) -> Tensor:
         """Indices of the labelled images of one shard at one step, counted from 0."""
@@ -35,8 +41,20 @@ class Sampler:
         parts = []
         while size:
             number, offset = divmod(start, len(pool))
-            order = torch.randperm(len(pool), generator=generator(self._seed, purpose, number))
-            part = pool[order[offset : offset + size]]
+            part = self._shuffled(pool, purpose, number)[offset : offset + size]
             parts.append(part)
             start, size = start + len(part), size - len(part)
         return torch.cat(parts) if parts else pool[:0]
+
+    def _shuffled(self, pool: Tensor, purpose: Purpose, number: int) -> Tensor:
+        """The pool in the order of one pass; shuffling anew for every shard would cost a large pool milliseconds."""
+        key = (purpose, number)
+        shuffled = self._passes.get(key)
+        if shuffled is None:
+            shuffled = pool[torch.randperm(len(pool), generator=generator(self._seed, purpose, number))]
+            self._passes[key] = shuffled
+            if len(self._passes) > PASSES_KEPT:
+                self._passes.popitem(last=False)
+        else:
+            self._passes.move_to_end(key)
+        return shuffled
