@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.launch import Run, result, resume_from, start
+from tests.trainer.launch import TINY, Run, result, resume_from, start
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,16 +31,20 @@ def test_four_ranks_give_the_same_bits_as_one_process(undisturbed: Run, run_dir:
         assert result(run)["digest"] == result(undisturbed)["digest"]
 
 
-def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(undisturbed: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(precision: str, tmp_path: Path) -> None:
     moment = random.Random()  # another moment in every session
+    config = TINY | {"precision": precision}
+    with start(tmp_path / "undisturbed", config) as undisturbed:
+        undisturbed.finish()
     latest: Path | None = None
     for attempt in range(10):
         run_dir = tmp_path / f"attempt-{attempt}"
         if latest is not None:
             resume_from(latest, run_dir)
-        with start(run_dir, environ=EVERY_STEP) as run:
+        with start(run_dir, config, environ=EVERY_STEP) as run:
             run.wait_for_step(1)
-            if attempt < 3:
+            if attempt < 2:
                 time.sleep(moment.uniform(0, 0.7))  # the moment is the test, not a wait
                 run.signal(signal.SIGKILL)
             if run.wait() == [0]:
@@ -53,21 +57,25 @@ def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(undisturbed:
     pytest.fail("never finished")
 
 
-def test_one_rank_then_two_then_one_comes_to_the_same_bits(undisturbed: Run, tmp_path: Path) -> None:
-    with start(tmp_path / "one") as run:
-        run.wait_for_step(1)
-        run.signal(signal.SIGTERM)
-        assert run.wait() == [75]
-        first = run.checkpoints()[-1]
-    with start(resume_from(first, tmp_path / "two"), ranks=2) as run:
-        run.wait_for_step(1)
-        run.signal(signal.SIGTERM, rank=1)
-        assert run.wait() == [75, 75]
-        second = run.checkpoints()[-1]
-    assert first.name < second.name < "step-000000000012"
-    with start(resume_from(second, tmp_path / "one again")) as run:
+def test_one_rank_then_two_then_four_then_one_at_any_step_comes_to_the_same_bits(tmp_path: Path) -> None:
+    moment = random.Random()
+    config = TINY | {"steps": 60}
+    with start(tmp_path / "undisturbed", config) as undisturbed:
+        undisturbed.finish()
+    run_dir, step = tmp_path / "0", 0
+    for number, ranks in enumerate((1, 2, 4)):
+        with start(run_dir, config, ranks=ranks) as run:
+            run.wait_for_step(step + 1)
+            time.sleep(moment.uniform(0, 0.3))  # as above
+            run.signal(signal.SIGTERM, rank=ranks - 1)
+            assert run.wait() == [75] * ranks, run.stderr()
+        checkpoint = run.checkpoints()[-1]
+        assert step < int(checkpoint.name.removeprefix("step-")) < 60
+        step = int(checkpoint.name.removeprefix("step-"))
+        run_dir = resume_from(checkpoint, tmp_path / f"{number + 1}")
+    with start(run_dir, config) as run:
         run.finish()
-        assert run.reports()[0]["step"] > int(second.name.removeprefix("step-"))
+        assert run.reports()[0]["step"] > step
         assert result(run)["digest"] == result(undisturbed)["digest"]
 
 

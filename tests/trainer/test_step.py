@@ -293,7 +293,7 @@ def test_channels_last_is_a_matter_of_memory_and_not_of_values(digits: Dataset) 
     config = TrainingConfig.model_validate({**TINY, "precision": "fp32"})
     plan = config.plan(digits.facts)
     plain, last = (build_state(config, plan, CPU, channels_last=flag) for flag in (False, True))
-    conv = last.student.model.layer1[0].conv1.weight
+    conv = last.student.model.get_parameter("layer1.0.conv1.weight")
     assert conv.is_contiguous(memory_format=torch.channels_last)
     assert not torch.equal(plain.student.weights, last.student.weights)
     for mine, theirs in zip(plain.student.model.parameters(), last.student.model.parameters(), strict=True):
