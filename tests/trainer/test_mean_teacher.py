@@ -1,13 +1,12 @@
-"""The formulas of Mean Teacher, and the update and learning rate."""
+"""The formulas of Mean Teacher."""
 
 import math
 
 import pytest
 import torch
 
-from trainer.config import Ema, Optimizer, Schedule
+from trainer.config import Ema
 from trainer.mean_teacher import class_loss, consistency_weight, ema_decay, follow, mse_loss
-from trainer.optim import learning_rate, sgd_update
 
 SLOW = Ema(decay=0.99)
 
@@ -46,35 +45,3 @@ def test_consistency_is_the_squared_distance_of_probabilities_mean_over_classes(
 def test_the_class_loss_is_divided_by_the_whole_batch() -> None:
     logits, classes = torch.zeros(3, 10), torch.tensor([1, 2, 3])
     assert class_loss(logits, classes, batch=12).item() == pytest.approx(3 * math.log(10) / 12)
-
-
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_updates_are_those_of_torchs_sgd(nesterov: bool) -> None:
-    setting = Optimizer(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.01)
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(50, generator=generator, dtype=torch.float64)
-    theirs = weights.clone().requires_grad_()
-    sgd = torch.optim.SGD([theirs], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.01)
-    momentum = torch.zeros_like(weights)
-    for lr in (0.1, 0.05, 0.01):
-        gradients = torch.randn(50, generator=generator, dtype=torch.float64)
-        sgd.param_groups[0]["lr"] = lr
-        theirs.grad = gradients.clone()
-        sgd.step()
-        sgd_update(weights, gradients, momentum, setting, lr)
-    torch.testing.assert_close(weights, theirs.detach())
-
-
-def test_the_cosine_schedule_warms_up_and_ends_near_zero() -> None:
-    setting = Schedule(name="cosine", warmup=0.1)
-    rates = [learning_rate(step, 100, 1.0, setting) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
-    assert rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert 0 < rates[99] < 0.001
-
-
-def test_the_constant_schedule_stays() -> None:
-    setting = Schedule(name="constant", warmup=0.0)
-    assert {learning_rate(step, 10, 0.3, setting) for step in range(10)} == {0.3}
