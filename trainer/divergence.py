@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.checkpoint import load_checkpoint
-from trainer.config import Plan, TrainingConfig
+from trainer.config import TrainingConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import Diverged
-from trainer.state import Counters, TrainState, build_state
+from trainer.state import Counters, TrainState
 from trainer.step import Outcome
 from trainer.world import World
 
@@ -27,8 +27,16 @@ class LastGood:
 class Divergence:
     """Judges the outcome of each step; all ranks have the same and come to the same."""
 
-    def __init__(self, config: TrainingConfig, plan: Plan, dataset: Dataset, state: TrainState, world: World) -> None:
-        self._config, self._plan, self._dataset, self._state, self._world = config, plan, dataset, state, world
+    def __init__(
+        self,
+        config: TrainingConfig,
+        dataset: Dataset,
+        state: TrainState,
+        world: World,
+        start_anew: Callable[[], TrainState],
+    ) -> None:
+        self._config, self._dataset, self._state, self._world = config, dataset, state, world
+        self._start_anew = start_anew
 
     def handle(self, outcome: Outcome, last_good: Callable[[], LastGood] | None) -> str:
         """Go back to the last good checkpoint, which only the leading rank knows; returns what to tell about it.
@@ -58,7 +66,7 @@ class Divergence:
         if place is not None:
             load_checkpoint(place, self._config, self._dataset, state)
         else:
-            fresh = build_state(self._config, self._plan, world.device).tensors()
+            fresh = self._start_anew().tensors()
             for name, tensor in state.tensors().items():
                 tensor.copy_(fresh[name])
             state.counters = Counters()
@@ -68,10 +76,7 @@ class Divergence:
             if network is not None:
                 network.batch_statistics.zero_()  # a NaN would stay: the next ones are 0 * these + 1 * the batch's
         found = world.gather(state.counters)[0]
-        # What was learnt about number formats and learning rates is not undone.
-        state.counters = replace(
-            found, loss_scale=before.loss_scale, lr_factor=before.lr_factor / 2, rollbacks=before.rollbacks + 1
-        )
+        state.counters = replace(found, lr_factor=before.lr_factor / 2, rollbacks=before.rollbacks + 1)
 
     def _remedies(self, *, rollback: bool = True) -> str:
         optimizer = self._config.optimizer

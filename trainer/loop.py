@@ -14,7 +14,7 @@ from trainer.precision import prefers_channels_last, resolve
 from trainer.progress import UtcNow
 from trainer.recorder import Clock, Recorder
 from trainer.sampling import Sampler
-from trainer.state import build_state
+from trainer.state import TrainState, build_state
 from trainer.step import TrainStep
 from trainer.stop import StopRequest
 from trainer.world import World
@@ -29,11 +29,15 @@ def train(
     """Train from `resume/`, or from the start, to the end or to a stop; returns the exit code. Raises TrainerError."""
     torch.set_num_threads(config.threads)
     precision = resolve(config.precision, world.device)
-    channels_last = prefers_channels_last(config.channels_last, world.device, precision)
     dataset = load_dataset(config, world.device)
     plan = config.plan(dataset.facts)
+    channels_last = prefers_channels_last(config.channels_last, world.device, precision, plan.image_px)
     pools = split_pools(dataset.train_classes, plan, config.seed, extra_unlabelled=dataset.facts.extra_unlabelled)
-    state = build_state(config, plan, world.device, channels_last=channels_last)
+
+    def start_anew() -> TrainState:
+        return build_state(config, plan, world.device, channels_last=channels_last)
+
+    state = start_anew()
     resume = options.run_dir / "resume"
     resumed = load_checkpoint(resume, config, dataset, state) if resume.exists() else None
     shards = world.shards(config.shards)
@@ -48,7 +52,7 @@ def train(
             "device and libraries": maker,
         }
     )
-    divergence = Divergence(config, plan, dataset, state, world)
+    divergence = Divergence(config, dataset, state, world, start_anew)
     # One rank writes; the others only compute.
     recorder = (
         Recorder(config, plan, options, state, step, batches, dataset, pools, world, maker, clock, now)
