@@ -16,7 +16,7 @@ from trainer.keys import Purpose, generator
 from trainer.mean_teacher import CONSISTENCY_LOSSES, class_loss, consistency_weight, ema_decay, follow, head_distance
 from trainer.model import INPUT_CHANNELS
 from trainer.optim import learning_rate
-from trainer.precision import Precision, autocast, next_loss_scale
+from trainer.precision import SMALLEST_LOSS_SCALE, Precision, autocast, next_loss_scale
 from trainer.shards import spares_for, sum_shards
 from trainer.state import TrainState
 from trainer.world import World
@@ -186,7 +186,7 @@ class TrainStep:
     def _view(self, batch: Batch, purpose: Purpose, shards: Sequence[int]) -> Tensor:
         """What student or teacher sees of a pass's images."""
         setting, draws = self._config.augmentation, self._draws(purpose, shards)
-        images = augment(to_unit_range(batch.pixels), setting, draws, mirrors=self._mirrors)
+        images = augment(to_unit_range(batch.pixels), setting, draws, mirrors=self._mirrors, fill=self._mean)
         noise = setting.noise
         if purpose is Purpose.TEACHER_VIEW and setting.teacher_noise is not None:
             noise = setting.teacher_noise
@@ -221,6 +221,8 @@ class TrainStep:
         counters.loss_scale, counters.good_steps = next_loss_scale(
             counters.loss_scale, counters.good_steps, finite=finite
         )
+        if counters.loss_scale < SMALLEST_LOSS_SCALE:
+            self._total.class_loss.fill_(math.nan)  # no matter of number formats any more: for all ranks a divergence
         return finite
 
 
