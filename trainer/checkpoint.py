@@ -25,7 +25,8 @@ from trainer.config import TrainingConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import CheckpointRefused
 from trainer.network import StateDict
-from trainer.state import Counters, Snapshot, TrainState, restore, state_files
+from trainer.snapshot import Snapshot
+from trainer.state import Counters, TrainState, restore, state_files
 from trainer.world import World
 
 FORMAT = 2

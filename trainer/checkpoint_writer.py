@@ -18,7 +18,8 @@ import torch
 
 from trainer.checkpoint import Meta, write_checkpoint
 from trainer.errors import CheckpointFailed
-from trainer.state import Snapshot, TrainState
+from trainer.snapshot import Snapshot
+from trainer.state import TrainState
 
 NICENESS = 10
 """Of the writing thread: on a machine that is all busy, training goes first, for each rank waits for the slowest."""

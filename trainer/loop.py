@@ -27,7 +27,7 @@ def train(
     config: TrainingConfig, options: RunOptions, world: World, stop: StopRequest, clock: Clock, now: UtcNow
 ) -> int:
     """Train from `resume/`, or from the start, to the end or to a stop; returns the exit code. Raises TrainerError."""
-    torch.set_num_threads(config.threads)
+    _choose_kernels(config)
     precision = resolve(config.precision, world.device)
     dataset = load_dataset(config, world.device)
     plan = config.plan(dataset.facts)
@@ -88,3 +88,10 @@ def train(
         recorder.close(evaluation_at_end)
     world.wait_for_all()  # whoever leaves first has the launcher end the others, also the one that still writes
     return FINISHED if finished else DRAINED
+
+
+def _choose_kernels(config: TrainingConfig) -> None:
+    """Threads and convolutions that give the same bits each time; without `exact`, whichever is quickest."""
+    torch.set_num_threads(config.threads)
+    torch.backends.cudnn.deterministic = config.exact
+    torch.backends.cudnn.benchmark = not config.exact

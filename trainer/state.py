@@ -1,5 +1,6 @@
 """All that a run consists of: with the config it determines every later step."""
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from trainer.model import build_model
 from trainer.network import FlatNetwork, StateDict
 from trainer.optim import Updater
 from trainer.precision import START_LOSS_SCALE
+from trainer.pretrained import load_weights
 
 
 @dataclass
@@ -32,12 +34,16 @@ class Counters:
 
 @dataclass
 class TrainState:
-    """Student, teacher (none when supervised), what the optimiser remembers, counters; changed in place by `step`."""
+    """Student, teacher (none when supervised), what the optimiser remembers, counters; changed in place by `step`.
+
+    origin: what to tell about the weights that it started from, if they were given.
+    """
 
     student: FlatNetwork
     teacher: FlatNetwork | None
     updater: Updater
     counters: Counters
+    origin: str | None = None
 
     @property
     def step(self) -> int:
@@ -50,42 +56,6 @@ class TrainState:
         if self.teacher is not None:
             parts |= {"teacher.weights": self.teacher.weights, "teacher.running": self.teacher.running}
         return parts | {f"optimizer.{name}": slot for name, slot in self.updater.slots.items()}
-
-
-class Snapshot:
-    """A copy of a state in CPU memory that is allocated once and filled again for each checkpoint.
-
-    It is taken between two steps, so that nothing in it is half of one step and half of the next.
-    """
-
-    def __init__(self, state: TrainState) -> None:
-        self._state = state
-        self._copies = {name: torch.empty_like(t, device="cpu") for name, t in state.tensors().items()}
-        self.counters = Counters(step=-1)
-
-    def take(self) -> None:
-        """Copy the state as it is now."""
-        for name, tensor in self._state.tensors().items():
-            self._copies[name].copy_(tensor)
-        self.counters = Counters(**asdict(self._state.counters))
-
-    @property
-    def step(self) -> int:
-        """The step that it was taken after."""
-        return self.counters.step
-
-    @property
-    def size_bytes(self) -> int:
-        """How much memory it takes, and about how much disk."""
-        return sum(copy.nbytes for copy in self._copies.values())
-
-    def is_finite(self) -> bool:
-        """Whether every number in it is one: a state with a NaN is not worth going back to."""
-        return all(bool(torch.isfinite(copy.sum())) for copy in self._copies.values())
-
-    def files(self) -> dict[str, StateDict]:
-        """The tensors of each file of a checkpoint, as views of the copy."""
-        return state_files(self._state, self._copies, self.counters.updates)
 
 
 def state_files(state: TrainState, tensors: dict[str, Tensor], updates: int) -> dict[str, StateDict]:
@@ -102,19 +72,22 @@ def state_files(state: TrainState, tensors: dict[str, Tensor], updates: int) -> 
     return files
 
 
-def build_state(config: TrainingConfig, plan: Plan, device: torch.device, *, channels_last: bool = False) -> TrainState:
-    """The state before the first step: teacher and student start from the same weights."""
+def build_state(
+    config: TrainingConfig, plan: Plan, device: torch.device, *, channels_last: bool = False, to_restore: bool = False
+) -> TrainState:
+    """The state before the first step: teacher and student start from the same weights.
 
-    def network() -> FlatNetwork:
-        second_head = config.consistency.second_head and config.method == "mean_teacher"
-        model = build_model(config.model, plan.classes, plan.image_px, config.seed, second_head=second_head)
-        return FlatNetwork(model, device, channels_last=channels_last)
-
-    student = network()
-    teacher = network() if config.method == "mean_teacher" else None
-    if teacher is not None:
-        teacher.model.requires_grad_(False)
-    return TrainState(student, teacher, Updater(config.optimizer, student.weights, student.named_weights), Counters())
+    to_restore: a checkpoint follows, so that the weights to start from are not needed. Raises ConfigError.
+    """
+    second_head = config.consistency.second_head and config.method == "mean_teacher"
+    model = build_model(config.model, plan.classes, plan.image_px, config.seed, second_head=second_head)
+    origin = None if to_restore else load_weights(config.model, model, config.data_dir)
+    teacher = None
+    if config.method == "mean_teacher":
+        teacher = FlatNetwork(copy.deepcopy(model).requires_grad_(False), device, channels_last=channels_last)
+    student = FlatNetwork(model, device, channels_last=channels_last)
+    updater = Updater(config.optimizer, student.weights, student.named_weights)
+    return TrainState(student, teacher, updater, Counters(), origin)
 
 
 def restore(state: TrainState, files: dict[str, StateDict], counters: Counters) -> None:

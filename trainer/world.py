@@ -118,8 +118,6 @@ def _device(environ: Mapping[str, str]) -> torch.device:
         raise ConfigError(f"{local_size} ranks on a machine with {torch.cuda.device_count()} GPUs; start one a GPU")
     torch.cuda.set_device(local_rank)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
     return torch.device("cuda", local_rank)
 
 

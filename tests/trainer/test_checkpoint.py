@@ -14,7 +14,8 @@ from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainingConfig
 from trainer.data.digits import load_digits
 from trainer.errors import CheckpointFailed, CheckpointRefused
-from trainer.state import Counters, Snapshot, TrainState, build_state, digest
+from trainer.snapshot import Snapshot
+from trainer.state import Counters, TrainState, build_state, digest
 from trainer.world import World
 
 CPU = torch.device("cpu")

@@ -16,7 +16,8 @@ from trainer.data.pools import split_pools
 from trainer.network import FlatNetwork
 from trainer.precision import GROW_AFTER_STEPS, Precision, next_loss_scale
 from trainer.sampling import Sampler
-from trainer.state import Counters, Snapshot, TrainState, build_state, digest, restore
+from trainer.snapshot import Snapshot
+from trainer.state import Counters, TrainState, build_state, digest, restore
 from trainer.step import STATISTICS_MOMENTUM, Rates, TrainStep
 from trainer.world import World
 

@@ -17,7 +17,8 @@ from trainer.data.pools import split_pools
 from trainer.exchange import Alone, Exchange, SharedMemory
 from trainer.precision import Precision
 from trainer.sampling import Sampler
-from trainer.state import Snapshot, TrainState, build_state, digest
+from trainer.snapshot import Snapshot
+from trainer.state import TrainState, build_state, digest
 from trainer.step import Outcome, TrainStep
 from trainer.world import World
 
