@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.agent.checkpoints import Committer, Lineage, Tell, restore
+from orchestrator.agent.images import BadFolder, Bringing, Interrupted
 from orchestrator.agent.launcher import Workers
 from orchestrator.agent.logs import LogShipper, Stream
-from orchestrator.agent.run_directory import DRAINED, ProgressReader, RunDirectory, as_progress
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, ProgressReader, RunDirectory, as_progress
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import NotYetAssigned, Superseded
 from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
@@ -32,6 +33,7 @@ class GenerationRun:
         store: Store,
         assignment: Assignment,
         directory: Path,
+        image_cache: Path,
         workers: Workers,
         gpus: tuple[int, ...],
         own_address: str,
@@ -46,9 +48,11 @@ class GenerationRun:
         self.state: State = "restoring"
         self.exit: TrainerExit | None = None
         self.progress: TrainerProgress | None = None
+        self.activity = ""
         self._store = store
         self._assignment = assignment
         self._run = RunDirectory(directory / f"run-g{assignment.generation:06d}")
+        self._image_cache = image_cache
         self._gpus = gpus
         self._own_address = own_address
         self._nonce = nonce
@@ -63,6 +67,8 @@ class GenerationRun:
         self._drain_asked = False
         self._stop_asked = ""
         self._resume_step: int | None = None
+        self._refusal = ""
+        self._ending = threading.Event()
         self._restored = threading.Event()
         self._restorer = threading.Thread(target=self._restore, name="restore", daemon=True)
         self._restorer.start()
@@ -82,6 +88,7 @@ class GenerationRun:
             return
         self._log(f"generation {self.number}: draining: {why}")
         self._drain_asked = True
+        self._ending.set()
         if self.state == "running":
             self._ask_to_drain()
 
@@ -91,6 +98,7 @@ class GenerationRun:
             return
         self._log(f"generation {self.number}: stopping: {why}")
         self._stop_asked = why
+        self._ending.set()
         self.workers.kill()
         if self._committer:
             self._committer.abandon()
@@ -132,13 +140,20 @@ class GenerationRun:
         self.workers.ask_to_drain(again=again)
 
     def _restore(self) -> None:
-        """In a thread: bring the checkpoint; the store may be away for a while, or the disk full."""
+        """In a thread: bring images and checkpoint; a store may be away for a while, or the disk full."""
         complaint = ""
-        while not (self._stop_asked or self._drain_asked):
+        while not (self._stop_asked or self._drain_asked or self._refusal):
+            what = "images"
             try:
-                self._run.prepare(self._assignment.training)
+                training = self._bringing().localized(self._assignment.training)
+                what = "checkpoint"
+                self._run.prepare(training)
                 assignment = self._assignment.model_copy(update={"epoch": self.epoch})
                 self._resume_step = restore(self._store, assignment, self._run, self._nonce, self._tell)
+                break
+            except BadFolder as error:
+                self._refusal = str(error)
+            except Interrupted:
                 break
             except Superseded as superseded:
                 self._stop_asked = str(superseded)
@@ -147,15 +162,30 @@ class GenerationRun:
             except (StoreError, OSError) as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    self._tell("note", f"the checkpoint cannot be fetched yet, trying again: {error}")
+                    self._tell("note", f"the {what} cannot be fetched yet, trying again: {error}")
                 self._restored.wait(RESTORE_RETRY_S)
         self._restored.set()
+
+    def _bringing(self) -> Bringing:
+        return Bringing(
+            cache=self._image_cache,
+            job=f"{self._store.url} {self._assignment.job}",
+            doing=self._do,
+            tell=lambda message: self._tell("note", message),
+            ending=self._ending,
+        )
+
+    def _do(self, activity: str) -> None:
+        self.activity = activity
 
     def _after_restoring(self) -> None:
         if not self._restored.is_set() and self._restorer.is_alive():
             return
         if self._stop_asked or self._drain_asked:
             self._finish(TrainerExit(outcome="drained", code=DRAINED, message="ended before the workers started"))
+            return
+        if self._refusal:
+            self._finish(TrainerExit(outcome="refused", code=BAD_INPUT, message=self._refusal))
             return
         if self._resume_step is None:  # a fault in restoring itself: its traceback is in the agent's log
             self._finish(TrainerExit(outcome="failed", code=1, message="the checkpoint could not be restored"))
@@ -183,7 +213,7 @@ class GenerationRun:
     def _after_workers_ended(self) -> None:
         if self._stop_asked:
             self._ended = self._stopped()
-        elif self._ended is not None and self._ended.outcome == "failed" and self._drain_asked:
+        elif self._ended is not None and self._ended.outcome in ("failed", "refused") and self._drain_asked:
             message = f"ended while draining: {self._ended.message}"
             self._ended = TrainerExit(outcome="drained", code=self._ended.code, message=message, step=self._last_step)
         if self._committer:

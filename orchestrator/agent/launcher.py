@@ -9,11 +9,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
-from orchestrator.agent.run_directory import DRAINED, FINISHED, RunDirectory
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, RunDirectory
 from orchestrator.fleets.processes import end_marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
@@ -40,6 +39,12 @@ class Program:
     def filled(self, run: RunDirectory) -> list[str]:
         return [argument.format(config=run.config, run_dir=run.path) for argument in self.arguments]
 
+
+_LEAST_TELLING = {BAD_INPUT: -1, -signal.SIGTERM: 1}
+"""Order among the exit codes of ranks: who refused knows best why, who was ended knows nothing."""
+
+_LONGEST_LINE = 600
+"""Of what a rank said last: a sentence with a remedy or two."""
 
 TRAINER = Program(("-u", "-m", "trainer", "{config}", "{run_dir}"))
 
@@ -120,8 +125,11 @@ class Workers:
         code = self._process.poll()
         if code is None:
             return None
-        outcome, message = _outcome(code, self._why(code))
-        return TrainerExit(outcome=outcome, code=code, message=message, step=step)
+        if code == FINISHED:
+            return TrainerExit(outcome="finished", code=code, message="finished", step=step)
+        if code == DRAINED:
+            return TrainerExit(outcome="drained", code=code, message="drained", step=step)
+        return self._failure(code, step)
 
     def _ranks(self) -> list[psutil.Process]:
         try:
@@ -129,26 +137,22 @@ class Workers:
         except psutil.NoSuchProcess:
             return []
 
-    def _why(self, code: int) -> str:
-        """The first rank that failed by itself, how, and the last thing that it said."""
+    def _failure(self, code: int, step: int | None) -> TrainerExit:
+        """By the first rank that refused or failed by itself: how, and the last thing that it said."""
         codes: dict[str, int] = {}
         if self._run is not None:
             try:
                 codes = json.loads((self._run.path / "exit.json").read_text())["exit_codes"]
             except (FileNotFoundError, ValueError, KeyError):
                 codes = {}
-        for rank, rank_code in sorted(codes.items(), key=lambda item: item[1] == -signal.SIGTERM):
+        for rank, rank_code in sorted(codes.items(), key=lambda item: _LEAST_TELLING.get(item[1], 0)):
             said = _last_line(self._run.rank_logs(int(rank))) if self._run else ""
-            return f"rank {rank} {_describe(rank_code)}" + (f": {said}" if said else "")
-        return f"the launcher {_describe(code)}: {_last_line([self.log_path])}"
-
-
-def _outcome(code: int, why: str) -> tuple[Literal["finished", "drained", "failed"], str]:
-    if code == FINISHED:
-        return "finished", "finished"
-    if code == DRAINED:
-        return "drained", "drained"
-    return "failed", why
+            why = f"rank {rank} {_describe(rank_code)}" + (f": {said}" if said else "")
+            if rank_code == BAD_INPUT:
+                return TrainerExit(outcome="refused", code=BAD_INPUT, message=why, step=step)
+            return TrainerExit(outcome="failed", code=code, message=why, step=step)
+        why = f"the launcher {_describe(code)}: {_last_line([self.log_path])}"
+        return TrainerExit(outcome="failed", code=code, message=why, step=step)
 
 
 def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int, ...]) -> dict[str, str]:
@@ -192,7 +196,7 @@ def _last_line(paths: list[Path]) -> str:
         except FileNotFoundError:
             continue
         if lines:
-            return lines[-1][:300]
+            return lines[-1][:_LONGEST_LINE]
     return ""
 
 

@@ -7,6 +7,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import platformdirs
+
 from orchestrator.agent.launcher import TRAINER, Program
 from orchestrator.agent.supervisor import Place, Supervisor
 from orchestrator.fleets.local import PROCESS_FILE
@@ -26,6 +28,7 @@ def run_agent(
     gpus: tuple[int, ...],
     work_dir: Path,
     idle_exit_s: float,
+    image_cache: Path | None = None,
     program: Program = TRAINER,
 ) -> int:
     """Run the agent of one instance to its end. SIGTERM and SIGINT drain."""
@@ -37,7 +40,8 @@ def run_agent(
             _log(f"another agent is instance {instance} already: nothing to do")
             return 0
         write_identity(work_dir / PROCESS_FILE, this_process(instance))
-        place = Place(instance, job, workers, cores, gpus, work_dir, idle_exit_s)
+        image_cache = image_cache or platformdirs.user_cache_path("elastic") / "images"
+        place = Place(instance, job, workers, cores, gpus, work_dir, image_cache, idle_exit_s)
         supervisor = Supervisor(store, place, os.environ, random_nonce, _log, program=program)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))

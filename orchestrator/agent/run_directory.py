@@ -7,7 +7,7 @@
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
 | `progress.jsonl` | trainer | a line per report |
 | SIGTERM | agent | finish the step, write a checkpoint, exit 75 |
-| exit 0 / 75 / other | trainer | finished / drained, resume me / failed |
+| exit 0 / 75 / 2 / other | trainer | finished / drained, resume me / cannot be done as asked / failed |
 """
 
 import json
@@ -24,6 +24,8 @@ from orchestrator.jobs.instances import TrainerProgress
 
 FINISHED = 0
 DRAINED = 75
+BAD_INPUT = 2
+"""What was asked for cannot be done: the same order would end in the same way."""
 _STEP = re.compile(r"step-(\d{12})")
 
 

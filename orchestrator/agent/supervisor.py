@@ -46,6 +46,8 @@ class Place:
     cores: int
     gpus: tuple[int, ...]
     work_dir: Path
+    image_cache: Path
+    """Where images from buckets are kept: of this machine, not of this instance."""
     idle_exit_s: float
     address: str = "127.0.0.1"
 
@@ -156,6 +158,7 @@ class Supervisor:
             store=self._store,
             assignment=assignment,
             directory=self._place.work_dir,
+            image_cache=self._place.image_cache,
             workers=workers,
             gpus=self._place.gpus,
             own_address=self._place.address,
@@ -181,7 +184,7 @@ class Supervisor:
         if current.exit is not None:
             self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
             # After any other end there is hardly more to do on this instance, and others need its cores now.
-            if current.exit.outcome == "failed":
+            if current.exit.outcome in ("failed", "refused"):
                 self._warm = self._warm_up()
             self._port = _free_port(self._place.address)
 
@@ -270,6 +273,7 @@ class Supervisor:
             committed_step=current.committed_step if current else None,
             utilization=self._window.value() if current and current.stepping else None,
             exit=current.exit if current else None,
+            activity=current.activity if current and current.state == "restoring" else "",
             notices=tuple(self._notices),
         )
         try:

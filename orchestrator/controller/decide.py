@@ -20,7 +20,7 @@ from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.jobs.record import Cause, Generation, JobRecord
+from orchestrator.jobs.record import Cause, Generation, JobRecord, Outcome
 
 MAX_LOSSES = 20
 """Instances may be taken away many times before the first checkpoint; more often than this, something else is wrong."""
@@ -77,8 +77,10 @@ def _pursue(draft: Draft) -> None:
     record, limit = draft.record, limit_reached(draft.seen.spec, draft.record, draft.now)
     if record.wanted == "cancel":
         _cancel(draft)
-    elif _finished(draft):
+    elif _outcome(draft) == "finished":
         _end(draft, JobPhase.SUCCEEDED, EventKind.SUCCEEDED, f"finished at step {record.committed_step}")
+    elif _outcome(draft) == "refused":
+        _end(draft, JobPhase.FAILED, EventKind.FAILED, f"trying again would not help: {record.reason}")
     elif record.failures > draft.seen.spec.limits.max_failures:
         _end(
             draft,
@@ -110,9 +112,9 @@ def _cancel(draft: Draft) -> None:
         _conclude(draft, JobPhase.CANCELLED, EventKind.CANCELLED, draft.record.reason)
 
 
-def _finished(draft: Draft) -> bool:
-    generation = draft.record.generation
-    return generation is not None and generation.outcome == "finished"
+def _outcome(draft: Draft) -> Outcome | None:
+    """How the current generation ended, if it did."""
+    return draft.record.generation.outcome if draft.record.generation is not None else None
 
 
 def _end(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:

@@ -223,8 +223,8 @@ def _take_in_end(draft: Draft) -> None:
     elif judgement.verdict == "lost":
         draft.retire(judgement.instances)
         _end_generation(draft, "lost", EventKind.INSTANCE_LOST, judgement.message)
-    elif judgement.verdict == "failed":
-        _end_generation(draft, "failed", EventKind.WORKER_FAILED, judgement.message)
+    elif judgement.verdict in ("failed", "refused"):
+        _end_generation(draft, judgement.verdict, EventKind.WORKER_FAILED, judgement.message)
     else:
         _end_generation(draft, judgement.verdict, EventKind.GENERATION_ENDED, judgement.message)
 
@@ -248,6 +248,8 @@ def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: st
     elif outcome == "lost":
         losses = 1 if progressed else record.losses + 1
         draft.set(losses=losses, reason=message, retry_at=draft.now + timedelta(seconds=backoff_s(losses)))
+    elif outcome == "refused":
+        draft.set(failures=record.failures + 1, reason=message)
     else:
         draft.set(failures=0, losses=0, retry_at=None)
 

@@ -69,7 +69,9 @@ class _WatchedHeartbeat:
 
 def _stand(beat: Heartbeat | None) -> tuple[object, ...]:
     """What changes while workers come further."""
-    return (beat.generation, beat.state, beat.progress.step if beat.progress else None) if beat else ()
+    if beat is None:
+        return ()
+    return (beat.generation, beat.state, beat.activity, beat.progress.step if beat.progress else None)
 
 
 @dataclass

@@ -25,7 +25,7 @@ MAX_BACKOFF_S = 60.0
 class Judgement:
     """How a generation stands."""
 
-    verdict: Literal["alive", "finished", "drained", "failed", "lost"]
+    verdict: Literal["alive", "finished", "drained", "failed", "refused", "lost"]
     message: str = ""
     instances: tuple[str, ...] = ()
     """The instances that the verdict is about."""
@@ -34,6 +34,9 @@ class Judgement:
 def judge(generation: Generation, views: Mapping[str, InstanceView]) -> Judgement:
     """Judge the workers of a generation that was started."""
     exits = {i: exited for i in generation.instances if (exited := exit_of(generation.number, views.get(i)))}
+    refused = [(i, exited) for i, exited in exits.items() if exited.outcome == "refused"]
+    if refused:
+        return Judgement("refused", refused[0][1].message, tuple(i for i, _ in refused))
     failed = [(i, exited) for i, exited in exits.items() if exited.outcome == "failed"]
     if failed:
         return Judgement("failed", failed[0][1].message, tuple(i for i, _ in failed))

@@ -77,9 +77,12 @@ class Utilization(Frozen):
 
 
 class TrainerExit(Frozen):
-    """How the workers of a generation ended."""
+    """How the workers of a generation ended.
 
-    outcome: Literal["finished", "drained", "failed"]
+    failed: trying again may help; refused: what was asked for cannot be done, and trying again would be for nothing.
+    """
+
+    outcome: Literal["finished", "drained", "failed", "refused"]
     code: int
     message: str
     step: int | None = None
@@ -113,4 +116,6 @@ class Heartbeat(Frozen):
     committed_step: int | None = None
     utilization: Utilization | None = None
     exit: TrainerExit | None = None
+    activity: str = ""
+    """What it is doing while it restores, when that takes long."""
     notices: tuple[Notice, ...] = ()

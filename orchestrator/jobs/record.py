@@ -23,7 +23,7 @@ class Slot(BaseModel):
 
 
 Cause = Literal["start", "resume", "scale_up", "scale_down", "resize", "failure", "loss", "preemption", "upgrade"]
-Outcome = Literal["finished", "drained", "failed", "lost", "dropped"]
+Outcome = Literal["finished", "drained", "failed", "refused", "lost", "dropped"]
 
 
 class Generation(BaseModel):

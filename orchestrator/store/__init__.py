@@ -2,6 +2,7 @@
 
 - `protocol`: what a store can do, and its errors; `keys`: which keys there may be
 - `local`, `memory`, `s3`: the stores; `open`: makes one from a URL
+- `source`: what others keep in a bucket, read only
 - `document`: JSON records changed by compare-and-swap; `lease` and `owner`: who leads, on top of it
 - `probe`: does a store keep its conditions?
 
@@ -12,6 +13,7 @@ S3 store and not before.
 from orchestrator.store.open import open_store
 from orchestrator.store.protocol import (
     UNCHANGED,
+    BucketMissing,
     Conflict,
     Entry,
     Missing,
@@ -28,6 +30,7 @@ from orchestrator.store.protocol import (
 
 __all__ = [
     "UNCHANGED",
+    "BucketMissing",
     "Conflict",
     "Entry",
     "Missing",

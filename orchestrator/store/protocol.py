@@ -44,6 +44,10 @@ class StoreUnreachable(StoreError, UsageError):
     """There is no such store, or it does not answer."""
 
 
+class BucketMissing(StoreUnreachable):
+    """The service answers, and has no such bucket."""
+
+
 class StoreDenied(StoreError, CredentialsError):
     """The store answered that credentials are missing, expired, or do not allow this."""
 

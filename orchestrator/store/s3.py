@@ -43,7 +43,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 15.0
-_TRANSFER_TRIES = 5
+TRANSFER_TRIES = 5
 
 # boto3's other transfer client (CRT) ignores a custom endpoint
 _TRANSFER = TransferConfig(preferred_transfer_client="classic")
@@ -250,7 +250,7 @@ def connect(
     With `expected_owner`, an AWS account id, every request says that the bucket must be that account's.
     """
     session = session or boto3.session.Session()
-    once, transfers = (make_client(session, tries, expected_owner) for tries in (1, _TRANSFER_TRIES))
+    once, transfers = (make_client(session, tries, expected_owner) for tries in (1, TRANSFER_TRIES))
     return S3Store(once, transfers, bucket, prefix)
 
 

@@ -24,7 +24,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from orchestrator.store.protocol import StoreDenied, StoreError, StoreUnreachable, Unsupported
+from orchestrator.store.protocol import BucketMissing, StoreDenied, StoreError, StoreUnreachable, Unsupported
 
 Failure = ClientError | BotoCoreError | ResponseParserError
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError)
@@ -140,7 +140,7 @@ def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) 
     code, operation = code_of(failure), failure.operation_name
     what = f"{operation} of {key or 'the listing'} in s3://{bucket}"
     if code == "NoSuchBucket":
-        return StoreUnreachable(f"There is no bucket {bucket} at {endpoint}: create it, or name another store.")
+        return BucketMissing(f"There is no bucket {bucket} at {endpoint}: create it, or name another.")
     if code in _CREDENTIAL_CODES:
         return StoreDenied(f"{what} was refused: {_CREDENTIAL_CODES[code]}.")
     if code in _DENIED_CODES or _status_of(failure) == 403:

@@ -2,8 +2,8 @@
 
     python fake_trainer.py CONFIG RUN_DIR
 
-It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it with code 3 at that step,
-`child` has it start a process of its own.
+It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it at that step with code 3
+or `fail_code`, `child` has it start a process of its own.
 """
 
 import json
@@ -44,7 +44,7 @@ def main() -> int:
         report(run_dir, rank, step, config)
         if step == config.get("fail_at"):
             print("out of luck", file=sys.stderr, flush=True)
-            return 3
+            return int(config.get("fail_code", 3))
         if rank == 0 and step % config.get("checkpoint_every", 10) == 0 and step < config["steps"]:
             write(run_dir, step, final=False)
     if rank == 0:

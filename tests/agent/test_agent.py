@@ -341,7 +341,7 @@ def test_cut_off_from_the_store_it_checkpoints_and_ends_though_nothing_can_be_co
     submit_job(inner, job_spec(JOB), datetime.now(UTC), random_nonce)
     log: list[str] = []
     shaky, clock = InterposedStore(inner), SkewedClock()
-    place = Place(INSTANCE, JOB, 1, 1, (), tmp_path, idle_exit_s=10**9)
+    place = Place(INSTANCE, JOB, 1, 1, (), tmp_path, tmp_path / "images", idle_exit_s=10**9)
     supervisor = Supervisor(
         shaky, place, {**os.environ, MARKER: str(tmp_path)}, random_nonce, log.append, clock, FAKE_TRAINER
     )

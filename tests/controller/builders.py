@@ -182,7 +182,7 @@ class Scene:
 
     def exit(
         self,
-        outcome: Literal["finished", "drained", "failed"],
+        outcome: Literal["finished", "drained", "failed", "refused"],
         *,
         step: int | None = None,
         message: str = "",
@@ -190,7 +190,7 @@ class Scene:
     ) -> "Scene":
         """The workers end; the agents stay."""
         running = self.generation
-        code = {"finished": 0, "drained": 75, "failed": 1}[outcome]
+        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 2}[outcome]
         exited = TrainerExit(outcome=outcome, code=code, message=message or outcome, step=step)
         for instance in instances or running.instances:
             self.says(instance, "stopped", generation=running.number, exit=exited)

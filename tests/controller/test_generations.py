@@ -149,6 +149,24 @@ def test_steps_are_lost_once_even_if_the_next_generation_never_takes_one() -> No
     assert scene.record.lost_steps == 15
 
 
+def test_what_the_trainer_refuses_is_not_tried_again() -> None:
+    scene = training().commit(40).exit("refused", message="rank 0 exited with 2: trainer: no such directory")
+    assert scene.phase is JobPhase.FAILED
+    assert scene.record.reason == "trying again would not help: rank 0 exited with 2: trainer: no such directory"
+    assert (scene.generation.number, scene.generation.outcome, scene.record.failures) == (1, "refused", 1)
+    assert scene.kinds()[-2:] == [EventKind.WORKER_FAILED, EventKind.FAILED]
+    assert scene.alive() == set()
+
+
+def test_a_refusal_counts_more_than_the_failure_of_those_who_waited_for_it() -> None:
+    scene = training(job_spec(instances=2))
+    first, second = scene.generation.instances
+    scene.says(second, "running", generation=1)
+    scene.exit("refused", message="no rights", instances=[second])
+    assert scene.phase is JobPhase.FAILED
+    assert first not in scene.alive()
+
+
 def test_the_first_failure_is_tried_again_at_once_and_later_ones_ever_later() -> None:
     assert backoff_s(0) == backoff_s(1) == 0
     waits = [backoff_s(n) for n in range(1, 12)]
