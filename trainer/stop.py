@@ -32,12 +32,16 @@ class StopRequest:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, so that no rank outlives its launcher; Linux only."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent ends, so that no rank outlives its launcher; Linux only.
+
+    A parent that is known by its pid may be 1, as in a container; else 1 says that the parent has ended already.
+    """
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
+    expected = os.getppid() if parent is None else parent
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise TrainerError(f"the kernel refused to tie this process to its parent: {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != parent or parent == 1:  # it ended before the call: nobody will send the signal
+    # It ended before the call: nobody will send the signal.
+    if os.getppid() != expected or (parent is None and expected == 1):
         os._exit(1)

@@ -1,5 +1,10 @@
 """Images and labels: where they come from, which keep their label, how they reach the device.
 
-dataset   what a data set is          digits    the one that comes with a package
-pools     labelled and unlabelled     batches   the images of a step, shard by shard
+load      a data set by its name         dataset    what one is: images by index, classes, remarks
+digits    comes with a package           named      CIFAR-10 and others, by torchvision
+folder    the user's own: files finds    decode     an image file as pixels
+          them, look reads them once     shelf      what was decoded, kept for later starts
+residence whether the device's memory    sources    else: where images are read from
+          holds them all                 loader     worker processes that read ahead
+pools     labelled and unlabelled        batches    the images of a step, shard by shard; stream: read ahead
 """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainer.config import Loading
 from trainer.data.dataset import Dataset, Pixels
+from trainer.data.sources import StreamedPixels
 from trainer.sampling import Sampler
 
 
@@ -61,5 +62,8 @@ def open_batches(
     setting: Loading, dataset: Dataset, sampler: Sampler, shards: Sequence[int], step: int, device: torch.device
 ) -> Batches:
     """The batches of these shards from a step on."""
-    del setting, shards, step  # only streaming prepares ahead
+    if isinstance(dataset.train, StreamedPixels):
+        from trainer.data.stream import StreamedBatches  # which imports this module
+
+        return StreamedBatches(setting, dataset.train.source, dataset.train_classes, sampler, shards, step, device)
     return ResidentBatches(dataset, sampler, device)

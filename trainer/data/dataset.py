@@ -1,12 +1,24 @@
 """Images and labels, however they are kept."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.config import DatasetFacts
+
+Array = NDArray[Any]
+
+
+class UnreadableImage(Exception):
+    """A file that cannot be read as an image, and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} ({reason})")
+        self.reason = reason
 
 
 class Pixels(Protocol):
@@ -59,11 +71,20 @@ class Dataset:
 
 def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation by channel of uint8 [N, C, H, W] scaled to 0..1: exact sums, so the same anywhere."""
+    return statistics_of(channel_counts(pixels))
+
+
+def channel_counts(pixels: Tensor) -> Tensor:
+    """How often each channel has each of the 256 values: int64 [C, 256], to be added up over many images."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.transpose(0, 1)])
+
+
+def statistics_of(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation by channel, float32 [C] each, from how often there is which value."""
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
-    for channel in pixels.transpose(0, 1):
-        counts = torch.bincount(channel.flatten(), minlength=256).double()
-        mean = (counts * values).sum() / counts.sum()
+    for of_value in counts.double():
+        mean = (of_value * values).sum() / of_value.sum()
         means.append(mean)
-        deviations.append(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
+        deviations.append(((of_value * (values - mean) ** 2).sum() / of_value.sum()).sqrt())
     return torch.stack(means).float(), torch.stack(deviations).float().clamp(min=1e-3)

@@ -24,10 +24,8 @@ def split_pools(classes: Tensor, plan: Plan, seed: int, *, extra_unlabelled: int
     The others are the unlabelled pool, together with `extra_unlabelled` images that follow those with a class; when
     there are none, all serve without their label too.
     """
-    rng = np.random.default_rng([seed, 50])
-    order = rng.permutation(plan.classes).tolist()
+    rng, wanted = _shares(classes, plan, seed)
     members = [np.flatnonzero(classes.numpy() == label) for label in range(plan.classes)]
-    wanted = _balanced([len(images) for images in members], plan.label_count, order)
     chosen: list[int] = []
     for label in range(plan.classes):
         chosen.extend(rng.permutation(members[label])[: wanted[label]].tolist())
@@ -36,6 +34,19 @@ def split_pools(classes: Tensor, plan: Plan, seed: int, *, extra_unlabelled: int
     rest[labelled] = False
     unlabelled = torch.nonzero(rest).flatten()
     return Pools(labelled, unlabelled if len(unlabelled) else labelled)
+
+
+def labels_by_class(classes: Tensor, plan: Plan, seed: int) -> list[int]:
+    """How many images of each class `split_pools` lets keep their label."""
+    return _shares(classes, plan, seed)[1]
+
+
+def _shares(classes: Tensor, plan: Plan, seed: int) -> tuple[np.random.Generator, list[int]]:
+    """How many of each class, and the generator that chooses among them next."""
+    rng = np.random.default_rng([seed, 50])
+    order = rng.permutation(plan.classes).tolist()
+    sizes = torch.bincount(classes, minlength=plan.classes).tolist()
+    return rng, _balanced(sizes, plan.label_count, order)
 
 
 def _balanced(sizes: list[int], total: int, order: list[int]) -> list[int]:
