@@ -85,6 +85,16 @@ def as_markdown(findings: Sequence[Findings], conditions: Iterable[tuple[str, st
     return "\n".join(lines) + "\n"
 
 
+def between(marker: str, text: str, report: str) -> str:
+    """A Markdown text with the report between its markers of this name; ValueError when it has none."""
+    begin, end = f"<!-- {marker}:begin -->", f"<!-- {marker}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the text has no {begin} and {end} to write between")
+    return f"{before}{begin}\n{report}{end}{after}"
+
+
 def across(breakdowns: Sequence[Sequence[tuple[str, float]]], name: str) -> Breakdown:
     """The breakdowns of several runs as one: same parts, several values."""
     parts = [Figure(part[0][0], "s", tuple(seconds for _, seconds in part)) for part in zip(*breakdowns, strict=True)]

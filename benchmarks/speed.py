@@ -20,10 +20,8 @@ from pathlib import Path
 
 from benchmarks import commands, generations, idling, training
 from benchmarks.conditions import conditions
-from benchmarks.figures import Findings, as_markdown
+from benchmarks.figures import Findings, as_markdown, between
 from benchmarks.place import Vain
-
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 
 GROUPS: dict[str, Callable[[int, Path], Findings]] = {
     "generations": generations.measure,
@@ -59,17 +57,8 @@ def main() -> int:
     report = as_markdown(findings, conditions(command, started_at, load_before, given.runs))
     print(report, end="")
     if given.write:
-        given.write.write_text(with_report(given.write.read_text(), report))
+        given.write.write_text(between("speed", given.write.read_text(), report))
     return 0 if all(figure.met is not False for found in findings for figure in found.figures) else 1
-
-
-def with_report(text: str, report: str) -> str:
-    """A Markdown text with the report between its markers; ValueError when it has none."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the text has no {BEGIN} and {END} to write between")
-    return f"{before}{BEGIN}\n{report}{END}{after}"
 
 
 if __name__ == "__main__":
