@@ -4,9 +4,10 @@
 
 Trains the job's training section once per seed and kind by `python -m trainer`, which gives the same weights as any
 number of workers, and prints a Markdown table of the last checkpoint's accuracy on the test images, never the best
-seen. Without a job it is examples/digits.yaml. All kinds take the same steps with the same augmentation; what learns from labels only has the same labelled images a
-step, and what has every label has a whole batch of them. A seed draws everything anew: which images are labelled, the
-first weights, the order, the augmentation. Settings were chosen on seeds from 100 on.
+seen. Without a job it is examples/digits.yaml. All kinds take the same steps with the same augmentation; what learns
+from labels only has the same labelled images a step, and what has every label has a whole batch of them. A seed draws
+everything anew: which images are labelled, the first weights, the order, the augmentation. Settings were chosen on
+seeds from 100 on.
 """
 
 import argparse
