@@ -84,7 +84,7 @@ def resample(images: Tensor, maps: Tensor) -> Tensor:
     off by up to a pixel at 224 px.
     """
     height, width = images.shape[-2:]
-    x, y = ((torch.arange(size, device=images.device) * 2 + 1) / size - 1 for size in (width, height))
+    x, y = (torch.linspace(1 / size - 1, 1 - 1 / size, size, device=images.device) for size in (width, height))
     slopes, starts = maps[:, None, None, :, 0], maps[:, :, 1, None] * y + maps[:, :, 2, None]
     grid = torch.addcmul(starts.transpose(1, 2)[:, :, None, :], slopes, x[:, None])
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
