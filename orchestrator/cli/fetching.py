@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from orchestrator.cli.curves import write_curves
+from orchestrator.cli.model_file import ModelHeader, NoModel, drop_second_head, read_header
 from orchestrator.cli.output import to_yaml
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
@@ -23,6 +25,10 @@ from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Missing, Store
 
 MODEL, METRICS, CONFIG, PROGRESS = "model.pt", "metrics.json", "config.yaml", "progress.jsonl"
+LABELLED = "labelled.json"
+"""Which images kept their label: written with the result."""
+CURVES = "tensorboard"
+_NAMES = (MODEL, METRICS, LABELLED, CONFIG, PROGRESS)
 TRIES = 3
 """A running job may replace its checkpoint while it is being fetched."""
 
@@ -46,13 +52,13 @@ class Fetched:
     step: int
     final: bool
     spec: JobSpec
+    header: ModelHeader
 
     def loading_lines(self) -> list[str]:
         """Python that loads the model."""
-        facts = self.spec.training.facts
-        assert facts is not None
-        lines = ["import torch, torchvision", f"model = torchvision.models.resnet18(num_classes={facts.classes})"]
-        if self.spec.training.model.has_cifar_stem(facts.image_px):  # the first layers are those for small images
+        network = f"{self.spec.training.model.name}(num_classes={self.header.classes})"
+        lines = ["import torch, torchvision", f"model = torchvision.models.{network}"]
+        if self.header.has_small_image_stem:
             lines.append("model.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)")
             lines.append("model.maxpool = torch.nn.Identity()")
         # On the CPU, wherever it was trained.
@@ -61,35 +67,56 @@ class Fetched:
         return [*lines, "model.eval()"]
 
 
-def fetch_job(store: Store, job: str, directory: Path, *, overwrite: bool, progress: Progress) -> Fetched:
-    """Write model, metrics, config and progress into a folder.
+def fetch_job(
+    store: Store, job: str, directory: Path, *, overwrite: bool, progress: Progress, curves: bool = False
+) -> Fetched:
+    """Write model, metrics, config and progress into a folder; with `curves`, TensorBoard's files too.
 
     Raises UsageError when there is nothing to fetch or something in the way, DamagedCheckpoint when a file was altered.
     """
     load_record(store, job)
     spec = load_spec(store, job)
     _committed_head(store, job)
-    _check_free(directory, overwrite)
+    _check_free(directory, (*_NAMES, CURVES) if curves else _NAMES, overwrite)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as temporary:
             part = Path(temporary)
             head, model = _fetch_checkpoint(store, job, part, progress)
+            header = _read_model(part / MODEL)
             (part / CONFIG).write_text(to_yaml(spec.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
             _fetch_progress(store, job, part / PROGRESS)
             files = {}
-            for name in (MODEL, METRICS, CONFIG, PROGRESS):
-                os.replace(part / name, directory / name)
-                files[directory / name] = (directory / name).stat().st_size
+            for name in _NAMES:
+                if (part / name).exists():
+                    os.replace(part / name, directory / name)
+                    files[directory / name] = (directory / name).stat().st_size
+            if curves:
+                with (directory / PROGRESS).open("rb") as lines:
+                    written = write_curves(lines, directory / CURVES)
+                files[written] = written.stat().st_size
     except OSError as error:
         raise ElasticError(f"cannot write into {directory}: {error.strerror or error}") from error
-    return Fetched(directory, files, model, head.step, head.final, spec)
+    return Fetched(directory, files, model, head.step, head.final, spec, header)
 
 
-def _check_free(directory: Path, overwrite: bool) -> None:
+def _read_model(path: Path) -> ModelHeader:
+    """What the model is; a second last layer, which only training needs, is taken off."""
+    try:
+        header = read_header(path)
+    except NoModel as error:
+        raise DamagedCheckpoint(
+            f"the checkpoint's model is not one of elastic's own trainer ({error}), so nothing was written"
+        ) from error
+    if header.has_second_head:
+        drop_second_head(path)
+    return header
+
+
+def _check_free(directory: Path, names: Sequence[str], overwrite: bool) -> None:
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file: name another folder, as in elastic fetch JOB FOLDER")
-    present = [name for name in (MODEL, METRICS, CONFIG, PROGRESS) if (directory / name).exists()]
+    present = [name for name in names if (directory / name).exists()]
     if present and not overwrite:
         raise UsageError(
             f"{directory} holds {', '.join(present)} already: name another folder, or write over it with --force"
@@ -132,6 +159,8 @@ def _fetch_files(store: Store, checkpoint: str, part: Path, progress: Progress) 
                 f"the checkpoint {checkpoint} has no {name}: it is not one of elastic's own trainer"
             )
         _fetch_file(store, checkpoint, files[name], part / target, progress)
+    if LABELLED in files:
+        _fetch_file(store, checkpoint, files[LABELLED], part / LABELLED, progress)
     if report == "meta.json":
         _keep_metrics(part / METRICS)
     return model

@@ -55,8 +55,12 @@ def train_and_commit(store: Store, directory: Path, *changes: str) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "model"),
-    [((), "teacher"), (("method=supervised", "model.stem=imagenet"), "student")],
-    ids=["teacher, small images", "student, large images"],
+    [
+        ((), "teacher"),
+        (("method=supervised", "model.stem=imagenet", "optimizer.lr=0.001"), "student"),
+        (("consistency.second_head=true",), "teacher"),
+    ],
+    ids=["teacher, small images", "student, large images", "two heads"],
 )
 def test_the_lines_load_the_model_into_torchvisions_network(
     elastic_process: ElasticProcess, store: Store, tmp_path: Path, changes: tuple[str, ...], model: str

@@ -20,6 +20,7 @@ def fetch(
     job: JobArgument,
     directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where to.", show_default="./JOB")] = None,
     force: Annotated[bool, flag("--force", help="Write over files that exist.")] = False,
+    tensorboard: Annotated[bool, flag("--tensorboard", help="Also TensorBoard files from the progress lines.")] = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:
@@ -32,7 +33,7 @@ def fetch(
 
     where = Invocation.of(context).open_store(store)
     with transfer_view() as progress:
-        fetched = fetch_job(where, job, directory or Path(job), overwrite=force, progress=progress)
+        fetched = fetch_job(where, job, directory or Path(job), overwrite=force, progress=progress, curves=tensorboard)
     emit(
         output,
         data=lambda: {
