@@ -17,6 +17,7 @@ class RunOptions:
     checkpoint_every_s: float = 60.0
     keep_free_bytes: int = 0
     keep_local: int = 2
+    tensorboard: bool = True
     die_with_parent: bool = False
 
 
@@ -38,7 +39,15 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> RunOp
         help="skip a checkpoint that would leave less on the disk [ELASTIC_KEEP_FREE_BYTES, 0]",
     )
     parser.add_argument("--keep-local", metavar="N", help="how many checkpoints to keep [ELASTIC_KEEP_LOCAL, 2]")
+    parser.add_argument(
+        "--no-tensorboard",
+        action="store_true",
+        help="write no curves to RUN_DIR/tensorboard [ELASTIC_TENSORBOARD=0, else 1]",
+    )
     given = parser.parse_args(arguments)
+    curves = environ.get("ELASTIC_TENSORBOARD", "1")
+    if curves not in ("0", "1"):
+        raise ConfigError(f"ELASTIC_TENSORBOARD: '{curves}' is neither 0 nor 1")
 
     def number(option: str, variable: str, default: str, least: float) -> float:
         text = getattr(given, option)
@@ -58,5 +67,6 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> RunOp
         checkpoint_every_s=number("checkpoint_every_s", "ELASTIC_CHECKPOINT_EVERY_S", "60", 0),
         keep_free_bytes=int(number("keep_free_bytes", "ELASTIC_KEEP_FREE_BYTES", "0", 0)),
         keep_local=int(number("keep_local", "ELASTIC_KEEP_LOCAL", "2", 1)),
+        tensorboard=curves == "1" and not given.no_tensorboard,
         die_with_parent=environ.get("ELASTIC_DIE_WITH_PARENT") == "1",
     )

@@ -20,9 +20,11 @@ class Report:
     """One line of progress.
 
     samples_per_second and data_wait are over the time since the last line; data_wait is the share of it, 0..1, in
-    which the loop waited for images. loss = class_loss + consistency_weight * consistency_loss. Accuracies are the
-    latest known, memory_bytes is the leading rank's peak.
-    checkpoint_stall_s is how long the loop has stood still for checkpoints since this process started.
+    which the loop waited for images. loss = class_loss + consistency_weight * consistency_loss, and head_distance by
+    its weight where there are two heads; else that is None. Accuracies are the latest known, memory_bytes is the
+    leading rank's peak. checkpoint_stall_s is how long the loop has stood still for checkpoints since this process
+    started. loss_scale and skipped_updates are fp16's, None in other formats: what the loss is multiplied by, and how
+    many steps of the run moved nothing because their gradients overflowed.
     """
 
     step: int
@@ -33,6 +35,7 @@ class Report:
     loss: float
     class_loss: float
     consistency_loss: float
+    head_distance: float | None
     consistency_weight: float
     learning_rate: float
     ema_decay: float
@@ -42,6 +45,8 @@ class Report:
     memory_bytes: int
     checkpoint_stall_s: float
     world_size: int
+    loss_scale: float | None
+    skipped_updates: int | None
 
 
 class ProgressLog:

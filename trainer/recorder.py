@@ -1,4 +1,13 @@
-"""What the leading rank does between two steps: progress lines, checkpoints, the result."""
+"""What the leading rank does between two steps: progress lines, curves, checkpoints, the result.
+
+result.json, in the final checkpoint:
+    student_accuracy, teacher_accuracy   shares of the test images that are told right; no teacher when supervised: null
+    per_class      the same for each class, by who: {"student": [..], "teacher": [..]}, in the order of class_names
+    confusion      [true][predicted] counts of test images, by who
+    class_names    one for each class
+    steps, seconds_training   over all processes that the run had
+    digest         SHA-256 of all state: equal for equal runs, at any number of ranks
+"""
 
 import resource
 import sys
@@ -20,6 +29,7 @@ from trainer.options import RunOptions
 from trainer.progress import ProgressLog, Report, UtcNow
 from trainer.state import TrainState, digest
 from trainer.step import Rates, TrainStep
+from trainer.tensorboard import TensorBoard
 from trainer.world import World
 
 REPORT_EVERY_S = 1.0
@@ -49,6 +59,8 @@ class Recorder:
         self._batches, self._dataset, self._pools = batches, dataset, pools
         self._world, self._maker, self._clock = world, maker, clock
         self._log = ProgressLog(options.run_dir / "progress.jsonl", now)
+        curves = options.run_dir / "tensorboard"
+        self._board = TensorBoard(curves, state.step, now) if options.tensorboard else None
         self._kept, self._from_step = options.run_dir / "rollback", state.step
         self._writer = CheckpointWriter(
             options.run_dir / "checkpoints",
@@ -91,6 +103,8 @@ class Recorder:
 
     def rolled_back(self, told: str) -> None:
         """Tell that the run goes on from an earlier step."""
+        if self._board:
+            self._board.restart(self._state.step)
         self._log.note(self._state.step, told)
         self._reported_s, self._reported_step = self._clock(), self._state.step
 
@@ -102,6 +116,7 @@ class Recorder:
     def after_step(self) -> None:
         """Report and checkpoint if it is time, and tell how the last checkpoint went."""
         self._tell_outcome()
+        self._tell_of_curves()
         if self._state.step == self._plan.total_steps:  # `close` follows at once
             return
         now_s = self._clock()
@@ -128,6 +143,9 @@ class Recorder:
         self._writer.write_last(meta, snapshot, documents)
         if evaluation is None:
             self._log.say(self._state.step, "stopped as asked, with a checkpoint to resume from")
+        if self._board:
+            self._board.close()
+        self._tell_of_curves()
         self._log.close()
 
     def _know(self, evaluation: Evaluation) -> None:
@@ -139,6 +157,11 @@ class Recorder:
         if outcome is not None and outcome.failure:
             self._log.note(outcome.step, f"checkpoint skipped: {outcome.failure}; trying again at the next interval")
 
+    def _tell_of_curves(self) -> None:
+        failure = self._board.failure() if self._board else None
+        if failure:
+            self._log.note(self._state.step, failure)
+
     def _report(self) -> None:
         losses, now_s = self._step.last_outcome(), self._clock()
         if not losses.is_finite:  # a GPU's, which the loop is told of after the next step
@@ -148,30 +171,35 @@ class Recorder:
         rates = Rates.at(update, self._plan.total_steps, self._config, counters.lr_factor)
         elapsed_s = max(now_s - self._reported_s, 1e-9)
         images = (step - self._reported_step) * self._config.images_per_step
-        weight = rates.consistency_weight if self._state.teacher is not None else 0.0
-        self._log.report(
-            Report(
-                step=step,
-                total_steps=self._plan.total_steps,
-                epoch=self._epoch(),
-                samples=step * self._config.images_per_step,
-                samples_per_second=images / elapsed_s,
-                loss=losses.class_loss
-                + weight * losses.consistency_loss
-                + self._config.consistency.head_distance * losses.head_distance,
-                class_loss=losses.class_loss,
-                consistency_loss=losses.consistency_loss,
-                consistency_weight=weight,
-                learning_rate=rates.learning_rate,
-                ema_decay=rates.ema_decay,
-                student_accuracy=self._student_accuracy,
-                teacher_accuracy=self._teacher_accuracy,
-                data_wait=min(1.0, (wait_s - self._reported_wait_s) / elapsed_s),
-                memory_bytes=self._memory_bytes(),
-                checkpoint_stall_s=self._writer.stall_s,
-                world_size=self._world.size,
-            )
+        mean_teacher, fp16 = self._state.teacher is not None, self._maker.precision == "fp16"
+        weight = rates.consistency_weight if mean_teacher else 0.0
+        report = Report(
+            step=step,
+            total_steps=self._plan.total_steps,
+            epoch=self._epoch(),
+            samples=step * self._config.images_per_step,
+            samples_per_second=images / elapsed_s,
+            loss=losses.class_loss
+            + weight * losses.consistency_loss
+            + self._config.consistency.head_distance * losses.head_distance,
+            class_loss=losses.class_loss,
+            consistency_loss=losses.consistency_loss,
+            head_distance=losses.head_distance if self._config.consistency.second_head and mean_teacher else None,
+            consistency_weight=weight,
+            learning_rate=rates.learning_rate,
+            ema_decay=rates.ema_decay,
+            student_accuracy=self._student_accuracy,
+            teacher_accuracy=self._teacher_accuracy,
+            data_wait=min(1.0, (wait_s - self._reported_wait_s) / elapsed_s),
+            memory_bytes=self._memory_bytes(),
+            checkpoint_stall_s=self._writer.stall_s,
+            world_size=self._world.size,
+            loss_scale=counters.loss_scale if fp16 else None,
+            skipped_updates=step - counters.updates if fp16 else None,
         )
+        self._log.report(report)
+        if self._board:
+            self._board.report(report)
         self._reported_s, self._reported_step, self._reported_wait_s = now_s, step, wait_s
 
     def _meta(self) -> Meta:

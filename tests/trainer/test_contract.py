@@ -17,7 +17,7 @@ from tests.trainer.launch import LONG, TINY, Run, result, start, wait_until
 REPORT = {
     "step", "total_steps", "epoch", "samples", "samples_per_second", "loss", "class_loss", "consistency_loss",
     "consistency_weight", "learning_rate", "ema_decay", "student_accuracy", "teacher_accuracy", "data_wait",
-    "memory_bytes", "checkpoint_stall_s", "world_size", "time",
+    "memory_bytes", "checkpoint_stall_s", "world_size", "head_distance", "loss_scale", "skipped_updates", "time",
 }  # fmt: skip
 
 
