@@ -55,6 +55,11 @@ def find_images(folders: Folders) -> FoundImages:
     """Look into the folders; raises ConfigError where they are not as they should be."""
     class_names, labelled, strays = _find_by_class("folders.labelled", folders.labelled)
     test_names, test, test_strays = _find_by_class("folders.test", folders.test)
+    if len(class_names) == 1:
+        raise ConfigError(
+            f"folders.labelled: {folders.labelled} has one class directory, {listed(class_names)}; "
+            "there must be two or more"
+        )
     unknown, lacking = sorted(set(test_names) - set(class_names)), sorted(set(class_names) - set(test_names))
     if unknown:
         raise ConfigError(
@@ -98,8 +103,6 @@ def _find_by_class(field: str, directory: str) -> tuple[tuple[str, ...], list[Im
     if empty:
         raise ConfigError(f"{field}: no images in {root} for {listed(empty)}; put some in or remove the directory")
     class_names = tuple(sorted(by_class))
-    if len(class_names) == 1:
-        raise ConfigError(f"{field}: {root} has one class directory, {listed(class_names)}; there must be two or more")
     files = [
         ImageFile(root, name, size, label) for label, key in enumerate(class_names) for name, size in by_class[key]
     ]
