@@ -3,14 +3,14 @@
 import torch
 
 from trainer.checkpoint import load_checkpoint, made_with
-from trainer.config import TrainingConfig
+from trainer.config import Plan, TrainingConfig
 from trainer.data.batches import open_batches
 from trainer.data.load import load_dataset
 from trainer.data.pools import split_pools
 from trainer.divergence import Divergence
 from trainer.evaluate import evaluate
 from trainer.options import RunOptions
-from trainer.precision import prefers_channels_last, resolve
+from trainer.precision import Precision, prefers_channels_last, resolve
 from trainer.progress import UtcNow
 from trainer.recorder import Clock, Recorder
 from trainer.sampling import Sampler
@@ -34,21 +34,25 @@ def train(
     channels_last = prefers_channels_last(config.channels_last, world.device, precision, plan.image_px)
     pools = split_pools(dataset.train_classes, plan, config.seed, extra_unlabelled=dataset.facts.extra_unlabelled)
 
+    resume = options.run_dir / "resume"
+    resumes = resume.exists()
+
     def start_anew() -> TrainState:
-        return build_state(config, plan, world.device, channels_last=channels_last)
+        return build_state(config, plan, world.device, channels_last=channels_last, to_restore=resumes)
 
     state = start_anew()
-    resume = options.run_dir / "resume"
-    resumed = load_checkpoint(resume, config, dataset, state) if resume.exists() else None
+    resumed = load_checkpoint(resume, config, dataset, state) if resumes else None
     shards = world.shards(config.shards)
     batches = open_batches(config.loading, dataset, Sampler(config, pools), shards, state.step, world.device)
+    is_compiled, compilation = _compile(config, plan, state, precision, world, clock)
     step = TrainStep(config, plan, state, dataset, batches, world, precision)
-    maker = made_with(world, precision, channels_last=channels_last, compiled=False)
+    maker = made_with(world, precision, channels_last=channels_last, compiled=is_compiled)
     world.require_agreement(
         {
             "config": config,
             "images": dataset.fingerprint,
             "where to start": state.counters,
+            "the weights to start from": state.origin,
             "device and libraries": maker,
         }
     )
@@ -60,7 +64,7 @@ def train(
         else None
     )
     if recorder:
-        recorder.started(resumed)
+        recorder.started(resumed, compilation)
 
     stopping = False
     while state.step < plan.total_steps and not stopping:
@@ -88,6 +92,18 @@ def train(
         recorder.close(evaluation_at_end)
     world.wait_for_all()  # whoever leaves first has the launcher end the others, also the one that still writes
     return FINISHED if finished else DRAINED
+
+
+def _compile(
+    config: TrainingConfig, plan: Plan, state: TrainState, precision: Precision, world: World, clock: Clock
+) -> tuple[bool, str]:
+    """Whether the networks are compiled, and what to tell about it."""
+    if not config.compile:
+        return False, ""
+    from trainer.compilation import compile_networks  # torch's compiler takes seconds to import
+
+    images_per_pass = config.images_per_step // (config.shards if config.exact else world.size)
+    return compile_networks(state, images_per_pass, plan.image_px, precision, world, clock, exact=config.exact)
 
 
 def _choose_kernels(config: TrainingConfig) -> None:

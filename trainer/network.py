@@ -3,7 +3,7 @@
 So the update, the EMA, the sum over shards, and the copy for a checkpoint are one operation each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from trainer.model import ResNet, batch_norms
 
 StateDict = dict[str, Tensor]
+
+Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From images to the logits that labels pull and those that the teacher pulls."""
 
 
 class FlatNetwork:
@@ -21,10 +24,12 @@ class FlatNetwork:
     batch_statistics: where the model's BatchNorm layers write: after a forward pass in training mode it holds the mean
         and the unbiased variance of that very batch, because their momentum is 1. Folding them into `running` is the
         step's work, over all shards at once.
+    heads: how a step computes the model's logits; compiled ones may take the place of the model's own.
     """
 
     def __init__(self, model: ResNet, device: torch.device, *, channels_last: bool = False) -> None:
         self.model = model.to(device)
+        self.heads: Heads = self.model.heads
         self._channels_last = channels_last
         parameters = list(self.model.parameters())
         self.weights = torch.empty(sum(p.numel() for p in parameters), device=device)
@@ -34,7 +39,8 @@ class FlatNetwork:
             parameter.data = view
         self._norms = dict(batch_norms(self.model))
         channels = sum(norm.num_features for norm in self._norms.values())
-        self.running = torch.cat([torch.zeros(channels, device=device), torch.ones(channels, device=device)])
+        self.running = torch.empty(2 * channels, device=device)
+        self.set_running(self.model.state_dict())
         self.batch_statistics = torch.zeros_like(self.running)
         views = dict(self._statistics_views(self.batch_statistics))
         for name, norm in self._norms.items():

@@ -24,8 +24,9 @@ def peak_bytes(work: Callable[[], None], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         work()
         torch.cuda.synchronize(device)
-        return int(torch.cuda.max_memory_allocated(device) - before)
-    with _LiveTensors() as live:
+        return torch.cuda.max_memory_allocated(device) - before
+    live = _LiveTensors()
+    with live:
         work()
     return live.peak_bytes
 

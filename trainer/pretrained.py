@@ -81,7 +81,7 @@ def _only_as_expected(layer: str, theirs: tuple[int, ...], here: tuple[int, ...]
 def _require_same_shapes(
     path: Path, architecture: str, fresh: dict[str, str], found: dict[str, Tensor], ours: dict[str, Tensor]
 ) -> None:
-    names = [name for name in [*ours, *(found.keys() - ours.keys())] if _layer(name) not in fresh]
+    names = [name for name in [*ours, *(name for name in found if name not in ours)] if _layer(name) not in fresh]
     differing = [
         f"{name} is {_shape(found.get(name))} there and {_shape(ours.get(name))} here"
         for name in names

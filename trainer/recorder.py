@@ -75,11 +75,13 @@ class Recorder:
         self._start_s = self._checkpoint_s = clock()
         self._reported_s, self._reported_step, self._reported_wait_s = self._start_s, state.step, 0.0
 
-    def started(self, resumed: Meta | None) -> None:
-        """Say what a person should know of the images, and go on from a checkpoint's counters."""
-        if resumed is None:
-            for remark in self._dataset.remarks:
+    def started(self, resumed: Meta | None, compilation: str) -> None:
+        """Say what a person should know of images, weights and compilation; go on from a checkpoint's counters."""
+        first = (*self._dataset.remarks, self._state.origin) if resumed is None else ()
+        for remark in (*first, compilation):
+            if remark:
                 self._log.note(self._state.step, remark)
+        if resumed is None:
             return
         self._seconds_before = resumed.seconds_training
         self._student_accuracy, self._teacher_accuracy = resumed.student_accuracy, resumed.teacher_accuracy

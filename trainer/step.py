@@ -1,7 +1,7 @@
 """One training step: every shard's gradient, their sum over all ranks, the update of student and teacher."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from trainer.exchange import open_exchange
 from trainer.keys import Purpose, generator
 from trainer.mean_teacher import CONSISTENCY_LOSSES, class_loss, consistency_weight, ema_decay, follow, head_distance
 from trainer.model import INPUT_CHANNELS
+from trainer.network import Heads
 from trainer.optim import learning_rate
 from trainer.precision import SMALLEST_LOSS_SCALE, Precision, autocast, next_loss_scale
 from trainer.shards import spares_for, sum_shards
@@ -25,9 +26,6 @@ STATISTICS_MOMENTUM = 0.1
 """How fast running BatchNorm statistics follow those of the batch: torch's default."""
 
 SCALARS = 4
-
-Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From images to the logits that labels pull and those that the teacher pulls."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,8 @@ class TrainStep:
         self._total = Contribution(self._exchange.total, state)
         self._spares = spares_for(len(self._passes), self._own.flat)
         state.student.collect_gradients_in(self._own.gradients)
-        self._student: Heads = state.student.model.heads
-        self._teacher: Heads | None = state.teacher.model.heads if state.teacher is not None else None
+        self._student: Heads = state.student.heads
+        self._teacher: Heads | None = state.teacher.heads if state.teacher is not None else None
         self._later = _Later() if world.device.type == "cuda" else None
 
     def run(self, stop: bool) -> Outcome | None:
