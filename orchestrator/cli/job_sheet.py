@@ -83,7 +83,8 @@ def _utilization(status: JobStatus) -> str:
     if status.utilization_percent is None:
         return f"not measured yet; {band}"
     source = text.SOURCES.get(status.utilization_source or "", "")
-    return f"{text.percent(status.utilization_percent)} {source}; {band}"
+    starved = text.starved(status.metrics.data_wait)
+    return f"{text.percent(status.utilization_percent)} {source}; {band}" + (f"; {starved}" if starved else "")
 
 
 def _times(status: JobStatus, now: datetime) -> str:

@@ -216,4 +216,6 @@ def _warnings(look: Look, controller_missing: bool) -> list[str]:
         )
     if look.silent_s is not None and look.silent_s > SILENT_AFTER_S:
         warnings.append(f"no word from the instances for {text.duration(look.silent_s)}")
+    if starved := text.starved(look.status.metrics.data_wait):
+        warnings.append(f"{starved}: more loading.workers or a faster disk would help")
     return warnings

@@ -78,6 +78,8 @@ def status_line(look: Look) -> str:
     if status.utilization_percent is not None:
         source = text.SOURCES.get(status.utilization_source or "", "")
         parts.append(f"utilisation {text.percent(status.utilization_percent)} ({source})")
+    if starved := text.starved(metrics.data_wait):
+        parts.append(starved)
     if status.size is not None:
         parts.append(text.count(status.size.workers, "worker"))
     return ", ".join(parts)

@@ -87,5 +87,16 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f} TiB"
 
 
+STARVED_ABOVE = 0.1
+"""From this share of time on, waiting for images is what keeps a job slow."""
+
+
+def starved(data_wait: float | None) -> str:
+    """'waits for images 34 % of the time', which tells a starved job from an idle one; empty when it hardly does."""
+    if data_wait is None or data_wait <= STARVED_ABOVE:
+        return ""
+    return f"waits for images {share(data_wait, 0)} of the time"
+
+
 SOURCES = {"nvml": "GPU by NVML", "cpu": "CPU"}
 """Where a utilisation figure comes from, for a person."""

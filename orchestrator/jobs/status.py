@@ -115,7 +115,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         created_at=record.created_at,
         started_at=record.started_at,
         ended_at=record.ended_at,
-        eta_s=_eta_s(record.phase, progress, spec.training.batch),
+        eta_s=_eta_s(record.phase, progress, spec.training.images_per_step),
         checkpoint=state.head.checkpoint if state.head else None,
         instances=tuple(
             i for g in (record.generation, record.upcoming) if g and not record.phase.over for i in g.instances
@@ -145,7 +145,7 @@ def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", 
     return round(fmean(fmean(sample.percents[-RECENT_SAMPLES:]) for sample in samples), 1), samples[0].source
 
 
-def _eta_s(phase: JobPhase, progress: TrainerProgress | None, batch: int) -> float | None:
+def _eta_s(phase: JobPhase, progress: TrainerProgress | None, images_per_step: int) -> float | None:
     """Seconds of training that are left at the present speed."""
     if (
         phase is not JobPhase.RUNNING
@@ -154,4 +154,4 @@ def _eta_s(phase: JobPhase, progress: TrainerProgress | None, batch: int) -> flo
         or not progress.samples_per_second
     ):
         return None
-    return round((progress.total_steps - progress.step) * batch / progress.samples_per_second, 1)
+    return round((progress.total_steps - progress.step) * images_per_step / progress.samples_per_second, 1)

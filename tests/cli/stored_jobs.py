@@ -107,7 +107,16 @@ def put_training(store: Store, name: str = "digits", *, percents: tuple[float, .
     return record
 
 
-def beat(store: Store, name: str, *, number: int = 1, percents: tuple[float, ...] = (90.0,), step: int = 412) -> None:
+def beat(
+    store: Store,
+    name: str,
+    *,
+    number: int = 1,
+    percents: tuple[float, ...] = (90.0,),
+    step: int = 412,
+    data_wait: float | None = None,
+    activity: str = "",
+) -> None:
     """The instance's word."""
     instance = f"{name}-g1-n0-a0"
     heartbeat = Heartbeat(
@@ -117,8 +126,9 @@ def beat(store: Store, name: str, *, number: int = 1, percents: tuple[float, ...
         state="running",
         job=name,
         generation=1,
-        progress=PROGRESS.model_copy(update={"step": step}),
+        progress=PROGRESS.model_copy(update={"step": step, "data_wait": data_wait}),
         utilization=Utilization(source="cpu", percents=percents, count=len(percents)),
+        activity=activity,
     )
     store.put(layout.heartbeat_key(instance), heartbeat.model_dump_json().encode())
 

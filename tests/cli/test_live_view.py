@@ -67,6 +67,21 @@ def test_utilisation_is_set_against_the_band_in_words_too(bucket: MemoryStore, p
     assert f"{percent:.0f} % CPU, {words}" in drawn(look_at(bucket), 120)
 
 
+def test_a_job_that_waits_for_its_images_says_so_and_what_would_help(bucket: MemoryStore) -> None:
+    put_training(bucket)
+    beat(bucket, "digits", data_wait=0.09)
+    assert "waits for images" not in drawn(look_at(bucket), 100) + status_line(look_at(bucket))
+    beat(bucket, "digits", data_wait=0.34)
+    assert "waits for images 34 % of the time: more loading.workers or a faster disk" in drawn(look_at(bucket), 100)
+    assert "waits for images 34 % of the time" in status_line(look_at(bucket))
+
+
+def test_what_takes_long_before_the_first_step_is_the_reason_shown(bucket: MemoryStore) -> None:
+    put_training(bucket)
+    beat(bucket, "digits", activity="bringing 12,000 of 50,000 files from s3://b/p")
+    assert "bringing 12,000 of 50,000 files from s3://b/p" in drawn(look_at(bucket), 100)
+
+
 def test_before_there_is_anything_it_shows_nothing_made_up(bucket: MemoryStore) -> None:
     put_pending(bucket)
     shown = drawn(look_at(bucket), 80)

@@ -56,3 +56,7 @@ def test_what_is_not_there_yet_is_a_dash() -> None:
 
 def test_nouns_agree_with_their_number() -> None:
     assert [text.count(n, "worker") for n in (0, 1, 2_000)] == ["0 workers", "1 worker", "2,000 workers"]
+
+
+def test_waiting_for_images_is_worth_a_word_when_it_is_much() -> None:
+    assert [text.starved(share) for share in (None, 0.1, 0.34)] == ["", "", "waits for images 34 % of the time"]

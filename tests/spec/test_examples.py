@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
+from trainer.config import DATASETS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,3 +37,27 @@ def test_the_baseline_differs_in_nothing_but_the_method() -> None:
     assert (ours.method, baseline.method) == ("mean_teacher", "supervised")
     same = {"method", "consistency", "ema"}
     assert baseline.model_dump(exclude=same) == ours.model_dump(exclude=same)
+
+
+def test_cifar10_has_the_articles_split() -> None:
+    training = example("cifar10.yaml").training
+    plan = training.plan(DATASETS["cifar10"])
+
+    assert (plan.label_count, plan.unlabelled_count) == (5_000, 45_000)
+    assert training.model.has_cifar_stem(plan.image_px)
+    assert load_job(EXAMPLES / "cifar10.yaml", ["training.labels=4000"]).training.labels == 4000
+    load_job(EXAMPLES / "cifar10.yaml", ["training.method=supervised"])
+
+
+def test_own_images_may_lie_in_a_bucket() -> None:
+    job = load_job(EXAMPLES / "folder.yaml", ["training.folders.labelled=s3://my-bucket/cats-and-dogs"])
+
+    assert job.training.folders is not None
+    assert job.training.folders.labelled == "s3://my-bucket/cats-and-dogs"
+
+
+def test_a_large_batch_is_split_alike_on_every_rung() -> None:
+    job = example("large-batch.yaml")
+
+    assert {job.training.shards % rung.world_size for rung in job.resources.ladder} == {0}
+    assert job.training.optimizer.name == "lamb"
