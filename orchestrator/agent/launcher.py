@@ -163,6 +163,7 @@ def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int
         "ELASTIC_KEEP_FREE_BYTES": str(assignment.keep_free_bytes),
         "ELASTIC_KEEP_LOCAL": "1000000",  # the agent removes what it has committed
         "ELASTIC_DIE_WITH_PARENT": "1",
+        "ELASTIC_TENSORBOARD": "0",  # it would go with the run directory; `elastic fetch --tensorboard` writes it
         "OMP_NUM_THREADS": str(assignment.training.get("threads", 1)),
     }
     if gpus:
