@@ -12,19 +12,23 @@ from torch import Tensor
 
 
 def spares_for(shards: int, buffer: Tensor) -> list[Tensor]:
-    """The spare buffers that `sum_shards` needs for so many shards: one a level of the tree."""
-    return [torch.empty_like(buffer) for _ in range(shards.bit_length() - 1)]
+    """The spare buffers that `sum_shards` needs for so many shards: one a level of the tree above its leaves' pairs."""
+    return [torch.empty_like(buffer) for _ in range(max(0, shards.bit_length() - 2))]
 
 
-def sum_shards(
-    shards: Sequence[int], contribute: Callable[[int], None], buffer: Tensor, spares: Sequence[Tensor]
-) -> None:
-    """Leave in `buffer` the tree sum of what `contribute` leaves there for each shard, a power of two of them."""
-    if len(shards) == 1:
-        contribute(shards[0])
+def sum_shards(shards: Sequence[int], add: Callable[[int], None], buffer: Tensor, spares: Sequence[Tensor]) -> None:
+    """Leave in `buffer` the tree sum over the shards, a power of two of them.
+
+    `add` adds what a shard contributes to `buffer`, each element once, as backward passes do: so the sum of a pair of
+    leaves comes about by itself, 0 + a being a, and only what is above them takes copies and additions.
+    """
+    if len(shards) <= 2:
+        buffer.zero_()
+        for shard in shards:
+            add(shard)
         return
     half = len(shards) // 2
-    sum_shards(shards[:half], contribute, buffer, spares[1:])
+    sum_shards(shards[:half], add, buffer, spares[1:])
     spares[0].copy_(buffer)
-    sum_shards(shards[half:], contribute, buffer, spares[1:])
+    sum_shards(shards[half:], add, buffer, spares[1:])
     buffer.add_(spares[0])

@@ -122,8 +122,15 @@ class TrainStep:
         """
         counters = self._state.counters
         rates = Rates.at(counters.updates, self._plan.total_steps, self._config, counters.lr_factor)
-        passes = range(len(self._passes))
-        sum_shards(passes, lambda number: self._contribute(self._passes[number], rates), self._own.flat, self._spares)
+        device = self._world.device
+
+        def contribute(number: int) -> None:
+            with torch.autocast(device.type, enabled=False):
+                self._contribute(self._passes[number], rates)
+
+        # The outer context is there for its cache: the student's weights in half precision, made once for all passes.
+        with autocast(self._precision, device):
+            sum_shards(range(len(self._passes)), contribute, self._own.flat, self._spares)
         self._own.stop.fill_(float(stop))
         self._exchange.sum()
         self._apply(rates)
@@ -143,16 +150,15 @@ class TrainStep:
         return _outcome(self._total.scalars)
 
     def _contribute(self, shards: Sequence[int], rates: Rates) -> None:
-        """Leave one pass's gradient, BatchNorm statistics and losses in this rank's buffer."""
+        """Add one pass's gradient, BatchNorm statistics and losses to this rank's buffer."""
         state, own, size = self._state, self._own, self._config.images_per_step
         batch = self._take(shards)
         labelled = len(batch.classes)
-        own.flat.zero_()
         with autocast(self._precision, self._world.device):
             logits, pulled = self._student(self._view(batch, Purpose.STUDENT_VIEW, shards))
         logits, pulled = logits.float(), pulled.float()
         loss = class_loss(logits[:labelled], batch.classes, size)
-        own.class_loss.copy_(loss.detach())
+        own.class_loss.add_(loss.detach())
         if self._teacher is not None and state.teacher is not None:
             setting = self._config.consistency
             # Batch statistics for the targets, as the student has; its own running ones are for evaluation.
@@ -160,17 +166,17 @@ class TrainStep:
                 targets, _ = self._teacher(self._view(batch, Purpose.TEACHER_VIEW, shards))
             first = 0 if setting.on_labelled else labelled
             consistency = CONSISTENCY_LOSSES[setting.loss](pulled[first:], targets[first:].float(), size)
-            own.consistency_loss.copy_(consistency.detach())
-            own.teacher_statistics.copy_(state.teacher.batch_statistics)
+            own.consistency_loss.add_(consistency.detach())
+            own.teacher_statistics.add_(state.teacher.batch_statistics)
             loss = loss + rates.consistency_weight * consistency
             if setting.second_head:
                 distance = head_distance(logits, pulled, size)
-                own.head_distance.copy_(distance.detach())
+                own.head_distance.add_(distance.detach())
                 loss = loss + setting.head_distance * distance
         if self._precision == "fp16":
             loss = loss * state.counters.loss_scale
         loss.backward()  # type: ignore[no-untyped-call]
-        own.student_statistics.copy_(state.student.batch_statistics)
+        own.student_statistics.add_(state.student.batch_statistics)
 
     def _take(self, shards: Sequence[int]) -> Batch:
         """The images of a pass, the labelled ones of all its shards first."""

@@ -85,6 +85,7 @@ def _sum_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def add_in_turn(shards: Any, contribute: Any, buffer: Tensor, _spares: Any) -> None:
         total = torch.zeros_like(buffer)
         for shard in shards:
+            buffer.zero_()
             contribute(shard)
             total.add_(buffer)
         buffer.copy_(total)
