@@ -13,7 +13,7 @@ import pytest
 from orchestrator.agent import images
 from orchestrator.agent.images import BadFolder, Bringing, Interrupted, Source, open_s3
 from orchestrator.jobs.instances import Heartbeat
-from orchestrator.store.protocol import Entry, StoreError
+from orchestrator.store.protocol import Entry, StoreDenied, StoreError, StoreUnreachable
 from tests.agent.test_agent import ENDS, Instance
 from tests.agent.test_agent import instance as instance  # noqa: PLC0414 - the fixture
 from tests.support.moto_server import make_bucket
@@ -206,6 +206,20 @@ def test_whoever_has_to_end_ends(machine: Machine, url: str) -> None:
 def test_what_cannot_be_had_is_refused(machine: Machine, url: str, spoil: Callable[[str], str], message: str) -> None:
     with pytest.raises(BadFolder, match=message):
         machine.bring(spoil(url))
+
+
+def test_what_may_not_be_read_is_refused_and_what_may_pass_is_not(machine: Machine, tmp_path: Path) -> None:
+    class Broken(Counting):
+        def list(self) -> Iterator[Entry]:
+            raise error
+
+    for error in (StoreDenied("these credentials need s3:ListBucket"), StoreUnreachable("it does not answer")):
+        bringing = Bringing(
+            tmp_path, "job", machine.said.append, machine.told.append, machine.ending,
+            lambda url: Broken(open_s3(url), []),
+        )  # fmt: skip
+        with pytest.raises(BadFolder if isinstance(error, StoreDenied) else StoreUnreachable, match=str(error)):
+            bringing.localized({"folders": {"labelled": "s3://a-bucket/a", "test": "b"}})
 
 
 def test_too_little_space_is_told_before(machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,41 @@ def test_a_dry_run_prints_a_job_that_can_be_submitted_and_writes_nothing(
     assert list(store.list("")) == []
 
 
+OWN_IMAGES = """\
+name: own
+training:
+  dataset: folder
+  folders: {labelled: train, test: s3://a-bucket/test}
+  labels: 100%
+  epochs: 1
+"""
+
+
+def test_relative_paths_begin_at_the_job_file(elastic: Elastic, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "own.yaml").write_text(OWN_IMAGES)
+    outcome = elastic("submit", str(tmp_path / "own.yaml"), "--no-daemon")
+    assert outcome.code == 0
+    assert f"mean_teacher with resnet18 on {tmp_path}/train, 100% labelled, 1 epoch" in outcome.err
+    folders = load_spec(store, "own").training.folders
+    assert folders is not None
+    assert (folders.labelled, folders.test) == (str(tmp_path / "train"), "s3://a-bucket/test")
+
+
+@pytest.mark.parametrize(("make", "words"), [(None, "there is no such directory"), ("x", "is not a directory")])
+def test_a_folder_that_is_not_there_is_told_at_once(
+    elastic: Elastic, store: Store, tmp_path: Path, make: str | None, words: str
+) -> None:
+    if make:
+        (tmp_path / "train").write_text(make)
+    (tmp_path / "own.yaml").write_text(OWN_IMAGES)
+    outcome = elastic("submit", str(tmp_path / "own.yaml"), "--no-daemon")
+    assert outcome.code == 2
+    assert f"training.folders.labelled: {tmp_path}/train: {words}" in outcome.err
+    assert list(store.list("")) == []
+    assert elastic("validate", str(tmp_path / "own.yaml")).code == 0
+
+
 def test_submit_prints_the_status_as_json(elastic: Elastic, job_file: str) -> None:
     outcome = elastic("submit", job_file, "--no-daemon", "-o", "json")
     assert json.loads(outcome.out)["phase"] == "pending"

@@ -58,7 +58,7 @@ def train_and_commit(store: Store, directory: Path, *changes: str) -> None:
     [
         ((), "teacher"),
         (("method=supervised", "model.stem=imagenet", "optimizer.lr=0.001"), "student"),
-        (("consistency.second_head=true",), "teacher"),
+        (("consistency.second_head=true", "model.name=resnet34"), "teacher"),
     ],
     ids=["teacher, small images", "student, large images", "two heads"],
 )
