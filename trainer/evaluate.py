@@ -15,10 +15,13 @@ from trainer.world import World
 
 @dataclass(frozen=True)
 class Score:
-    """How a network does on the test images; confusion[true][predicted] counts images."""
+    """How a network does on the test images; confusion[true][predicted] counts images.
+
+    per_class: the share of each class's images that is right; none of a class without test images.
+    """
 
     accuracy: float
-    per_class: list[float]
+    per_class: list[float | None]
     confusion: list[list[int]]
 
 
@@ -64,5 +67,5 @@ def _count(
 
 def _score(confusion: Tensor) -> Score:
     right, of_class = confusion.diagonal(), confusion.sum(dim=1)
-    per_class = right.double() / of_class.clamp(min=1)
-    return Score(int(right.sum()) / int(of_class.sum()), per_class.tolist(), confusion.tolist())
+    per_class = [hits / count if count else None for hits, count in zip(right.tolist(), of_class.tolist(), strict=True)]
+    return Score(int(right.sum()) / int(of_class.sum()), per_class, confusion.tolist())

@@ -114,7 +114,7 @@ def start(
             with open(run_dir / f"stderr-{rank}", "w") as stderr:
                 process = subprocess.Popen(
                     [*command, str(config_path), str(run_dir)],
-                    env={**os.environ, **world, **(environ or {})},
+                    env={**os.environ, "ELASTIC_TENSORBOARD": "0", **world, **(environ or {})},
                     stdout=stderr,
                     stderr=stderr,
                     text=True,

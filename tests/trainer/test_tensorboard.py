@@ -20,6 +20,7 @@ from trainer.progress import Report
 from trainer.tensorboard import TAGS, TensorBoard
 
 SHORT = TINY | {"steps": 2}
+CURVES = {"ELASTIC_TENSORBOARD": "1"}
 
 REPORT = Report(
     step=1,
@@ -112,7 +113,7 @@ def test_a_roll_back_draws_anew_what_it_undid(tmp_path: Path) -> None:
 def test_files_that_cannot_be_written_cost_the_curves_and_not_the_run(run_dir: Path) -> None:
     run_dir.mkdir()
     (run_dir / "tensorboard").write_text("in the way")
-    with start(run_dir, SHORT) as run:
+    with start(run_dir, SHORT, environ=CURVES) as run:
         run.finish()
     (note,) = run.notes()
     assert note == f"no more TensorBoard curves: {run_dir / 'tensorboard'} cannot be written: File exists"
@@ -121,7 +122,7 @@ def test_files_that_cannot_be_written_cost_the_curves_and_not_the_run(run_dir: P
 
 def test_a_missing_package_costs_the_curves_and_not_the_run(run_dir: Path) -> None:
     script = "import runpy, sys; sys.modules['tensorboardX'] = None; runpy.run_module('trainer', run_name='__main__')"
-    with start(run_dir, SHORT, command=(sys.executable, "-c", script)) as run:
+    with start(run_dir, SHORT, command=(sys.executable, "-c", script), environ=CURVES) as run:
         run.finish()
     (note,) = run.notes()
     assert note.startswith("no TensorBoard curves: tensorboardX cannot be imported: ")
@@ -168,7 +169,7 @@ def test_what_only_some_runs_have_is_reported_by_those_alone(run_dir: Path, undi
     special = ("head_distance", "loss_scale", "skipped_updates")
     assert all(report[name] is None for report in undisturbed.reports() for name in special)
     config = SHORT | {"precision": "fp16", "consistency": {"second_head": True}}
-    with start(run_dir, config) as run:
+    with start(run_dir, config, environ=CURVES) as run:
         run.finish()
     last = run.reports()[-1]
     assert last["head_distance"] > 0
