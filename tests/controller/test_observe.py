@@ -1,12 +1,14 @@
 """What one look at a job takes in, in which order, and by whose clock."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from orchestrator.controller.observe import JobWatch, Observer
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs import layout
+from orchestrator.jobs.instances import Heartbeat
 from orchestrator.store import StoreError
 from orchestrator.store.protocol import UNCHANGED
 from tests.controller.world import World
@@ -65,6 +67,27 @@ def test_silence_is_measured_by_ones_own_clock_from_the_last_change_that_was_see
     assert silent_s() == 40
     world.fleet.agents[NAME].tick()
     assert silent_s() == 0
+
+
+def test_an_instance_that_brings_images_for_long_is_not_stalled(world: World) -> None:
+    observer, watch = Observer(world.store, {"local": world.fleet}, world.clock.monotonic), JobWatch.of("digits")
+
+    def stalled_s(activity: str) -> float:
+        world.clock.elapsed_s += 40
+        beat = Heartbeat(
+            instance=NAME,
+            count=1,
+            at=datetime(2026, 1, 1, tzinfo=UTC),
+            state="restoring",
+            generation=1,
+            activity=activity,
+        )
+        world.store.put(layout.heartbeat_key(NAME), beat.model_dump_json().encode())
+        observed = observer.observe("digits", watch, 1)
+        assert observed is not None
+        return observed[0].view(NAME).stalled_s
+
+    assert [stalled_s(f"bringing {done} of 9 files") for done in (1, 2, 2)] == [0, 0, 40]
 
 
 def test_an_instance_is_seen_as_fleet_and_bucket_show_it(world: World) -> None:
