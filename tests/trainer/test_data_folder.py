@@ -229,6 +229,7 @@ def test_unreadable_images_are_counted_and_named(root: Path) -> None:
     )
     damage(root, *(f"unlabelled/0{n}.png" for n in range(5)))
     assert "and 3 more; mend" in refusal(root)
+    assert not list((root.parent / "data").rglob("*.npy"))
 
 
 @pytest.mark.parametrize("images", ["device", "stream"])

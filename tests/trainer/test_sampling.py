@@ -145,3 +145,25 @@ def test_epochs_count_the_same_for_both_methods() -> None:
 def test_epochs_of_labelled_images_alone_are_passes_over_them() -> None:
     config = {"epochs": 10, "labels": "100%", "batch": 32, "labelled_batch": 32, "method": "supervised"}
     assert TrainingConfig.model_validate(config).plan(FACTS).total_steps == 450  # 10 * 1437 / 32, rounded up
+
+
+def test_a_pass_is_shuffled_once_for_all_its_steps_and_shards(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffles, randperm = list[int](), torch.randperm
+
+    def counted(size: int, *, generator: torch.Generator) -> torch.Tensor:
+        shuffles.append(size)
+        return randperm(size, generator=generator)
+
+    monkeypatch.setattr(torch, "randperm", counted)
+    _, _, sampler = make(digits)
+    for step in range(29):  # two passes over the unlabelled, 19 over the labelled
+        for shard in range(4):
+            sampler.unlabelled(step, shard)
+            sampler.labelled(step, shard)
+    assert Counter(shuffles) == {1387: 3, 50: 19}
+
+
+def test_steps_may_be_asked_for_in_any_order(digits: Dataset) -> None:
+    forwards, backwards = make(digits)[2], make(digits)[2]
+    steps = {step: forwards.unlabelled(step, 1) for step in range(100)}
+    assert all(torch.equal(backwards.unlabelled(step, 1), steps[step]) for step in reversed(range(100)))

@@ -1,6 +1,7 @@
 """Worker processes that prepare things in order, and end with the run whatever happens to it."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -67,11 +68,20 @@ class Loader(Generic[T]):
             raise StopIteration
         try:
             return next(self._items)
-        except RuntimeError as error:
-            dead = [process for process in self._processes if not process.is_alive()]
+        except (RuntimeError, OSError, EOFError) as error:
+            # The connection to a process breaks a moment before it is known to have ended.
+            ended = multiprocessing.connection.wait([process.sentinel for process in self._processes], timeout=1.0)
+            dead = [process for process in self._processes if process.sentinel in ended]
             if not dead:
                 raise
+            dead[0].join()
             raise TrainerError(_obituary(dead[0])) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the processes."""

@@ -74,9 +74,9 @@ class Look:
         unreadable: dict[str, str] = {}
         try:
             if shelf is not None:
-                shelf.forget()
+                shelf.clear()
             train, test = (self._decoded(shelf, part, files, unreadable) for part, files in self._parts())
-            refuse_unreadable(self._found, unreadable, self._if_unreadable)
+            self._refuse(shelf, unreadable)
             about = self._about(unreadable, train)
             if shelf is not None:
                 shelf.keep_about(about)
@@ -84,6 +84,15 @@ class Look:
             where = shelf.directory if shelf is not None else "memory"
             raise ConfigError(f"folders: what is decoded cannot be kept in {where}: {error.strerror}") from None
         return Looked(about, train, test)
+
+    def _refuse(self, shelf: Shelf | None, unreadable: dict[str, str]) -> None:
+        """As `refuse_unreadable`, leaving nothing behind that would only take room."""
+        try:
+            refuse_unreadable(self._found, unreadable, self._if_unreadable)
+        except ConfigError:
+            if shelf is not None:
+                shelf.clear()
+            raise
 
     def _parts(self) -> list[tuple[str, dict[str, ImageFile]]]:
         return [("train", self._found.train), ("test", self._found.test)]
@@ -109,13 +118,10 @@ class Look:
     def _blocks(self, files: dict[str, ImageFile], unreadable: dict[str, str]) -> Iterator[Array]:
         names = list(files)
         decoding = Decoding([file.path for file in files.values()], self._px, self._resident)
-        loader = Loader(decoding, _chunks(np.arange(len(names))), workers=self._workers)
-        try:
+        with Loader(decoding, _chunks(np.arange(len(names))), workers=self._workers) as loader:
             for pixels, failures in loader:
                 unreadable.update({names[index]: reason for index, reason in failures.items()})
                 yield pixels.numpy()
-        finally:
-            loader.close()
 
     def _about(self, unreadable: dict[str, str], pixels: Array | None) -> About:
         """The average is over images sampled evenly; where they are read from makes no difference to it."""
@@ -124,10 +130,9 @@ class Look:
         sampled = min(len(paths), SAMPLED_FOR_STATISTICS)
         indices = np.arange(sampled) * len(paths) // sampled
         counts = torch.zeros(3, 256, dtype=torch.int64)
-        loader = Loader(Attempt(source), _chunks(indices), workers=self._workers)
-        for block in loader:
-            counts += channel_counts(pixels_or_raise(block))
-        loader.close()
+        with Loader(Attempt(source), _chunks(indices), workers=self._workers) as loader:
+            for block in loader:
+                counts += channel_counts(pixels_or_raise(block))
         mean, std = statistics_of(counts)
         return About(
             fingerprint=_fingerprint(self._found, unreadable),

@@ -66,11 +66,11 @@ class Shelf:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             lock = open(self.directory / "lock", "a")  # noqa: SIM115 - closed below
+            fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             yield f"{self.directory} cannot be written: {error.strerror}"
             return
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield None
 
     def lack_of_room(self, size_bytes: int) -> str | None:
@@ -80,9 +80,10 @@ class Shelf:
             return None
         return f"{size_bytes / 1e9:.1f} GB are much for the {free_bytes / 1e9:.1f} GB that are free at {self.directory}"
 
-    def forget(self) -> None:
-        """Say of nothing that it is whole, before it is written anew."""
-        (self.directory / "about.json").unlink(missing_ok=True)
+    def clear(self) -> None:
+        """Remove what is here, what tells that it is whole first."""
+        for path in (self.directory / "about.json", *self.directory.glob("*.npy"), *self.directory.glob("*.part")):
+            path.unlink(missing_ok=True)
 
     def keep_about(self, about: About) -> None:
         """Write it down; it appears by rename."""
