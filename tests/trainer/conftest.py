@@ -12,7 +12,7 @@ from tests.trainer.launch import Run, start
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The tiny run on one rank from start to end: what every disturbed run must come to equal."""
-    with start(tmp_path_factory.mktemp("undisturbed") / "run") as run:
+    with start(tmp_path_factory.mktemp("undisturbed") / "run", environ={"ELASTIC_TENSORBOARD": "1"}) as run:
         run.finish()
     return run
 
