@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.trainer.images import CLASSES, PX, config_of, make_folders, picture, 
 from trainer.config import TrainingConfig
 from trainer.data import look
 from trainer.data.dataset import Dataset, ResidentPixels, channel_statistics
+from trainer.data.decode import decode
 from trainer.data.load import load_dataset
 from trainer.data.sources import ArraySource, FileSource, StreamedPixels
 from trainer.errors import ConfigError
@@ -121,6 +123,20 @@ def test_a_second_start_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPa
     assert torch.equal(first.mean, second.mean) and first.fingerprint == second.fingerprint
     streamed = load(config_of(root, loading={"images": "stream"}))
     assert isinstance(streamed.train, StreamedPixels) and isinstance(streamed.train.source, ArraySource)
+
+
+def test_ranks_that_start_together_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+
+    def counted(path: Path, px: int) -> Any:
+        decoded.append(path)
+        return decode(path, px)
+
+    monkeypatch.setattr(look, "decode", counted)
+    with ThreadPoolExecutor(3) as ranks:
+        datasets = list(ranks.map(lambda _: load(config_of(root)), range(3)))
+    assert len(decoded) == len(set(decoded)) == 37
+    assert len({dataset.fingerprint for dataset in datasets}) == 1
 
 
 def test_streaming_keeps_no_pixels_but_what_was_found_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
