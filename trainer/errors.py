@@ -15,6 +15,10 @@ class ConfigError(TrainerError):
     exit_code: ClassVar[int] = 2
 
 
+class OutOfMemory(ConfigError):
+    """A pass does not fit into the device's memory."""
+
+
 class CheckpointRefused(ConfigError):
     """The checkpoint to resume from is damaged or belongs to another run."""
 
@@ -24,4 +28,6 @@ class CheckpointFailed(TrainerError):
 
 
 class Diverged(TrainerError):
-    """The loss is no number any more."""
+    """The loss is no number any more: the same run would come to the same again."""
+
+    exit_code: ClassVar[int] = 4

@@ -26,7 +26,8 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> RunOp
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description="Train a Mean Teacher, alone or under torchrun.",
-        epilog="Exit codes: 0 finished, 75 stopped by SIGTERM with a checkpoint to resume from, 2 bad input, 1 failed.",
+        epilog="Exit codes: 0 finished, 75 stopped by SIGTERM with a checkpoint to resume from, 2 bad input, "
+        "4 the loss is no number any more, 1 failed otherwise.",
     )
     parser.add_argument("config", type=Path, help="config.json, or the training section as .yaml or .json")
     parser.add_argument("run_dir", type=Path, help="where resume/ is read, checkpoints/ and progress.jsonl are written")

@@ -127,7 +127,7 @@ class GenerationRun:
                 self._read_progress()
                 self._after_workers_ended()
         if self._ended is not None and (self._stop_asked or done):
-            self._finish(self._ended)
+            self._finish(self._doubted(self._ended))
         return first
 
     def _ask_to_drain(self) -> None:
@@ -185,7 +185,7 @@ class GenerationRun:
             self._finish(TrainerExit(outcome="drained", code=DRAINED, message="ended before the workers started"))
             return
         if self._refusal:
-            self._finish(TrainerExit(outcome="refused", code=BAD_INPUT, message=self._refusal))
+            self._finish(self._doubted(TrainerExit(outcome="refused", code=BAD_INPUT, message=self._refusal)))
             return
         if self._resume_step is None:  # a fault in restoring itself: its traceback is in the agent's log
             self._finish(TrainerExit(outcome="failed", code=1, message="the checkpoint could not be restored"))
@@ -218,6 +218,15 @@ class GenerationRun:
             self._ended = TrainerExit(outcome="drained", code=self._ended.code, message=message, step=self._last_step)
         if self._committer:
             self._committer.settle()
+
+    def _doubted(self, ended: TrainerExit) -> TrainerExit:
+        """An order that has trained before is not a bad one: what refuses it now may pass, as a network's absence does.
+
+        Only the number of failures in a row ends it then.
+        """
+        if ended.outcome == "refused" and ended.code == BAD_INPUT and self._assignment.resume is not None:
+            return ended.model_copy(update={"outcome": "failed"})
+        return ended
 
     def _committer_crashed(self) -> None:
         """Training on without checkpoints would be for nothing: fail, so that the next generation tries again."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, RunDirectory
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, HOPELESS, RunDirectory
 from orchestrator.fleets.processes import end_marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
@@ -40,7 +40,8 @@ class Program:
         return [argument.format(config=run.config, run_dir=run.path) for argument in self.arguments]
 
 
-_LEAST_TELLING = {BAD_INPUT: -1, -signal.SIGTERM: 1}
+_REFUSALS = (BAD_INPUT, HOPELESS)
+_LEAST_TELLING = {BAD_INPUT: -1, HOPELESS: -1, -signal.SIGTERM: 1}
 """Order among the exit codes of ranks: who refused knows best why, who was ended knows nothing."""
 
 _LONGEST_LINE = 600
@@ -148,8 +149,8 @@ class Workers:
         for rank, rank_code in sorted(codes.items(), key=lambda item: _LEAST_TELLING.get(item[1], 0)):
             said = _last_line(self._run.rank_logs(int(rank))) if self._run else ""
             why = f"rank {rank} {_describe(rank_code)}" + (f": {said}" if said else "")
-            if rank_code == BAD_INPUT:
-                return TrainerExit(outcome="refused", code=BAD_INPUT, message=why, step=step)
+            if rank_code in _REFUSALS:
+                return TrainerExit(outcome="refused", code=rank_code, message=why, step=step)
             return TrainerExit(outcome="failed", code=code, message=why, step=step)
         why = f"the launcher {_describe(code)}: {_last_line([self.log_path])}"
         return TrainerExit(outcome="failed", code=code, message=why, step=step)

@@ -7,7 +7,8 @@
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
 | `progress.jsonl` | trainer | a line per report |
 | SIGTERM | agent | finish the step, write a checkpoint, exit 75 |
-| exit 0 / 75 / 2 / other | trainer | finished / drained, resume me / cannot be done as asked / failed |
+| exit 0 / 75 | trainer | finished / drained, resume me |
+| exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
 """
 
 import json
@@ -25,7 +26,9 @@ from orchestrator.jobs.instances import TrainerProgress
 FINISHED = 0
 DRAINED = 75
 BAD_INPUT = 2
-"""What was asked for cannot be done: the same order would end in the same way."""
+"""What was asked for cannot be done, as far as the trainer can tell."""
+HOPELESS = 4
+"""Training went wrong in a way that it would again from the same checkpoint."""
 _STEP = re.compile(r"step-(\d{12})")
 
 

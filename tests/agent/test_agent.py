@@ -170,6 +170,18 @@ def test_workers_that_fail_are_told_and_the_instance_takes_the_next_generation(i
     assert instance.stream(layout.logs_prefix(JOB, 2, layout.rank_stream(0))) == "rank 0 from step 10\n"
 
 
+def test_a_refusal_is_doubted_once_the_same_order_has_trained(instance: Instance) -> None:
+    """At first bad input is what it is; later it may be a network that is away. A loss that is no number stays one."""
+    instance.start()
+    outcomes = []
+    for generation, (fail_at, code) in enumerate([(3, 2), (13, 3), (15, 2), (15, 4)], start=1):
+        instance.order("run", {**SLOWLY, "fail_at": fail_at, "fail_code": code}, generation=generation)
+        beat = instance.wait(lambda beat, g=generation: beat.generation == g and beat.exit, "it has ended")  # type: ignore[misc]
+        assert beat.exit is not None
+        outcomes.append(beat.exit.outcome)
+    assert outcomes == ["refused", "failed", "failed", "refused"]
+
+
 def test_a_drain_commits_the_last_step_and_the_agent_stays(instance: Instance) -> None:
     instance.start()
     instance.order("run")

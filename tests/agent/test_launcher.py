@@ -117,12 +117,13 @@ def test_a_failure_is_told_with_the_rank_its_code_and_its_last_word(launch: Laun
     assert ended.message == "rank 0 exited with 3: out of luck"
 
 
-def test_what_a_rank_refuses_to_do_is_told_as_a_refusal(launch: Launch) -> None:
+@pytest.mark.parametrize("code", [2, 4])
+def test_what_a_rank_refuses_to_do_is_told_as_a_refusal(launch: Launch, code: int) -> None:
     launched = launch()
-    launched.start({"steps": 50, "fail_at": 2, "fail_code": 2}, ranks=2)
+    launched.start({"steps": 50, "fail_at": 2, "fail_code": code}, ranks=2)
     ended = launched.wait()
-    assert (ended.outcome, ended.code) == ("refused", 2)
-    assert ended.message == "rank 0 exited with 2: out of luck"
+    assert (ended.outcome, ended.code) == ("refused", code)
+    assert ended.message == f"rank 0 exited with {code}: out of luck"
 
 
 def test_of_several_ranks_the_one_that_failed_by_itself_is_told(launch: Launch) -> None:

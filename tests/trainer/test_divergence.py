@@ -28,7 +28,7 @@ ROLLBACK = TINY | {"on_divergence": "rollback"}
 
 def test_it_stops_with_the_step_the_last_good_checkpoint_and_what_to_change(run_dir: Path) -> None:
     with start(run_dir, command=COMMAND, environ=EVERY_STEP) as run:
-        assert run.wait() == [1]
+        assert run.wait() == [4]
         said = run.stderr()
     assert "the loss is not a number at step 3 (class loss nan" in said
     assert "last good checkpoint: of step " in said
@@ -79,6 +79,6 @@ def test_or_to_where_it_was_resumed(run_dir: Path) -> None:
 
 def test_what_diverges_again_and_again_stops(run_dir: Path) -> None:
     with start(run_dir, ROLLBACK | {"optimizer": {"lr": 1e25}, "precision": "fp32"}) as run:
-        assert run.wait() == [1]
+        assert run.wait() == [4]
         assert len(run.notes()) == 5
         assert "after going back 5 times with half the learning rate" in run.stderr()
