@@ -9,6 +9,7 @@ from trainer.data.load import load_dataset
 from trainer.data.pools import split_pools
 from trainer.divergence import Divergence
 from trainer.evaluate import evaluate
+from trainer.memory import advised, images_per_pass
 from trainer.options import RunOptions
 from trainer.precision import Precision, prefers_channels_last, resolve
 from trainer.progress import UtcNow
@@ -44,7 +45,8 @@ def train(
     resumed = load_checkpoint(resume, config, dataset, state) if resumes else None
     shards = world.shards(config.shards)
     batches = open_batches(config.loading, dataset, Sampler(config, pools), shards, state.step, world.device)
-    is_compiled, compilation = _compile(config, plan, state, precision, world, clock)
+    with advised(config, plan, state, precision, world):
+        is_compiled, compilation = _compile(config, plan, state, precision, world, clock)
     step = TrainStep(config, plan, state, dataset, batches, world, precision)
     maker = made_with(world, precision, channels_last=channels_last, compiled=is_compiled)
     world.require_agreement(
@@ -68,7 +70,8 @@ def train(
 
     stopping = False
     while state.step < plan.total_steps and not stopping:
-        outcome = step.run(stop.requested)
+        with advised(config, plan, state, precision, world):
+            outcome = step.run(stop.requested)
         if outcome is None:  # a GPU's first step: it is known after the next
             continue
         if not outcome.is_finite:
@@ -102,8 +105,8 @@ def _compile(
         return False, ""
     from trainer.compilation import compile_networks  # torch's compiler takes seconds to import
 
-    images_per_pass = config.images_per_step // (config.shards if config.exact else world.size)
-    return compile_networks(state, images_per_pass, plan.image_px, precision, world, clock, exact=config.exact)
+    images = images_per_pass(config, world.size)
+    return compile_networks(state, images, plan.image_px, precision, world, clock, exact=config.exact)
 
 
 def _choose_kernels(config: TrainingConfig) -> None:

@@ -36,6 +36,7 @@ ENGINES: dict[str, Callable[[], str | None]] = {
     "seaweedfs": _command("weed"),
     "tmpfs": _tmpfs,
     "gcc": _command("gcc", "cc"),
+    "g++": _command("g++", "c++", "clang++"),
 }
 
 
