@@ -43,10 +43,12 @@ class Loading(Strict):
     images: Literal["auto", "device", "stream"] = Field(
         "auto",
         description="device: all decoded and in the device's memory; stream: decoded by loader workers as they are "
-        "needed; auto: device where they fit.",
+        "needed, after one look at each file at the first start; auto: device where they fit.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
-        "auto", description="Loader processes per worker when streaming; auto: its share of the CPU cores, at most 8."
+        "auto",
+        description="Loader processes per worker when streaming; auto: its share of the CPU cores, at most 8, "
+        "and one where the images are kept decoded.",
     )
     prefetch: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="Batches that each loader process has ready ahead when streaming."
