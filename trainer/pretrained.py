@@ -159,7 +159,7 @@ def _imagenet_file(architecture: str, data_dir: str | None) -> Path:
 def _cache_directory() -> Path:
     from platformdirs import user_cache_path
 
-    return user_cache_path("elastic") / "data"
+    return user_cache_path("elastic") / "weights"
 
 
 @contextmanager
