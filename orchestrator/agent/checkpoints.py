@@ -78,10 +78,12 @@ class Committer:
         self._thread.join(timeout=30)
 
     def _work(self) -> None:
-        if sys.platform.startswith("linux"):  # where a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         self.crashed = True
         try:
+            if sys.platform.startswith("linux"):  # where a thread has a priority of its own
+                thread = threading.get_native_id()
+                # Never less nice than the agent was started: only root may do that.
+                os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
             self._commit_all()
             self.crashed = False  # the traceback of any other end goes to the agent's log
         finally:

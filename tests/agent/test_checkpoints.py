@@ -1,5 +1,7 @@
 """Checkpoints on their way to the bucket and back: nothing half is ever the head, nothing altered is ever loaded."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -360,6 +362,31 @@ def test_a_removal_that_fails_is_made_up_for_later(
     write(run, 50)
     agent.wait_for(50)
     wait_until(lambda: len(names(store)) == 3, "all old ones are removed", 10)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a thread has no priority of its own")
+def test_an_agent_that_was_started_nicer_commits_as_nicely(
+    store: MemoryStore, shaky: InterposedStore, run: RunDirectory, nonce: Nonce, told: Told
+) -> None:
+    """Only root may take niceness back: for anybody else the thread would end before it has committed anything."""
+    agents: list[Agent] = []
+
+    def start() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), checkpoints.NICENESS + 5)  # threads inherit it
+        agents.append(Agent(shaky, run, nonce, told))
+
+    seal(store, JOB, 1, 1, nonce)
+    starter = threading.Thread(target=start)
+    starter.start()
+    starter.join(10)
+    [agent] = agents
+    write(run, 10)
+    agent.wait_for(10)
+    [committing] = [thread for thread in threading.enumerate() if thread.name == "committer"]
+    assert committing.native_id is not None
+    assert os.getpriority(os.PRIO_PROCESS, committing.native_id) == checkpoints.NICENESS + 5
+    agent.settle()
+    assert not agent.committer.crashed
 
 
 # --- restoring --------------------------------------------------------------------------------------------------------
