@@ -107,7 +107,7 @@ def _single_mistake(path: Path, problem: dict[str, Any], spelling: str) -> Mista
         return Mistake((path, also) if also else (path,), "unknown", _unknown(path, also))
     if kind == "missing":
         return Mistake((path,), "missing", "required field is missing")
-    if problem["loc"][-1] == "[key]":
+    if problem["loc"][-1:] == ("[key]",):
         return Mistake((path,), "name", _sentence(kind, problem, spelling), is_secret=kind == "env_secret")
     return Mistake((path,), "value", _sentence(kind, problem, spelling))
 

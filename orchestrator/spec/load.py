@@ -127,6 +127,8 @@ def _repair(data: Any, path: Path) -> None:
             data = data.setdefault(part, {})
         elif isinstance(data, list):
             data = data[int(part)]
+    if not path:
+        return  # wrong with the whole: no part of it can be left out
     last = path[-1]
     if isinstance(data, list):
         data[int(last)] = {}
@@ -145,8 +147,10 @@ def _located(mistake: Mistake, document: Document) -> Problem:
         (field for field in mistake.fields if field in document.places and document.places[field].origin), path
     )
     nearest = culprit
-    while nearest not in document.places:
+    while nearest and nearest not in document.places:
         nearest = nearest[:-1]
+    if nearest not in document.places:
+        return Problem(document.source, mistake.message)
     place = document.places[nearest]
     if place.origin:
         origin = f"{place.origin.partition('=')[0]}=..." if mistake.is_secret else place.origin

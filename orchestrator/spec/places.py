@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from trainer.config import Misfit, TrainingConfig
 
@@ -12,11 +11,11 @@ FOLDERS = ("labelled", "unlabelled", "test")
 """The fields of `training.folders` that name places."""
 
 _NAMED_WEIGHTS = ("none", "imagenet")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[sS]3:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NO_CREDENTIALS = (
     "must carry no credentials, for whoever can read the bucket can read them here; "
-    "write s3://BUCKET/PREFIX, and give the instances the right to read it"
+    "write s3://BUCKET/PREFIX, without any '@' or '?', and give the instances the right to read it"
 )
 
 
@@ -31,24 +30,40 @@ def is_url(place: str) -> bool:
 
 def split_s3(url: str) -> tuple[str, str]:
     """Bucket and prefix of s3://BUCKET/PREFIX; the prefix without slashes around it, empty for a whole bucket."""
-    parts = urlsplit(url, allow_fragments=False)
-    return parts.netloc, parts.path.strip("/")
+    bucket, _, prefix = url.partition(":")[2].removeprefix("//").partition("/")
+    return bucket, prefix.strip("/")
 
 
 def place_misfits(training: TrainingConfig) -> Iterator[Misfit]:
     """What cannot be read where it is said to lie, by paths from the whole job."""
     for path, place in _places(training):
         if not is_url(place):
+            if why := _no_path(place):
+                yield Misfit((path,), why)
             continue
-        parts = urlsplit(place, allow_fragments=False)
-        if "@" in parts.netloc or parts.query:
+        scheme = place.partition(":")[0]
+        bucket, _ = split_s3(place)
+        if "@" in place or "?" in place or ":" in bucket:
             yield SecretMisfit((path,), _NO_CREDENTIALS)
         elif "folders" not in path:
-            yield Misfit((path,), f"must be a path on the instances, not {parts.scheme}://; only folders may be s3://")
-        elif parts.scheme.lower() != "s3":
-            yield Misfit((path,), f"must be a directory or s3://BUCKET/PREFIX, not {parts.scheme}://")
-        elif _BUCKET.fullmatch(parts.netloc) is None:
+            yield Misfit((path,), f"must be a path on the instances, not {scheme}://; only folders may be s3://")
+        elif scheme.lower() != "s3":
+            yield Misfit((path,), f"must be a directory or s3://BUCKET/PREFIX, not {scheme}://")
+        elif "://" not in place:
+            yield Misfit((path,), "must be a directory or s3://BUCKET/PREFIX, with two slashes before the bucket")
+        elif _BUCKET.fullmatch(bucket) is None:
             yield Misfit((path,), "names no bucket: write s3://BUCKET/PREFIX, with the bucket's name as S3 allows it")
+
+
+def _no_path(place: str) -> str | None:
+    """What is wrong with a path before anybody looks whether it is there."""
+    if "\0" in place:
+        return "must be a path, and none has a zero character"
+    try:
+        Path(place).expanduser()
+    except RuntimeError:
+        return f"names the home directory of {place.partition('/')[0]}, whom this machine does not know"
+    return None
 
 
 def with_absolute_paths(training: TrainingConfig, base: Path) -> TrainingConfig:

@@ -195,6 +195,9 @@ def test_a_secret_in_the_environment_is_refused_and_not_printed(name: str) -> No
         "s3://AKIAEXAMPLE:hunter2@bucket/images",
         "s3://bucket/images?X-Amz-Signature=hunter2",
         "https://bucket.s3.amazonaws.com/images?X-Amz-Signature=hunter2",
+        "s3://AKIAEXAMPLE:with/slash/hunter2@bucket/images",
+        "s3://AKIAEXAMPLE:hunter2/images",
+        "s3:/AKIAEXAMPLE:hunter2@bucket/images",
     ],
 )
 def test_credentials_in_a_folder_are_refused_and_not_printed(place: str) -> None:
@@ -209,6 +212,41 @@ def test_credentials_in_a_folder_are_refused_and_not_printed(place: str) -> None
     with pytest.raises(SpecError, match="must carry no credentials") as refused:
         load_job(text.replace(place, "a"), [f"training.folders.labelled={place}"])
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["s3://AKIA:hun/ter2@bucket/a", "s3://b/a?Signature=hunter2", "s3:/K:hunter2@b"])
+def test_credentials_are_not_printed_for_another_mistake_on_their_line_either(address: str) -> None:
+    text = JOB.replace("training:", f"training:\n  dataset: folder\n  folders: {{labelled: '{address}', tset: b}}")
+
+    with pytest.raises(SpecError, match="unknown field") as refused:
+        load_job(text)
+    assert "ter2" not in str(refused.value)
+    [shown] = [problem for problem in refused.value.problems if "unknown field" in problem.message]
+    line, mark = str(shown).splitlines()[1:]
+    assert line[mark.index("^") :].startswith("tset: b")
+
+    with pytest.raises(SpecError, match="unknown field") as refused:
+        load_job(JOB, [f"training.folders={{labelled: '{address}', tset: b}}", "training.dataset=folder"])
+    assert "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3:/bucket/a", "with two slashes before the bucket"),
+        ("s3://[bucket/a", "names no bucket"),
+        ("s3://", "names no bucket"),
+        ("~nobody-of-this-name/x", "whom this machine does not know"),
+        ("a\\0b", "none has a zero character"),
+        ("gs://bucket/a", "must be a directory or s3://BUCKET/PREFIX, not gs://"),
+    ],
+)
+def test_a_place_that_is_none_is_a_mistake_with_its_line(place: str, message: str) -> None:
+    text = JOB.replace("training:", f'training:\n  dataset: folder\n  folders: {{labelled: "{place}", test: b}}')
+
+    with pytest.raises(SpecError, match=message) as refused:
+        load_job(text)
+    assert str(refused.value).startswith("job.yaml:4:23: training.folders.labelled: ")
 
 
 @pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "MAX_TOKENS", "OMP_NUM_THREADS", "NCCL_DEBUG", "SECRETARY"])

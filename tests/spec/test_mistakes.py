@@ -1,7 +1,10 @@
 """Every kind of mistake in a job.yaml that is valid YAML, and the one message for it."""
 
 import pytest
+from pydantic import ValidationError
 
+from orchestrator.spec.explain import mistakes
+from orchestrator.spec.models import JobSpec
 from tests.spec.test_load import JOB, heads_of
 
 # What is written below (added to JOB), and the one message for it.
@@ -268,3 +271,11 @@ def test_one_change_has_one_message(old: str, new: str, message: str) -> None:
     (head,) = heads_of(JOB.replace(old, new))
 
     assert message in head
+
+
+def test_a_mistake_of_the_whole_is_told_too() -> None:
+    with pytest.raises(ValidationError) as whole:
+        JobSpec.model_validate([])
+    [mistake] = mistakes(whole.value, [], {})
+    assert mistake.fields == ((),)
+    assert mistake.message.startswith("must be a mapping of fields")

@@ -15,6 +15,7 @@ from trainer.config import Folders, Model, TrainingConfig
         ("s3://bucket/a/", ("bucket", "a")),
         ("s3://bucket", ("bucket", "")),
         ("s3://bucket/a#1", ("bucket", "a#1")),
+        ("s3://bucket/a[1]", ("bucket", "a[1]")),
     ],
 )
 def test_bucket_and_prefix(url: str, parts: tuple[str, str]) -> None:
@@ -24,6 +25,7 @@ def test_bucket_and_prefix(url: str, parts: tuple[str, str]) -> None:
 def test_a_path_with_colons_is_a_path() -> None:
     assert not is_url("a:b/c")
     assert is_url("s3://a")
+    assert is_url("s3:/a")
 
 
 def test_paths_are_taken_from_the_directory_of_the_job() -> None:
