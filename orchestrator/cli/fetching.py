@@ -4,6 +4,7 @@ What is downloaded is verified before any of it appears in the folder, and each 
 one another, so whoever ends the command between two of them finds only the first.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -86,18 +87,39 @@ def fetch_job(
             header = _read_model(part / MODEL)
             (part / CONFIG).write_text(to_yaml(spec.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
             _fetch_progress(store, job, part / PROGRESS)
-            files = {}
-            for name in _NAMES:
-                if (part / name).exists():
-                    os.replace(part / name, directory / name)
-                    files[directory / name] = (directory / name).stat().st_size
             if curves:
-                with (directory / PROGRESS).open("rb") as lines:
-                    written = write_curves(lines, directory / CURVES)
-                files[written] = written.stat().st_size
+                with (part / PROGRESS).open("rb") as lines:
+                    write_curves(lines, part / CURVES)
+            files = _appear(part, directory, overwrite=overwrite)
+    except ImportError as error:
+        raise ElasticError(
+            f"TensorBoard's files cannot be written, so nothing was ({error}): install tensorboardX with uv sync, or "
+            "fetch without --tensorboard"
+        ) from error
     except OSError as error:
         raise ElasticError(f"cannot write into {directory}: {error.strerror or error}") from error
     return Fetched(directory, files, model, head.step, head.final, spec, header)
+
+
+def _appear(part: Path, directory: Path, *, overwrite: bool) -> dict[Path, int]:
+    """Put what was fetched in its place; with `overwrite`, what an earlier fetch has left beside it goes."""
+    brought = [path for path in (*(part / name for name in _NAMES), *part.glob(f"{CURVES}/*")) if path.exists()]
+    if overwrite:
+        _take_away([directory / name for name in _NAMES if part / name not in brought], directory / CURVES)
+    files = {}
+    for path in brought:
+        target = directory / path.relative_to(part)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
+        files[target] = target.stat().st_size
+    return files
+
+
+def _take_away(files: Sequence[Path], curves: Path) -> None:
+    for old in (*files, *curves.glob("*tfevents*")):  # TensorBoard would draw old curves beside the new ones
+        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or with files of somebody else's in it
+        curves.rmdir()
 
 
 def _read_model(path: Path) -> ModelHeader:

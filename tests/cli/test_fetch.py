@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -174,6 +175,36 @@ def test_curves_come_when_asked_for(job: Store, elastic: Elastic, folder: Path) 
     assert points == [(5, "loss/total", 1.0), (9, "loss/total", 0.5), (7, "loss/total", 0.25)]
     assert [e.step for e in events if e.session_log.status == SessionLog.START] == [7]
     assert [e.wall_time for e in events if e.step == 9] == [datetime.fromisoformat(TIME).timestamp()]
+
+
+def test_what_an_earlier_fetch_has_left_goes_when_forced(job: Store, elastic: Elastic, folder: Path) -> None:
+    """Labels and curves of another run beside this one's model would be believed."""
+    put_checkpoint(job, "digits", FINAL, final=True)
+    assert elastic("fetch", "digits", str(folder), "--tensorboard").code == 0
+    put_training(job, "other")
+    put_checkpoint(job, "other", FILES)
+    assert elastic("fetch", "other", str(folder), "--force").code == 0
+    assert {path.name for path in folder.iterdir()} == {*("model.pt", "metrics.json", "config.yaml", "progress.jsonl")}
+
+
+def test_without_force_nothing_is_taken_away(job: Store, elastic: Elastic, folder: Path) -> None:
+    put_checkpoint(job, "digits", FINAL, final=True)
+    mine = folder / "tensorboard" / "events.tfevents.1"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert elastic("fetch", "digits", str(folder)).code == 0
+    assert mine.read_text() == "mine"
+
+
+def test_curves_that_cannot_be_written_are_one_message_and_nothing_else_is_written(
+    job: Store, elastic: Elastic, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_checkpoint(job, "digits", FINAL, final=True)
+    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
+    outcome = elastic("fetch", "digits", str(folder), "--tensorboard")
+    assert outcome.code == 1
+    assert "install tensorboardX with uv sync, or fetch without --tensorboard" in " ".join(outcome.err.split())
+    assert list(folder.iterdir()) == []
 
 
 def test_the_curves_are_the_trainers_own() -> None:
