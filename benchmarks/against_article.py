@@ -39,7 +39,7 @@ def measure(runs: int, root: Path) -> Findings:
         plain.append(_plain(images, PLAIN_STEPS[device]))
         ours.append(_ours(images, root / f"run-{number}", OUR_STEPS[device], device))
     ratios = tuple(mine / theirs for mine, theirs in zip(ours, plain, strict=True))
-    where = "on the GPU" if device == "cuda" else "on two CPU cores"
+    where = "on the GPU" if device == "cuda" else f"on {len(os.sched_getaffinity(0))} CPU cores"
     return Findings(
         (
             Figure(
@@ -70,7 +70,7 @@ def _plain(images: Path, steps: int) -> float:
 
 def _ours(images: Path, directory: Path, steps: int, device: str) -> float:
     directory.mkdir()
-    workers = 1 if device == "cuda" else len(os.sched_getaffinity(0))
+    workers = 1 if device == "cuda" else 1 << (len(os.sched_getaffinity(0)).bit_length() - 1)
     config: dict[str, Any] = {
         "dataset": "folder",
         "folders": {"labelled": str(images), "test": str(images), "image_px": PX},

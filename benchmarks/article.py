@@ -13,9 +13,9 @@ import argparse
 import copy
 import os
 import time
-from collections.abc import Iterator
-from itertools import cycle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,7 @@ def train(directory: Path, px: int, steps: int, device: torch.device) -> Iterato
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=2e-4)
-    for (images, _, classes), (mine, theirs, _) in zip(cycle(labelled), cycle(others), strict=False):
+    for (images, _, classes), (mine, theirs, _) in zip(_forever(labelled), _forever(others), strict=False):
         class_loss = F.cross_entropy(student(images.to(device)), classes.to(device))
         with torch.no_grad():
             targets = teacher(theirs.to(device)).softmax(dim=1)
@@ -85,6 +85,11 @@ def train(directory: Path, px: int, steps: int, device: torch.device) -> Iterato
         steps -= 1
         if not steps:
             return
+
+
+def _forever(loader: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader
 
 
 def main() -> None:

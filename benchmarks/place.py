@@ -208,7 +208,7 @@ def read_reports(path: Path) -> list[dict[str, Any]]:
 
 def _reports(content: bytes) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in content.rpartition(b"\n")[0].splitlines() if line]
-    return [line for line in lines if "note" not in line]
+    return [line for line in lines if "step" in line and "note" not in line]
 
 
 def _console_script() -> str:

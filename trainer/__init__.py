@@ -12,6 +12,7 @@ What lives where, in the order in which data flows:
     divergence            a loss that is no number                memory, peak_memory   what would fit
     state, snapshot       all that a run consists of; a copy      checkpoint, checkpoint_writer   it on disk
     recorder, progress    what the leading rank writes            tensorboard  the same as curves
+    activity, priority    signs of life before the first step; threads that give way to the training
     loop                  build, train, close
 
 It knows a run directory and signals and nothing of clouds or buckets: it imports nothing of `orchestrator`, and the

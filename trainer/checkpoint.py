@@ -14,9 +14,11 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
@@ -30,7 +32,20 @@ from trainer.state import Counters, TrainState, restore, state_files
 from trainer.world import World
 
 FORMAT = 2
-FREE_TO_CHANGE = frozenset({"evaluate_every", "data_dir", "folders", "loading", "on_divergence"})
+FREE_TO_CHANGE = frozenset(
+    {
+        "evaluate_every",
+        "data_dir",
+        "folders.labelled",
+        "folders.unlabelled",
+        "folders.test",
+        "folders.unreadable",
+        "loading.images",
+        "loading.workers",
+        "loading.prefetch",
+        "on_divergence",
+    }
+)
 """Settings that may differ between a checkpoint and the run that goes on from it: they change no weight.
 
 Folders may have moved; that they hold the same images is told by the fingerprint.
@@ -48,6 +63,11 @@ class MadeWith(BaseModel):
     precision: str
     channels_last: bool = False
     compiled: bool = False
+    numpy: str = ""
+    """Its generator chooses the labelled images."""
+    pillow: str = ""
+    """It decodes and scales images."""
+    cudnn: str = ""
 
 
 class Meta(BaseModel):
@@ -82,6 +102,9 @@ def made_with(world: World, precision: str, *, channels_last: bool, compiled: bo
         precision=precision,
         channels_last=channels_last,
         compiled=compiled,
+        numpy=np.__version__,
+        pillow=version("pillow"),
+        cudnn=str(torch.backends.cudnn.version()) if cuda else "",  # type: ignore[no-untyped-call]
     )
 
 
@@ -157,8 +180,8 @@ def _read_meta(directory: Path) -> Meta:
 
 
 def _require_same_config(directory: Path, meta: Meta, config: TrainingConfig) -> None:
-    theirs, ours = _leaves(meta.config), _leaves(config.model_dump(mode="json"))
-    names = [name for name in sorted(theirs.keys() | ours.keys()) if name.split(".")[0] not in FREE_TO_CHANGE]
+    theirs, ours = what_matters(meta.config), what_matters(config.model_dump(mode="json"))
+    names = sorted(theirs.keys() | ours.keys())
     differing = [
         f"{name} (checkpoint {theirs.get(name, 'absent')}, config {ours.get(name, 'absent')})"
         for name in names
@@ -171,6 +194,11 @@ def _require_same_config(directory: Path, meta: Meta, config: TrainingConfig) ->
         )
     if not 0 <= meta.step <= meta.total_steps:
         raise CheckpointRefused(f"{directory}: step {meta.step} is not within the run's {meta.total_steps} steps")
+
+
+def what_matters(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings by which the weights come about, by their dotted names."""
+    return {name: value for name, value in _leaves(config).items() if name not in FREE_TO_CHANGE}
 
 
 def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

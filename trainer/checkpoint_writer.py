@@ -6,7 +6,6 @@ At most one is in flight, and a full disk fails the checkpoint, not the run.
 import os
 import re
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -18,11 +17,9 @@ import torch
 
 from trainer.checkpoint import Meta, write_checkpoint
 from trainer.errors import CheckpointFailed
+from trainer.priority import give_way
 from trainer.snapshot import Snapshot
 from trainer.state import TrainState
-
-NICENESS = 10
-"""Of the writing thread: on a machine that is all busy, training goes first, for each rank waits for the slowest."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,13 @@ class CheckpointWriter:
         fresh, old = self._kept.with_name(f".{self._kept.name}-new"), self._kept.with_name(f".{self._kept.name}-old")
         for path in (fresh, old):
             shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(place, fresh, copy_function=os.link)
-        if self._kept.exists():
-            self._kept.rename(old)
-        fresh.rename(self._kept)
+        try:
+            shutil.copytree(place, fresh, copy_function=_linked)
+            if self._kept.exists():
+                self._kept.rename(old)
+            fresh.rename(self._kept)
+        except (OSError, shutil.Error):
+            return  # it is whole all the same; what was kept before stays
         shutil.rmtree(old, ignore_errors=True)
 
     def wait(self) -> None:
@@ -110,9 +110,7 @@ class CheckpointWriter:
             self._thread.join()
 
     def _write_beside(self, meta: Meta) -> None:
-        if sys.platform.startswith("linux"):  # where a thread has a priority of its own
-            # Ranks wait for each other several times a step: the file is written in those gaps.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        give_way()
         self._write(meta, {})
 
     def _write(self, meta: Meta, documents: Mapping[str, dict[str, Any]]) -> None:
@@ -149,6 +147,13 @@ class CheckpointWriter:
             shutil.rmtree(steps[step], ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove what a killed predecessor left half written."""
-        for path in self._directory.glob(".tmp-*"):
+        """Remove what a killed predecessor left half written, and what it had kept to go back to."""
+        for path in [*self._directory.glob(".tmp-*"), *([self._kept] if self._kept else [])]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)

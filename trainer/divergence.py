@@ -43,15 +43,16 @@ class Divergence:
 
         Raises Diverged when the config says to stop, or when it has gone back too often.
         """
-        step, counters = self._state.step, replace(self._state.counters)
+        counters = replace(self._state.counters)
         good = last_good() if last_good else LastGood(0, None)
-        what = f"the loss is not a number at step {step} ({_losses(outcome)})"
+        good_step = self._world.gather(good.step)[0]
+        what = f"the loss is not a number at step {outcome.step} ({_losses(outcome)})"
         if self._config.on_divergence == "stop":
-            raise Diverged(f"{what}; last good checkpoint: of step {good.step}; {self._remedies()}")
+            raise Diverged(f"{what}; last good checkpoint: of step {good_step}; {self._remedies()}")
         if counters.rollbacks == MOST_ROLLBACKS:
             raise Diverged(
                 f"{what}, after going back {MOST_ROLLBACKS} times with half the learning rate; "
-                f"last good checkpoint: of step {good.step}; {self._remedies(rollback=False)}"
+                f"last good checkpoint: of step {good_step}; {self._remedies(rollback=False)}"
             )
         self._go_back(good.place, counters)
         lr = self._config.optimizer.lr * self._state.counters.lr_factor

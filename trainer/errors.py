@@ -19,6 +19,12 @@ class OutOfMemory(ConfigError):
     """A pass does not fit into the device's memory."""
 
 
+class Unavailable(ConfigError):
+    """What was asked for cannot be had just now, a network being away or a disk full: it may be worth a new try."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class CheckpointRefused(ConfigError):
     """The checkpoint to resume from is damaged or belongs to another run."""
 

@@ -33,7 +33,8 @@ class Evaluation:
     teacher: Score | None
 
 
-LARGEST_BATCH = 256
+LARGEST_BATCH, MOST_PIXELS = 256, 256 * 128**2
+"""Of what is evaluated at once: float32 activations of large images take far more memory than a shard's in training."""
 
 
 def evaluate(state: TrainState, dataset: Dataset, shards: int, world: World) -> Evaluation:
@@ -44,9 +45,10 @@ def evaluate(state: TrainState, dataset: Dataset, shards: int, world: World) -> 
     networks = [network for network in (state.student, state.teacher) if network is not None]
     classes = dataset.facts.classes
     confusion = torch.zeros(len(networks), classes, classes, dtype=torch.int64, device=world.device)
+    batch = max(1, min(LARGEST_BATCH, MOST_PIXELS // dataset.facts.image_px**2))
     parts = torch.arange(len(dataset.test)).tensor_split(shards)
     for shard in world.shards(shards):
-        for part in torch.split(parts[shard], LARGEST_BATCH):
+        for part in torch.split(parts[shard], batch):
             _count(confusion, networks, dataset, part, world.device)
     scores = [_score(counts) for counts in world.sum_counts(confusion).cpu()]
     return Evaluation(scores[0], scores[1] if len(scores) > 1 else None)

@@ -140,6 +140,8 @@ def _map_all(addresses: list[tuple[str, int, int | None]], size: int) -> list[Te
             return None
         try:
             buffers.append(torch.frombuffer(mmap.mmap(descriptor, size * 4), dtype=torch.float32))
+        except OSError:  # no memory for it
+            return None
         finally:
             os.close(descriptor)
     return buffers

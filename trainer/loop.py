@@ -2,7 +2,8 @@
 
 import torch
 
-from trainer.checkpoint import load_checkpoint, made_with
+from trainer.activity import told
+from trainer.checkpoint import load_checkpoint, made_with, what_matters
 from trainer.config import Plan, TrainingConfig
 from trainer.data.batches import open_batches
 from trainer.data.load import load_dataset
@@ -29,8 +30,10 @@ def train(
 ) -> int:
     """Train from `resume/`, or from the start, to the end or to a stop; returns the exit code. Raises TrainerError."""
     _choose_kernels(config)
+    shards = world.shards(config.shards)
     precision = resolve(config.precision, world.device)
-    dataset = load_dataset(config, world.device)
+    with told("getting the images ready", options.run_dir, world, now):
+        dataset = load_dataset(config, world.device)
     plan = config.plan(dataset.facts)
     channels_last = prefers_channels_last(config.channels_last, world.device, precision, plan.image_px)
     pools = split_pools(dataset.train_classes, plan, config.seed, extra_unlabelled=dataset.facts.extra_unlabelled)
@@ -43,15 +46,14 @@ def train(
 
     state = start_anew()
     resumed = load_checkpoint(resume, config, dataset, state) if resumes else None
-    shards = world.shards(config.shards)
     batches = open_batches(config.loading, dataset, Sampler(config, pools), shards, state.step, world.device)
     with advised(config, plan, state, precision, world):
         is_compiled, compilation = _compile(config, plan, state, precision, world, clock)
-    step = TrainStep(config, plan, state, dataset, batches, world, precision)
+        step = TrainStep(config, plan, state, dataset, batches, world, precision)
     maker = made_with(world, precision, channels_last=channels_last, compiled=is_compiled)
     world.require_agreement(
         {
-            "config": config,
+            "config": what_matters(config.model_dump(mode="json")),
             "images": dataset.fingerprint,
             "where to start": state.counters,
             "the weights to start from": state.origin,
@@ -75,14 +77,15 @@ def train(
         if outcome is None:  # a GPU's first step: it is known after the next
             continue
         if not outcome.is_finite:
-            told = divergence.handle(outcome, recorder.last_good if recorder else None)
+            remark = divergence.handle(outcome, recorder.last_good if recorder else None)
             step.forget()
             if recorder:
-                recorder.rolled_back(told)
+                recorder.rolled_back(remark)
             continue
         stopping = outcome.stop
         if state.step % config.evaluate_every == 0 and state.step < plan.total_steps:
-            evaluation = evaluate(state, dataset, config.shards, world)
+            with advised(config, plan, state, precision, world):
+                evaluation = evaluate(state, dataset, config.shards, world)
             if recorder:
                 recorder.evaluated(evaluation)
         if recorder:
@@ -114,3 +117,4 @@ def _choose_kernels(config: TrainingConfig) -> None:
     torch.set_num_threads(config.threads)
     torch.backends.cudnn.deterministic = config.exact
     torch.backends.cudnn.benchmark = not config.exact
+    torch.backends.cudnn.allow_tf32 = not config.exact  # fp32 is fp32 then, and not a format with 10 bits of it

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import Model
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, Unavailable
 from trainer.model import ResNet
 
 IMAGENET_URLS = {
@@ -149,7 +149,7 @@ def _imagenet_file(architecture: str, data_dir: str | None) -> Path:
                 if not path.exists():
                     _download(url, path)
     except (OSError, HTTPException) as error:
-        raise ConfigError(
+        raise Unavailable(
             f"model.weights: imagenet needs {path}, which is not there and could not be downloaded from {url} "
             f"({error}); put that file there, or set model.weights: none"
         ) from None

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import ConfigError
+from trainer.errors import Unavailable
 
 UtcNow = Callable[[], datetime]
 
@@ -58,7 +58,7 @@ class ProgressLog:
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
             self._torn = _ends_within_a_line(self._file)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+            raise Unavailable(f"{path}: cannot be written: {error.strerror}") from None
         self._now = now
 
     def report(self, report: Report) -> None:
@@ -74,6 +74,10 @@ class ProgressLog:
         """Append a remark."""
         self._append({"note": note, "step": step})
         self.say(step, note)
+
+    def activity(self, text: str) -> None:
+        """Append what goes on before there is a step to report."""
+        self._append({"activity": text})
 
     def say(self, step: int, text: str) -> None:
         """Tell only who looks at the terminal or the log: what the exit code says as well is no line of progress."""

@@ -97,7 +97,8 @@ class Recorder:
         """The newest checkpoint on this machine: one of this run, or the one that it was resumed from."""
         self._writer.wait()
         resume = self._options.run_dir / "resume"
-        places = [place for place in (self._kept, resume) if place.exists()]
+        kept = [self._kept] if self._writer.newest_step is not None else []
+        places = [place for place in (*kept, resume) if place.exists()]
         return LastGood(
             self._writer.newest_step if self._writer.newest_step is not None else self._from_step,
             next(iter(places), None),
@@ -109,6 +110,8 @@ class Recorder:
             self._board.restart(self._state.step)
         self._log.note(self._state.step, told)
         self._reported_s, self._reported_step = self._clock(), self._state.step
+        self._reported_wait_s = self._batches.wait_s
+        self._student_accuracy = self._teacher_accuracy = None  # perhaps of weights that were no numbers
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Report new accuracies."""

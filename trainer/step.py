@@ -49,8 +49,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a step: its losses over the whole batch, before their weights, and what all ranks agree on."""
+    """What is known of a step: its losses over the whole batch, before their weights, and what all ranks agree on.
 
+    step: counted from 1.
+    """
+
+    step: int
     class_loss: float
     consistency_loss: float
     head_distance: float
@@ -137,8 +141,7 @@ class TrainStep:
         counters.step += 1
         if self._later is None or counters.step == self._plan.total_steps:
             return self.last_outcome()
-        before = self._later.swap(self._total.scalars)
-        return None if before is None else _outcome(before)
+        return self._later.swap(counters.step, self._total.scalars)
 
     def forget(self) -> None:
         """Tell nothing more of steps that a roll-back has undone."""
@@ -147,7 +150,7 @@ class TrainStep:
 
     def last_outcome(self) -> Outcome:
         """The outcome of the last step; waits for the device."""
-        return _outcome(self._total.scalars)
+        return _outcome(self._state.step, self._total.scalars)
 
     def _contribute(self, shards: Sequence[int], rates: Rates) -> None:
         """Add one pass's gradient, BatchNorm statistics and losses to this rank's buffer."""
@@ -230,9 +233,9 @@ class TrainStep:
         return finite
 
 
-def _outcome(scalars: Tensor) -> Outcome:
+def _outcome(step: int, scalars: Tensor) -> Outcome:
     class_loss, consistency_loss, distance, stop = scalars.tolist()
-    return Outcome(class_loss, consistency_loss, distance, bool(stop))
+    return Outcome(step, class_loss, consistency_loss, distance, bool(stop))
 
 
 class _Later:
@@ -241,12 +244,14 @@ class _Later:
     def __init__(self) -> None:
         self._pair = [torch.zeros(SCALARS, pin_memory=True) for _ in range(2)]
         self._copied: torch.cuda.Event | None = None
+        self._step = 0
 
-    def swap(self, values: Tensor) -> Tensor | None:
+    def swap(self, step: int, values: Tensor) -> Outcome | None:
         before = None
         if self._copied is not None:
             self._copied.synchronize()
-            before = self._pair[0]
+            before = _outcome(self._step, self._pair[0])
+        self._step = step
         self._pair.reverse()
         self._pair[0].copy_(values, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -7,14 +7,13 @@ thread ends and its queue fills up, and then the training loop would wait for it
 
 import os
 import queue
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint_writer import NICENESS
+from trainer.priority import give_way
 from trainer.progress import Report, UtcNow
 
 TAGS = {
@@ -101,8 +100,7 @@ class TensorBoard:
             self._queue.put(item)
 
     def _write_beside(self) -> None:
-        if sys.platform.startswith("linux"):  # where a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        give_way()
         try:
             self._write()
         except OSError as error:

@@ -31,7 +31,7 @@ class World:
     def shards(self, count: int) -> range:
         """The contiguous logical shards of this rank; raises ConfigError when they cannot be shared out evenly."""
         if count % self.size:
-            fit = max(n for n in (1 << k for k in range(count.bit_length())) if n <= min(self.size, count))
+            fit = min((n for n in range(1, count + 1) if count % n == 0), key=lambda n: (abs(n - self.size), n))
             raise ConfigError(
                 f"{self.size} ranks cannot share {count} shards evenly; start {fit}, or set training.shards"
             )
@@ -126,7 +126,7 @@ def contact() -> Iterator[None]:
     """Turn the failures of a process group into a sentence: as a rule another rank died, and its error tells why."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter: no address to meet at
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TrainerError(
             f"lost contact with the other ranks, look for the first error among them ({reason})"

@@ -70,7 +70,7 @@ class Run:
 
     def reports(self) -> list[dict[str, Any]]:
         """The lines that are reports."""
-        return [line for line in self.lines() if "note" not in line]
+        return [line for line in self.lines() if "step" in line and "note" not in line]
 
     def notes(self) -> list[str]:
         """The remarks among the lines."""

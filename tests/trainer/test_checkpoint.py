@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.trainer.launch import TINY, Run, result, start
-from trainer.checkpoint import Meta, load_checkpoint, made_with, write_checkpoint
+from trainer.checkpoint import Meta, load_checkpoint, made_with, what_matters, write_checkpoint
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainingConfig
 from trainer.data.digits import load_digits
@@ -73,6 +73,12 @@ def test_what_was_written_is_read_bit_for_bit(undisturbed: Run, copy: Path, stat
 
 def test_how_often_to_evaluate_may_change(copy: Path, state: TrainState) -> None:
     load_checkpoint(copy, config(evaluate_every=3), DIGITS, state)
+
+
+def test_folders_may_move_and_their_images_may_not_change_size() -> None:
+    folders = {"labelled": "a", "test": "b", "unlabelled": None, "unreadable": "fail", "image_px": 32, "mirrors": True}
+    settings = what_matters({"folders": folders, "loading": {"images": "auto"}, "data_dir": "c", "seed": 1})
+    assert settings == {"folders.image_px": 32, "folders.mirrors": True, "seed": 1}
 
 
 @pytest.mark.parametrize(

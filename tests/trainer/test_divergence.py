@@ -64,6 +64,15 @@ def test_before_its_first_checkpoint_it_goes_back_to_the_start(run_dir: Path) ->
         assert "back to step 0 with" in run.notes()[0]
 
 
+def test_what_an_earlier_run_kept_in_the_same_directory_is_not_gone_back_to(run_dir: Path) -> None:
+    with start(run_dir, ROLLBACK, environ=EVERY_STEP) as run:
+        run.finish()
+    assert (run_dir / "rollback").exists()
+    with start(run_dir, ROLLBACK, command=COMMAND) as run:
+        run.finish()
+        assert "back to step 0 with" in run.notes()[0]
+
+
 def test_or_to_where_it_was_resumed(run_dir: Path) -> None:
     with start(run_dir / "first", ROLLBACK | {"steps": 1000}) as run:
         run.wait_for_step(1)

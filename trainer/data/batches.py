@@ -50,7 +50,8 @@ class ResidentBatches:
         labelled = self._sampler.labelled(step, shard)
         unlabelled = self._sampler.unlabelled(step, shard)
         pixels = self._pixels.fetch(torch.cat([labelled, unlabelled]))
-        classes = self._classes[labelled.to(self._device)]
+        # non_blocking: else the host would wait for all that the device has still to do, and call it waiting for data
+        classes = self._classes[labelled.to(self._device, non_blocking=True)]
         self.wait_s += time.perf_counter() - start
         return Batch(pixels, classes)
 

@@ -17,7 +17,7 @@ from trainer.data.files import NAMED_AT_MOST, FoundImages, ImageFile, listed
 from trainer.data.loader import Loader, cpu_cores
 from trainer.data.shelf import About, Shelf
 from trainer.data.sources import ArraySource, Attempt, FileSource, Source, pixels_or_raise
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, Unavailable
 
 CHUNK = 32
 """Images that a process decodes at a time when all are gone through."""
@@ -82,7 +82,7 @@ class Look:
                 shelf.keep_about(about)
         except OSError as error:
             where = shelf.directory if shelf is not None else "memory"
-            raise ConfigError(f"folders: what is decoded cannot be kept in {where}: {error.strerror}") from None
+            raise Unavailable(f"folders: what is decoded cannot be kept in {where}: {error.strerror}") from None
         return Looked(about, train, test)
 
     def _refuse(self, shelf: Shelf | None, unreadable: dict[str, str]) -> None:
@@ -176,6 +176,9 @@ def refuse_unreadable(found: FoundImages, unreadable: dict[str, str], if_unreada
         raise ConfigError(
             f"folders: {named_unreadable(found, unreadable)}; mend or remove them, or set folders.unreadable: skip"
         )
+    extra = [name for name, file in found.train.items() if file.label < 0]
+    if extra and all(name in unreadable for name in extra):
+        raise ConfigError(f"folders.unlabelled: no image can be read; {named_unreadable(found, unreadable)}")
     for field, files in (("folders.labelled", found.train), ("folders.test", found.test)):
         left = {file.label for name, file in files.items() if name not in unreadable}
         empty = [name for label, name in enumerate(found.class_names) if label not in left]

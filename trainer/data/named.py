@@ -20,7 +20,7 @@ from trainer.config import DATASETS, TrainingConfig
 from trainer.data.dataset import Array, Dataset, channel_counts, statistics_of
 from trainer.data.residence import fits_on_device, placed
 from trainer.data.shelf import About, Shelf, data_directory
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, Unavailable
 
 SILENCE_S = 30.0
 """How long a server may say nothing before a download is given up."""
@@ -101,7 +101,7 @@ def _keep(shelf: Shelf, name: str, arrays: Arrays, about: About) -> tuple[Arrays
             shelf.keep_array(part, blocks, len(array), array.shape[1:], array.dtype)
         shelf.keep_about(about)
     except OSError as error:
-        raise ConfigError(f"dataset {name}: {shelf.directory} cannot be written: {error.strerror}") from None
+        raise Unavailable(f"dataset {name}: {shelf.directory} cannot be written: {error.strerror}") from None
     kept = _kept(shelf, name)
     if kept is None:
         raise ConfigError(f"dataset {name}: {shelf.directory} does not hold what was written there; is its disk sound?")
@@ -141,7 +141,7 @@ def _from_torchvision(name: str, data_dir: Path) -> tuple[Arrays, list[str]]:
             train, test = (kind(str(data_dir), download=True, **splits[split]) for split in ("train", "test"))
     except _FAILED_DOWNLOAD as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ConfigError(
+        raise Unavailable(
             f"dataset {name}: {data_dir} has no whole copy and it could not be downloaded ({reason}); "
             f"put there what these addresses give, or set training.data_dir: {', '.join(_sources(kind))}"
         ) from None

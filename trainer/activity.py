@@ -1,0 +1,39 @@
+"""What goes on before the first step, told now and then: a long look at many images is no stall."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainer.progress import ProgressLog, UtcNow
+from trainer.world import World
+
+TELL_EVERY_S = 10.0
+
+
+@contextmanager
+def told(what: str, run_dir: Path, world: World, now: UtcNow) -> Iterator[None]:
+    """While it is entered, the leading rank writes every ten seconds for how long it has lasted.
+
+    Whoever waits for a download or for another rank's look at the images learns from it that this run is alive.
+    """
+    if not world.is_leader:
+        yield
+        return
+    done = threading.Event()
+
+    def tell() -> None:
+        elapsed_s = 0.0
+        while not done.wait(TELL_EVERY_S):
+            elapsed_s += TELL_EVERY_S
+            log = ProgressLog(run_dir / "progress.jsonl", now)
+            log.activity(f"{what}, for {elapsed_s:g} s")
+            log.close()
+
+    teller = threading.Thread(target=tell, name="activity", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
