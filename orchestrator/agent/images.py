@@ -4,11 +4,12 @@ A prefix has a directory in the cache, named by its address:
 
     <key>/lock              held by the one agent that brings it
     <key>/<listing>/        the images of one listing of the prefix: keys, sizes and etags
-    <key>/<listing>.json    that listing; it is there once all of them are
+    <key>/<listing>.begun   that listing, while they are being brought
+    <key>/<listing>.json    that listing, once all of them are there
     <key>/jobs/<job>        the listing that a job began with, so that all its generations see the same
 
 Each file appears whole, and a listing's directory never changes once it is complete: what is interrupted is gone on
-with, and when the prefix has changed, a new directory shares the files that have not.
+with, and when the prefix has changed, a new directory shares the files that have not, also of one that was interrupted.
 """
 
 import fcntl
@@ -28,7 +29,7 @@ from typing import Any, Protocol
 from orchestrator.errors import ElasticError
 from orchestrator.spec.places import FOLDERS, is_url, split_s3
 from orchestrator.store.disk import arriving
-from orchestrator.store.protocol import BucketMissing, Entry, StoreDenied
+from orchestrator.store.protocol import BucketMissing, Entry, NotAllowed, StoreError
 
 TRANSFERS = 10
 """At once: as many as boto3 keeps connections."""
@@ -79,11 +80,13 @@ class Bringing:
     """Told once: what a person should read later."""
     ending: Event
     open_source: Callable[[str], Source] = open_s3
+    came: Callable[[], None] = lambda: None
+    """Told whenever more files are there."""
 
     def localized(self, training: Mapping[str, Any]) -> dict[str, Any]:
         """The trainer's config with every s3:// folder as a local directory.
 
-        Raises BadFolder, StoreError for what may pass, Interrupted.
+        Raises BadFolder, StoreError for what may pass (credentials that are not there yet, a full disk), Interrupted.
         """
         folders = dict(training.get("folders") or {})
         remote = [name for name in FOLDERS if is_url(folders.get(name) or "")]
@@ -94,7 +97,7 @@ class Bringing:
                 folders[name] = str(self._bring(folders[name]))
             except BadFolder as error:
                 raise BadFolder(f"training.folders.{name}: {error}") from error
-            except (StoreDenied, BucketMissing) as error:
+            except (NotAllowed, BucketMissing) as error:
                 raise BadFolder(f"training.folders.{name}: {folders[name]}: {error}") from error
         self.doing("")
         return {**training, "folders": folders}
@@ -118,6 +121,8 @@ class Bringing:
 
     def _fill(self, source: Source, listing: "_Listing", place: Path) -> None:
         place.mkdir(exist_ok=True)
+        with arriving(_begun(place)) as temporary:  # first: what comes is of use also when the prefix changes meanwhile
+            temporary.write_text(json.dumps([[entry.key, entry.size, entry.etag] for entry in listing.entries]))
         missing = _missing(listing, place)
         _check_space(place, missing)
         size_bytes = sum(entry.size for entry in missing)
@@ -125,9 +130,11 @@ class Bringing:
         done = len(listing.entries) - len(missing)
         for some in self._fetch(source, missing, place):
             done += some
+            if some:
+                self.came()
             self.doing(f"bringing {done:,} of {len(listing.entries):,} files from {source.url}")
-        with arriving(_manifest(place)) as temporary:
-            temporary.write_text(json.dumps([[entry.key, entry.size, entry.etag] for entry in listing.entries]))
+        os.sync()  # a listing that outlives a power failure must not name files that have not
+        os.replace(_begun(place), _manifest(place))
 
     def _fetch(self, source: Source, entries: Sequence[Entry], place: Path) -> Iterator[int]:
         """Fetch all, several at once; yields how many have come. The first failure ends it, and so does `ending`."""
@@ -199,28 +206,55 @@ def _check_names(keys: Sequence[str], url: str) -> None:
 
 def _missing(listing: _Listing, place: Path) -> list[Entry]:
     """What is still to be fetched: neither there from an interrupted try, nor unchanged since an older listing."""
-    known = {
-        (key, size, etag): manifest.with_suffix("") / key
-        for manifest in place.parent.glob("*.json")
-        for key, size, etag in json.loads(manifest.read_text())
-    }
+    known: dict[Entry, list[Path]] = {}
+    for manifest in [*place.parent.glob("*.json"), *place.parent.glob("*.begun")]:
+        if (directory := manifest.with_suffix("")) != place:
+            for entry in _listed(manifest):
+                known.setdefault(entry, []).append(directory / entry.key)
     missing = []
     for entry in listing.entries:
-        path, older = place / entry.key, known.get((entry.key, entry.size, entry.etag))
-        if older is not None and not path.exists() and older.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.link(older, path)
-        if not path.exists():
+        path = place / entry.key
+        if _is_whole(path, entry):
+            continue
+        older = next((older for older in known.get(entry, ()) if _is_whole(older, entry)), None)
+        if older is None:
             missing.append(entry)
+        else:
+            _share(older, path)
     return missing
 
 
+def _is_whole(path: Path, entry: Entry) -> bool:
+    """Whether a file is there in full: one of which a power failure has taken the end is not."""
+    try:
+        return path.is_file() and path.stat().st_size == entry.size
+    except OSError:
+        return False
+
+
+def _share(older: Path, path: Path) -> None:
+    """Have a file under another name too: by a link, or a copy where the file system has none (or no more of them)."""
+    with arriving(path) as temporary:
+        try:
+            os.link(older, temporary)
+        except OSError:
+            shutil.copyfile(older, temporary)
+
+
+def _listed(manifest: Path) -> tuple[Entry, ...]:
+    """What a listing's file says; nothing where it is not there or was cut short."""
+    try:
+        return tuple(Entry(str(key), int(size), str(etag)) for key, size, etag in json.loads(manifest.read_text()))
+    except (OSError, ValueError, TypeError):
+        return ()
+
+
 def _check_space(place: Path, missing: Sequence[Entry]) -> None:
-    """Raises BadFolder when they would not fit."""
+    """Raises StoreError when they would not fit now: space can be made."""
     needed = sum(-(-entry.size // _BLOCK_BYTES) * _BLOCK_BYTES for entry in missing) + SPARE_BYTES
     free = shutil.disk_usage(place).free
     if missing and needed > free:
-        raise BadFolder(
+        raise StoreError(
             f"{len(missing):,} files need {needed / 1e9:,.1f} GB on the disk of {place.parent.parent}, "
             f"which has {free / 1e9:,.1f} GB free"
         )
@@ -230,5 +264,9 @@ def _manifest(place: Path) -> Path:
     return place.with_name(f"{place.name}.json")
 
 
+def _begun(place: Path) -> Path:
+    return place.with_name(f"{place.name}.begun")
+
+
 def _is_complete(place: Path) -> bool:
-    return _manifest(place).exists()
+    return bool(_listed(_manifest(place)))

@@ -39,8 +39,11 @@ def explained(doing: str, kind: type[StoreError] = StoreError) -> Iterator[None]
 
 @contextmanager
 def arriving(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the place of `path` at the end, or goes on an error."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    """A temporary name beside `path` to write to; it takes the place of `path` at the end, or goes on an error.
+
+    It is short whatever the name is: that may be as long as the file system takes.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
     with explained(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

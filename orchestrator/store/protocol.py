@@ -52,6 +52,10 @@ class StoreDenied(StoreError, CredentialsError):
     """The store answered that credentials are missing, expired, or do not allow this."""
 
 
+class NotAllowed(StoreDenied):
+    """The credentials are right, but do not allow this."""
+
+
 class Unsupported(StoreError):
     """The store answered that it cannot do this kind of request at all."""
 

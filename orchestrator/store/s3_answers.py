@@ -24,7 +24,14 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from orchestrator.store.protocol import BucketMissing, StoreDenied, StoreError, StoreUnreachable, Unsupported
+from orchestrator.store.protocol import (
+    BucketMissing,
+    NotAllowed,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+    Unsupported,
+)
 
 Failure = ClientError | BotoCoreError | ResponseParserError
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError)
@@ -145,7 +152,7 @@ def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) 
         return StoreDenied(f"{what} was refused: {_CREDENTIAL_CODES[code]}.")
     if code in _DENIED_CODES or _status_of(failure) == 403:
         permission = _PERMISSION.get(operation, "s3:PutObject")
-        return StoreDenied(
+        return NotAllowed(
             f"{what} was refused ({code}): these credentials need {permission}, and s3:ListBucket to be told when a "
             "key is missing. Where ELASTIC_BUCKET_OWNER is set, the bucket must belong to that account."
         )

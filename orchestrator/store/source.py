@@ -48,13 +48,13 @@ class S3Source:
             temporary.write_bytes(found.body)
 
     def _fetch_in_parts(self, entry: Entry, path: Path) -> None:
-        try:
-            self._objects.download(entry.key, path)
-        except Missing:
-            raise self._changed(entry) from None
-        if path.stat().st_size != entry.size:
-            path.unlink()
-            raise self._changed(entry)
+        with arriving(path) as temporary:
+            try:
+                self._objects.download(entry.key, temporary)
+            except Missing:
+                raise self._changed(entry) from None
+            if temporary.stat().st_size != entry.size:
+                raise self._changed(entry)
 
     def _changed(self, entry: Entry) -> SourceChanged:
         return SourceChanged(f"{self.url}/{entry.key} was changed or removed while it was being fetched")
