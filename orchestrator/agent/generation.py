@@ -10,7 +10,7 @@ from orchestrator.agent.checkpoints import Committer, Lineage, Tell, restore
 from orchestrator.agent.images import BadFolder, Bringing, Interrupted
 from orchestrator.agent.launcher import Workers
 from orchestrator.agent.logs import LogShipper, Stream
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, ProgressReader, RunDirectory, as_progress
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, ProgressReader, RunDirectory, as_activity, as_progress
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import NotYetAssigned, Superseded
 from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
@@ -49,6 +49,9 @@ class GenerationRun:
         self.exit: TrainerExit | None = None
         self.progress: TrainerProgress | None = None
         self.activity = ""
+        """What is being done before the first step. A change of it is a sign of life."""
+        self.complaint = ""
+        """What keeps images or checkpoint from coming; no sign of life, however it changes."""
         self._store = store
         self._assignment = assignment
         self._run = RunDirectory(directory / f"run-g{assignment.generation:06d}")
@@ -68,6 +71,9 @@ class GenerationRun:
         self._stop_asked = ""
         self._resume_step: int | None = None
         self._refusal = ""
+        self._fault = ""
+        self._fetching = "images"
+        self._told_of: set[tuple[str, type[Exception]]] = set()
         self._ending = threading.Event()
         self._restored = threading.Event()
         self._restorer = threading.Thread(target=self._restore, name="restore", daemon=True)
@@ -141,30 +147,45 @@ class GenerationRun:
 
     def _restore(self) -> None:
         """In a thread: bring images and checkpoint; a store may be away for a while, or the disk full."""
-        complaint = ""
-        while not (self._stop_asked or self._drain_asked or self._refusal):
-            what = "images"
-            try:
-                training = self._bringing().localized(self._assignment.training)
-                what = "checkpoint"
-                self._run.prepare(training)
-                assignment = self._assignment.model_copy(update={"epoch": self.epoch})
-                self._resume_step = restore(self._store, assignment, self._run, self._nonce, self._tell)
-                break
-            except BadFolder as error:
+        try:
+            while not (self._stop_asked or self._drain_asked or self._refusal or self._resume_step is not None):
+                self._try_to_restore()
+        except Exception as error:
+            self._fault = f"the {self._fetching} could not be fetched ({type(error).__name__}: {error}): see agent.log"
+            raise  # for the agent's log
+        finally:
+            self._restored.set()
+
+    def _try_to_restore(self) -> None:
+        try:
+            self._fetching = "images"
+            training = self._bringing().localized(self._assignment.training)
+            self._fetching = "checkpoint"
+            self._run.prepare(training)
+            assignment = self._assignment.model_copy(update={"epoch": self.epoch})
+            self._resume_step = restore(self._store, assignment, self._run, self._nonce, self._tell)
+        except BadFolder as error:
+            if self._assignment.resume is None:
                 self._refusal = str(error)
-            except Interrupted:
-                break
-            except Superseded as superseded:
-                self._stop_asked = str(superseded)
-            except NotYetAssigned:
-                self._restored.wait(RESTORE_RETRY_S)
-            except (StoreError, OSError) as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    self._tell("note", f"the {what} cannot be fetched yet, trying again: {error}")
-                self._restored.wait(RESTORE_RETRY_S)
-        self._restored.set()
+            else:  # the same order has trained before: what is wrong now may be put right
+                self._wait_after(error)
+        except Interrupted:
+            return
+        except Superseded as superseded:
+            self._stop_asked = str(superseded)
+        except NotYetAssigned:
+            self._restored.wait(RESTORE_RETRY_S)
+        except (StoreError, OSError) as error:
+            self._wait_after(error)
+
+    def _wait_after(self, error: Exception) -> None:
+        """What may pass is told once until files come again, and shown as long as it lasts."""
+        self.complaint = f"the {self._fetching} cannot be fetched yet, trying again: {error}"
+        kind = (self._fetching, type(error))
+        if kind not in self._told_of:
+            self._told_of.add(kind)
+            self._tell("note", self.complaint)
+        self._restored.wait(RESTORE_RETRY_S)
 
     def _bringing(self) -> Bringing:
         return Bringing(
@@ -173,10 +194,16 @@ class GenerationRun:
             doing=self._do,
             tell=lambda message: self._tell("note", message),
             ending=self._ending,
+            came=self._came_further,
         )
 
     def _do(self, activity: str) -> None:
-        self.activity = activity
+        if not self.complaint:  # trying the same again and again is no sign of life
+            self.activity = activity
+
+    def _came_further(self) -> None:
+        self.complaint = ""
+        self._told_of.clear()
 
     def _after_restoring(self) -> None:
         if not self._restored.is_set() and self._restorer.is_alive():
@@ -185,11 +212,13 @@ class GenerationRun:
             self._finish(TrainerExit(outcome="drained", code=DRAINED, message="ended before the workers started"))
             return
         if self._refusal:
-            self._finish(self._doubted(TrainerExit(outcome="refused", code=BAD_INPUT, message=self._refusal)))
+            self._finish(TrainerExit(outcome="refused", code=BAD_INPUT, message=self._refusal))
             return
         if self._resume_step is None:  # a fault in restoring itself: its traceback is in the agent's log
-            self._finish(TrainerExit(outcome="failed", code=1, message="the checkpoint could not be restored"))
+            message = self._fault or "images and checkpoint could not be fetched: see agent.log"
+            self._finish(TrainerExit(outcome="failed", code=1, message=message))
             return
+        self.activity = self.complaint = ""
         self.workers.start(self._run, self._assignment, own_address=self._own_address, gpus=self._gpus)
         lineage = Lineage(job=self._assignment.job, generation=self.number, epoch=lambda: self.epoch)
         if self._assignment.node_rank == 0:
@@ -206,8 +235,11 @@ class GenerationRun:
             if report is not None:
                 first = first or self.progress is None
                 self.progress = report
+                self.activity = ""
             elif isinstance(line.get("note"), str):
                 self._tell("note", line["note"])
+            elif self.progress is None:
+                self.activity = as_activity(line) or self.activity
         return first
 
     def _after_workers_ended(self) -> None:
@@ -224,7 +256,8 @@ class GenerationRun:
 
         Only the number of failures in a row ends it then.
         """
-        if ended.outcome == "refused" and ended.code == BAD_INPUT and self._assignment.resume is not None:
+        has_trained = not (self._assignment.resume is None and self.progress is None and self.committed_step is None)
+        if ended.outcome == "refused" and ended.code == BAD_INPUT and has_trained:
             return ended.model_copy(update={"outcome": "failed"})
         return ended
 

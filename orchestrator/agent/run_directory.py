@@ -5,7 +5,7 @@
 | `config.json` | agent | the resolved training section of job.yaml |
 | `resume/` | agent | the checkpoint to start from; absent on a first start |
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
-| `progress.jsonl` | trainer | a line per report |
+| `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
 | SIGTERM | agent | finish the step, write a checkpoint, exit 75 |
 | exit 0 / 75 | trainer | finished / drained, resume me |
 | exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
@@ -30,6 +30,7 @@ BAD_INPUT = 2
 HOPELESS = 4
 """Training went wrong in a way that it would again from the same checkpoint."""
 _STEP = re.compile(r"step-(\d{12})")
+_LONGEST_ACTIVITY = 300
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,16 @@ class ProgressReader:
 
 
 def as_progress(line: Mapping[str, Any]) -> TrainerProgress | None:
-    """A report of a step, or None if the line is something else (a note)."""
+    """A report of a step, or None if the line is something else (a note, an activity)."""
     if "note" in line:
         return None
     try:
         return TrainerProgress.model_validate(line)
     except ValidationError:
         return None
+
+
+def as_activity(line: Mapping[str, Any]) -> str | None:
+    """What a trainer that has made no step yet says that it does: looking at a large data set, say."""
+    activity = line.get("activity")
+    return activity[:_LONGEST_ACTIVITY] if isinstance(activity, str) else None

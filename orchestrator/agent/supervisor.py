@@ -273,7 +273,8 @@ class Supervisor:
             committed_step=current.committed_step if current else None,
             utilization=self._window.value() if current and current.stepping else None,
             exit=current.exit if current else None,
-            activity=current.activity if current and current.state == "restoring" else "",
+            activity=current.activity if current and current.state in ("restoring", "running") else "",
+            complaint=current.complaint if current and current.state == "restoring" else "",
             notices=tuple(self._notices),
         )
         try:

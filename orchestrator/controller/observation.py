@@ -29,7 +29,7 @@ class InstanceView:
     silent_s: float = 0.0
     """How long the heartbeat has not changed, by the controller's own monotonic clock."""
     stalled_s: float = 0.0
-    """How long its workers have come no further (state, step), by the same clock."""
+    """How long its workers have come no further (state, activity, step), by the same clock."""
     assignment: Assignment | None = None
     launch_failure: LaunchFailure | None = None
     terminated: bool = False

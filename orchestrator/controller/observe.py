@@ -68,7 +68,7 @@ class _WatchedHeartbeat:
 
 
 def _stand(beat: Heartbeat | None) -> tuple[object, ...]:
-    """What changes while workers come further."""
+    """What changes while workers come further; what they complain of does not count, for it may change for ever."""
     if beat is None:
         return ()
     return (beat.generation, beat.state, beat.activity, beat.progress.step if beat.progress else None)

@@ -17,7 +17,10 @@ from orchestrator.jobs.record import Generation, Slot
 UNRESPONSIVE_AFTER_S = 30.0
 SILENCE_IS_LOSS_AFTER_S = 300.0
 STALL_AFTER_S = 900.0
-"""Workers that report no new step for so long are stuck: longer than any start, evaluation or checkpoint."""
+"""Workers that report no new step for so long, and before the first no new activity, are stuck.
+
+Longer than any start, evaluation or checkpoint; what takes longer, as images that are brought or looked at, is told.
+"""
 MAX_BACKOFF_S = 60.0
 
 
@@ -50,7 +53,9 @@ def judge(generation: Generation, views: Mapping[str, InstanceView]) -> Judgemen
     if len(exits) < len(generation.slots):
         stalled_s = min((views[i].stalled_s for i in generation.instances if i in views), default=0.0)
         if stalled_s > STALL_AFTER_S:
-            return Judgement("failed", f"no new step for {stalled_s:.0f} s", generation.instances)
+            return Judgement(
+                "failed", f"no new step for {stalled_s:.0f} s{_while(generation, views)}", generation.instances
+            )
         return Judgement("alive")
     if all(exited.outcome == "finished" for exited in exits.values()):
         return Judgement("finished", "the trainer finished", generation.instances)
@@ -91,6 +96,14 @@ def backoff_s(in_a_row: int) -> float:
 def is_due(at: datetime | None, now: datetime) -> bool:
     """Whether the time has come. One that lies further ahead than any that is ever set was set by another clock."""
     return at is None or now >= at or (at - now).total_seconds() > MAX_BACKOFF_S
+
+
+def _while(generation: Generation, views: Mapping[str, InstanceView]) -> str:
+    """': ' and what an instance said last of what it does or what hinders it, if any did."""
+    beats = [beat for i in generation.instances if i in views and (beat := views[i].heartbeat) is not None]
+    beats = [beat for beat in beats if beat.generation == generation.number]
+    said = [beat.complaint for beat in beats] + [beat.activity for beat in beats]
+    return next((f": {text}" for text in said if text), "")
 
 
 def _why_lost(lost: list[str], views: Mapping[str, InstanceView]) -> str:

@@ -117,5 +117,7 @@ class Heartbeat(Frozen):
     utilization: Utilization | None = None
     exit: TrainerExit | None = None
     activity: str = ""
-    """What it is doing while it restores, when that takes long."""
+    """What it does before the first step, when that takes long: bringing images, looking at them."""
+    complaint: str = ""
+    """What keeps images or checkpoint from coming, while it tries again and again."""
     notices: tuple[Notice, ...] = ()

@@ -3,7 +3,8 @@
     python fake_trainer.py CONFIG RUN_DIR
 
 It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it at that step with code 3
-or `fail_code`, `child` has it start a process of its own.
+or `fail_code` (0: before it has reported any), `loads_s` has it say for so long what it loads, `child` has it start a
+process of its own.
 """
 
 import json
@@ -38,6 +39,10 @@ def main() -> int:
         (run_dir / f"child-{rank}").write_text(str(child.pid))
     step = resume(run_dir)
     print(f"rank {rank} from step {step}", flush=True)
+    if config.get("fail_at") == 0:
+        print("out of luck", file=sys.stderr, flush=True)
+        return int(config.get("fail_code", 3))
+    load(run_dir, config.get("loads_s", 0.0))
     while step < config["steps"] and not drain.asked:
         time.sleep(config.get("step_s", 0.01))
         step += 1
@@ -55,6 +60,14 @@ def main() -> int:
 def resume(run_dir: Path) -> int:
     state = run_dir / "resume" / "state.json"
     return int(json.loads(state.read_text())["step"]) if state.exists() else 0
+
+
+def load(run_dir: Path, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with open(run_dir / "progress.jsonl", "a") as log:
+            log.write(json.dumps({"activity": "looking at images", "time": "2026-01-02T03:04:05+00:00"}) + "\n")
+        time.sleep(0.1)
 
 
 def report(run_dir: Path, rank: int, step: int, config: dict[str, Any]) -> None:

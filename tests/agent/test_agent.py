@@ -171,15 +171,27 @@ def test_workers_that_fail_are_told_and_the_instance_takes_the_next_generation(i
 
 
 def test_a_refusal_is_doubted_once_the_same_order_has_trained(instance: Instance) -> None:
-    """At first bad input is what it is; later it may be a network that is away. A loss that is no number stays one."""
+    """At first bad input is what it is; later it may be a network that is away. A loss that is no number stays one.
+
+    A step is enough, also where nothing was committed yet.
+    """
     instance.start()
     outcomes = []
-    for generation, (fail_at, code) in enumerate([(3, 2), (13, 3), (15, 2), (15, 4)], start=1):
+    for generation, (fail_at, code) in enumerate([(0, 2), (3, 2), (13, 3), (0, 2), (15, 4)], start=1):
         instance.order("run", {**SLOWLY, "fail_at": fail_at, "fail_code": code}, generation=generation)
         beat = instance.wait(lambda beat, g=generation: beat.generation == g and beat.exit, "it has ended")  # type: ignore[misc]
         assert beat.exit is not None
         outcomes.append(beat.exit.outcome)
-    assert outcomes == ["refused", "failed", "failed", "refused"]
+    assert outcomes == ["refused", "failed", "failed", "failed", "refused"]
+
+
+def test_what_a_trainer_does_before_its_first_step_is_told_until_then(instance: Instance) -> None:
+    instance.start()
+    instance.order("run", {**FOR_EVER, "loads_s": 3.0})
+    beat = instance.wait(lambda beat: beat.activity, "it says what it does")
+    assert (beat.state, beat.activity, beat.progress, beat.notices) == ("running", "looking at images", None, ())
+    beat = instance.wait(lambda beat: beat.progress, "it trains")
+    assert beat.activity == ""
 
 
 def test_a_drain_commits_the_last_step_and_the_agent_stays(instance: Instance) -> None:

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.agent import images
 from orchestrator.agent.images import BadFolder, Bringing, Interrupted, Source, open_s3
 from orchestrator.jobs.instances import Heartbeat
-from orchestrator.store.protocol import Entry, StoreDenied, StoreError, StoreUnreachable
+from orchestrator.store.protocol import Entry, NotAllowed, StoreDenied, StoreError, StoreUnreachable
 from tests.agent.test_agent import ENDS, Instance
 from tests.agent.test_agent import instance as instance  # noqa: PLC0414 - the fixture
 from tests.support.moto_server import make_bucket
@@ -157,6 +157,60 @@ def test_what_has_changed_is_fetched_and_running_jobs_keep_what_they_had(machine
     assert machine.bring(url) == before
 
 
+def test_what_was_brought_before_the_prefix_changed_is_not_brought_again(machine: Machine, url: str) -> None:
+    with pytest.raises(StoreError, match="the network is away"):
+        machine.bring(url, fail_after=2)
+    first = {key for key in machine.fetched if key != "listing"}
+    put(url, {"dog/4.png": b"four"})
+    machine.fetched.clear()
+
+    assert content(machine.bring(url)) == IMAGES | {"dog/4.png": b"four"}
+    assert set(machine.fetched) == {"listing", "dog/4.png"} | (IMAGES.keys() - first)
+
+
+def test_a_file_that_lost_its_end_is_fetched_again(machine: Machine, url: str) -> None:
+    """As a power failure may leave it: the name is there, the bytes are not."""
+    with pytest.raises(StoreError, match="the network is away"):
+        machine.bring(url, fail_after=2)
+    for path in machine.cache.rglob("*.png"):
+        path.write_bytes(b"")
+
+    assert content(machine.bring(url)) == IMAGES
+
+
+def test_a_listing_that_lost_its_end_is_made_again(machine: Machine, url: str) -> None:
+    directory = machine.bring(url)
+    for manifest in machine.cache.glob("*/*.json"):
+        manifest.write_text("")
+    (directory / "cat/1.png").write_bytes(b"")
+    machine.fetched.clear()
+
+    assert content(machine.bring(url)) == IMAGES
+    assert machine.fetched == ["listing", "cat/1.png"]
+
+
+def test_files_are_copied_where_they_cannot_be_linked(
+    machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_older: Path, _path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    machine.bring(url)
+    put(url, {"dog/4.png": b"four"})
+    machine.fetched.clear()
+    monkeypatch.setattr(os, "link", refused)
+
+    assert content(machine.bring(url, job="other")) == IMAGES | {"dog/4.png": b"four"}
+    assert sorted(machine.fetched) == ["dog/4.png", "listing"]
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_no_hindrance(machine: Machine, url: str) -> None:
+    longest = {f"cat/{'x' * 251}.png": b"long", f"cat/{'y' * 240}.png": b"long too"}
+    put(url, longest)
+
+    assert content(machine.bring(url)) == IMAGES | longest
+
+
 def test_two_at_once_fetch_each_file_once(machine: Machine, url: str) -> None:
     threads = [threading.Thread(target=machine.bring, args=(url, f"job-{i}")) for i in range(2)]
     for thread in threads:
@@ -186,6 +240,28 @@ def test_a_large_object_comes_in_parts(url: str, tmp_path: Path, monkeypatch: py
     assert content(tmp_path) == IMAGES
 
 
+def test_a_large_object_that_changes_under_the_hand_never_appears(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.store.source._WHOLE_BYTES", 2)
+    source = open_s3(url)
+    entry = next(source.list())
+    put(url, {entry.key: b"of another size"})
+    appeared: list[str] = []
+    replace = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        appeared.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+
+    with pytest.raises(StoreError, match="was changed or removed while it was being fetched"):
+        source.fetch(entry, tmp_path / "image")
+    assert "image" not in appeared
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_whoever_has_to_end_ends(machine: Machine, url: str) -> None:
     machine.ending.set()
 
@@ -213,19 +289,20 @@ def test_what_may_not_be_read_is_refused_and_what_may_pass_is_not(machine: Machi
         def list(self) -> Iterator[Entry]:
             raise error
 
-    for error in (StoreDenied("these credentials need s3:ListBucket"), StoreUnreachable("it does not answer")):
+    errors = (NotAllowed("needs s3:ListBucket"), StoreDenied("have expired"), StoreUnreachable("it does not answer"))
+    for error in errors:
         bringing = Bringing(
             tmp_path, "job", machine.said.append, machine.told.append, machine.ending,
             lambda url: Broken(open_s3(url), []),
         )  # fmt: skip
-        with pytest.raises(BadFolder if isinstance(error, StoreDenied) else StoreUnreachable, match=str(error)):
+        with pytest.raises(BadFolder if isinstance(error, NotAllowed) else type(error), match=str(error)):
             bringing.localized({"folders": {"labelled": "s3://a-bucket/a", "test": "b"}})
 
 
 def test_too_little_space_is_told_before(machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "SPARE_BYTES", 10**18)
 
-    with pytest.raises(BadFolder, match=r"3 files need 1,000,000,000.0 GB on the disk of .*, which has .* GB free"):
+    with pytest.raises(StoreError, match=r"3 files need 1,000,000,000.0 GB on the disk of .*, which has .* GB free"):
         machine.bring(url)
     assert machine.fetched == ["listing"]
 
@@ -256,3 +333,43 @@ def test_an_agent_refuses_what_cannot_be_had(instance: Instance, url: str) -> No
     assert beat.exit is not None
     assert (beat.exit.outcome, beat.exit.code) == ("refused", 2)
     assert beat.exit.message.startswith("training.folders.labelled: there is nothing under s3://")
+
+
+def test_what_may_pass_is_waited_for_and_told_once(
+    instance: Instance, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # nobody answers
+    instance.start()
+    instance.order("run", ENDS | {"folders": {"labelled": url, "test": url}})
+    beat = instance.wait(lambda beat: beat.complaint, "it complains")
+
+    assert beat.exit is None
+    assert beat.state == "restoring"
+    assert beat.complaint.startswith("the images cannot be fetched yet, trying again: ")
+    assert "does not answer" in beat.complaint
+    assert [notice.kind for notice in beat.notices] == ["note"]
+
+
+def test_a_fault_that_nobody_thought_of_has_its_own_sentence(
+    instance: Instance, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    instance.start()
+    instance.order("run", ENDS | {"folders": {"labelled": url, "test": url}})
+    beat = instance.wait(exited, "it has ended")
+
+    assert beat.exit is not None
+    assert (beat.exit.outcome, beat.exit.code) == ("failed", 1)
+    assert beat.exit.message.startswith("the images could not be fetched (ProfileNotFound: ")
+    assert "no-such-profile" in beat.exit.message
+
+
+def test_an_order_that_has_trained_waits_for_images_that_are_gone(instance: Instance, url: str) -> None:
+    instance.start()
+    instance.order("run", {**ENDS, "steps": 10**6})
+    instance.wait_for_commit()
+    instance.order("run", ENDS | {"folders": {"labelled": f"{url}/nothing", "test": url}}, generation=2)
+    beat = instance.wait(lambda beat: beat.generation == 2 and beat.complaint, "it complains")
+
+    assert beat.exit is None
+    assert "there is nothing under s3://" in beat.complaint

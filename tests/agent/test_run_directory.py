@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.agent.run_directory import ProgressReader, RunDirectory, as_progress
+from orchestrator.agent.run_directory import ProgressReader, RunDirectory, as_activity, as_progress
 
 
 @pytest.fixture
@@ -73,9 +73,25 @@ def test_a_step_is_all_that_a_report_needs(run: RunDirectory) -> None:
     assert (report.loss, report.teacher_accuracy) == (0.5, None)
 
 
-@pytest.mark.parametrize("line", [{}, {"note": "resumed", "step": 7}, {"step": "seven"}, {"step": None}, {"loss": 1}])
+@pytest.mark.parametrize(
+    "line",
+    [
+        {},
+        {"note": "resumed", "step": 7},
+        {"activity": "looking at images", "time": "now"},
+        {"step": "seven"},
+        {"step": None},
+        {"loss": 1},
+    ],
+)
 def test_what_is_no_report_is_none(line: dict[str, object]) -> None:
     assert as_progress(line) is None
+
+
+def test_what_a_trainer_does_is_a_word_of_its_own() -> None:
+    assert as_activity({"activity": "looking at 3 of 5 images", "time": "now"}) == "looking at 3 of 5 images"
+    assert as_activity({"activity": "x" * 10_000}) == "x" * 300
+    assert [as_activity(line) for line in ({"step": 3}, {"note": "resumed"}, {"activity": 7})] == [None] * 3
 
 
 def test_logs_of_a_rank_are_where_torchrun_puts_them(run: RunDirectory) -> None:

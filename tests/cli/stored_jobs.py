@@ -116,6 +116,7 @@ def beat(
     step: int = 412,
     data_wait: float | None = None,
     activity: str = "",
+    complaint: str = "",
 ) -> None:
     """The instance's word."""
     instance = f"{name}-g1-n0-a0"
@@ -129,6 +130,7 @@ def beat(
         progress=PROGRESS.model_copy(update={"step": step, "data_wait": data_wait}),
         utilization=Utilization(source="cpu", percents=percents, count=len(percents)),
         activity=activity,
+        complaint=complaint,
     )
     store.put(layout.heartbeat_key(instance), heartbeat.model_dump_json().encode())
 

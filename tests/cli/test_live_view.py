@@ -80,6 +80,8 @@ def test_what_takes_long_before_the_first_step_is_the_reason_shown(bucket: Memor
     put_training(bucket)
     beat(bucket, "digits", activity="bringing 12,000 of 50,000 files from s3://b/p")
     assert "bringing 12,000 of 50,000 files from s3://b/p" in drawn(look_at(bucket), 100)
+    beat(bucket, "digits", activity="bringing 12,000 of 50,000 files from s3://b/p", complaint="no answer from s3://b")
+    assert "no answer from s3://b" in drawn(look_at(bucket), 100)
 
 
 def test_before_there_is_anything_it_shows_nothing_made_up(bucket: MemoryStore) -> None:

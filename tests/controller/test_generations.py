@@ -1,6 +1,7 @@
 """A generation from its launch to its end, and what follows when it ends badly."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -327,6 +328,20 @@ def test_workers_that_come_no_further_are_ended_and_started_again() -> None:
     scene.says(instance, "running", stalled_s=STALL_AFTER_S + 1).settle()
     assert "no new step" in scene.last(EventKind.WORKER_FAILED).message
     assert scene.record.failures == 1
+
+
+def test_what_hindered_workers_that_came_no_further_is_told() -> None:
+    scene = training(job_spec())
+    [instance] = scene.generation.instances
+    told: dict[str, Any] = {
+        "progress": None,
+        "activity": "bringing 3 of 9 files",
+        "complaint": "the images cannot be fetched yet",
+    }
+    scene.says(instance, "restoring", stalled_s=STALL_AFTER_S + 1, **told).settle()
+    assert scene.last(EventKind.WORKER_FAILED).message.endswith(
+        "no new step for 901 s: the images cannot be fetched yet"
+    )
 
 
 def test_a_time_that_another_clock_has_set_far_ahead_is_not_waited_for() -> None:

@@ -72,7 +72,7 @@ def test_silence_is_measured_by_ones_own_clock_from_the_last_change_that_was_see
 def test_an_instance_that_brings_images_for_long_is_not_stalled(world: World) -> None:
     observer, watch = Observer(world.store, {"local": world.fleet}, world.clock.monotonic), JobWatch.of("digits")
 
-    def stalled_s(activity: str) -> float:
+    def stalled_s(activity: str, complaint: str = "") -> float:
         world.clock.elapsed_s += 40
         beat = Heartbeat(
             instance=NAME,
@@ -81,6 +81,7 @@ def test_an_instance_that_brings_images_for_long_is_not_stalled(world: World) ->
             state="restoring",
             generation=1,
             activity=activity,
+            complaint=complaint,
         )
         world.store.put(layout.heartbeat_key(NAME), beat.model_dump_json().encode())
         observed = observer.observe("digits", watch, 1)
@@ -88,6 +89,8 @@ def test_an_instance_that_brings_images_for_long_is_not_stalled(world: World) ->
         return observed[0].view(NAME).stalled_s
 
     assert [stalled_s(f"bringing {done} of 9 files") for done in (1, 2, 2)] == [0, 0, 40]
+    complaints = [stalled_s("bringing 2 of 9 files", complaint) for complaint in ("no answer", "no answer yet")]
+    assert complaints == [80, 120], "it has not come further by complaining"
 
 
 def test_an_instance_is_seen_as_fleet_and_bucket_show_it(world: World) -> None:
