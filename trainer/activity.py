@@ -9,6 +9,8 @@ from trainer.progress import ProgressLog, UtcNow
 from trainer.world import World
 
 TELL_EVERY_S = 10.0
+TELL_FOR_S = 4 * 3600.0
+"""What takes longer hangs, as far as anyone can tell: let it be taken for a stall."""
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def told(what: str, run_dir: Path, world: World, now: UtcNow) -> Iterator[None]:
 
     def tell() -> None:
         elapsed_s = 0.0
-        while not done.wait(TELL_EVERY_S):
+        while elapsed_s < TELL_FOR_S and not done.wait(TELL_EVERY_S):
             elapsed_s += TELL_EVERY_S
             log = ProgressLog(run_dir / "progress.jsonl", now)
             log.activity(f"{what}, for {elapsed_s:g} s")
