@@ -46,18 +46,23 @@ class CudaCopies:
         }
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._taken = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._fetched = True
 
     def take(self, tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items():
             self._staged[name].copy_(tensor)
+        self._fetched = False
         self._taken.record()  # on the stream that computes: what is copied is the state between two steps
 
     def on_cpu(self) -> dict[str, Tensor]:
+        if self._fetched:
+            return self._copies
         self._stream.wait_event(self._taken)
         with torch.cuda.stream(self._stream):
             for name, staged in self._staged.items():
                 self._copies[name].copy_(staged, non_blocking=True)
         self._stream.synchronize()
+        self._fetched = True
         return self._copies
 
 
