@@ -62,6 +62,8 @@ def run_checks(checks: Sequence[Check]) -> list[Finding]:
 
 def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
     """All checks, for this machine and the store of this call."""
+    # boto3's modules import each other: two checks that were the first to import one each could wait for each other.
+    import orchestrator.store.s3  # noqa: F401
 
     def on_store(name: str, check: Callable[[Store], Finding]) -> Check:
         def run() -> Finding:
