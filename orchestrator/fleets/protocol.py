@@ -24,6 +24,8 @@ class LaunchRequest:
     instance_type: str
     workers: int
     cores_per_worker: int
+    allowance_s: float | None = None
+    """How long the instance may live: it ends itself by then, also if nobody is left to end it."""
 
 
 class LaunchError(Exception):

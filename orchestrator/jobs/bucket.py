@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
+from orchestrator.jobs.bell import ring
 from orchestrator.jobs.events import Event, EventKind
 from orchestrator.jobs.head import Head, load_head
 from orchestrator.jobs.instances import Heartbeat
@@ -53,15 +54,18 @@ def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stor
                 f"a job named '{spec.name}' exists already in {store.url}: choose another name with --name, "
                 f"or look at it with: elastic show {spec.name}"
             ) from conflict
+    store.put(layout.todo_key(spec.name), b"")  # before the record: a job that no controller looks at must not exist
     reason = "submitted; waiting for a controller"
     submitted = Event(number=1, at=now, epoch=0, generation=0, kind=EventKind.SUBMITTED, message="submitted")
     record = JobRecord(name=spec.name, reason=reason, created_at=now, last_event=1, outbox=(submitted,))
     try:
-        return document.create(store, layout.record_key(spec.name), record, nonce)
+        submitted_record = document.create(store, layout.record_key(spec.name), record, nonce)
     except Conflict as conflict:
         raise NameTaken(
             f"a job named '{spec.name}' was submitted just now by someone else: choose another name with --name"
         ) from conflict
+    ring(store, nonce)
+    return submitted_record
 
 
 def job_names(store: Store) -> Iterator[str]:

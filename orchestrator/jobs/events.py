@@ -53,6 +53,8 @@ class Event(BaseModel):
     kind: EventKind
     message: str
     inputs: dict[str, Any] = {}
+    decision: int | None = None
+    """The version of the record that came of the decision; what it saw is kept under this number."""
 
 
 def write_event(store: Store, job: str, event: Event) -> None:

@@ -28,6 +28,8 @@ class Assignment(Document):
     training: dict[str, Any] = Field(default_factory=dict)
     """config.json of the run directory."""
     env: dict[str, str] = Field(default_factory=dict)
+    allowance_s: float | None = None
+    """How long the instance may live in all, from its start; None: as long as it is needed."""
     checkpoint_every_s: float = 60.0
     checkpoints_kept: int = 3
     keep_free_bytes: int = 0
@@ -107,6 +109,8 @@ class Heartbeat(Frozen):
     """booting: on its way to ready; ready: waits for work and can begin at once; stopped: the workers of `generation`
     have ended (see `exit`); leaving: the agent ends.
     """
+    uptime_s: float = 0.0
+    """How long the instance exists, by its own clock: what it has cost, whatever another's clock did meanwhile."""
     address: str = "127.0.0.1"
     port: int = 0
     job: str | None = None

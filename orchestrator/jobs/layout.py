@@ -8,15 +8,25 @@ from orchestrator.spec.names import is_job_name
 LEASE = "control/lease.json"
 IDENTITY = "control/identity.json"
 """Tells this store from any other that was, or will be, at the same address."""
+BELL = "control/bell.json"
+"""Overwritten by whoever has left something under `TODO`, so that a controller need not list to know that."""
 JOBS = "jobs/"
 INSTANCES = "instances/"
+TODO = "todo/"
+"""All that waits for a controller, under one prefix: one listing shows it, and finished jobs add nothing to it."""
+TODO_JOBS = f"{TODO}jobs/"
+TODO_REQUESTS = f"{TODO}requests/"
 
 
 def job_prefix(job: str) -> str:
     """The prefix of everything about one job; refuses names that could leave it."""
+    return f"{JOBS}{_checked(job)}/"
+
+
+def _checked(job: str) -> str:
     if not is_job_name(job):
         raise UsageError(f"'{job}' is not a job name: use lower case letters, digits and hyphens, at most 63")
-    return f"{JOBS}{job}/"
+    return job
 
 
 def spec_key(job: str) -> str:
@@ -34,9 +44,14 @@ def head_key(job: str) -> str:
     return f"{job_prefix(job)}head.json"
 
 
+def todo_key(job: str) -> str:
+    """The mark of a job that a controller has to look after: from its submit until nothing can be due for it."""
+    return f"{TODO_JOBS}{_checked(job)}"
+
+
 def requests_prefix(job: str) -> str:
-    """What people have asked."""
-    return f"{job_prefix(job)}requests/"
+    """What people have asked of a job."""
+    return f"{TODO_REQUESTS}{_checked(job)}/"
 
 
 def request_key(job: str, request: str) -> str:
@@ -52,6 +67,26 @@ def events_prefix(job: str) -> str:
 def event_key(job: str, number: int) -> str:
     """One event, by its number."""
     return f"{events_prefix(job)}{number:012d}.json"
+
+
+def decisions_prefix(job: str) -> str:
+    """What was decided on, for those who want to know why."""
+    return f"{job_prefix(job)}decisions/"
+
+
+def decision_key(job: str, seq: int) -> str:
+    """All that the decision saw that became version `seq` of the record."""
+    return f"{decisions_prefix(job)}{seq:012d}.json"
+
+
+def pins_prefix(job: str) -> str:
+    """Who reads which checkpoint now."""
+    return f"{job_prefix(job)}pins/"
+
+
+def pin_key(job: str, pin: str) -> str:
+    """One reader's pin."""
+    return f"{pins_prefix(job)}{pin}.json"
 
 
 def checkpoints_prefix(job: str) -> str:

@@ -64,6 +64,9 @@ class InstanceUse(BaseModel):
     instance: str
     usd_per_hour: float
     since: datetime
+    """When it was decided to launch it."""
+    allowance_s: float | None = None
+    """How long it may live at most, whoever watches over it; None: as long as it is needed."""
 
 
 class JobRecord(Document):

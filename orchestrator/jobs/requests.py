@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.jobs import layout
+from orchestrator.jobs.bell import ring
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Store
 
@@ -37,6 +38,7 @@ def send_request(
     """Leave a request in the bucket; its name sorts by time."""
     request = Request(id=f"{now:%Y%m%dT%H%M%S%f}-{nonce()[:8]}", kind=kind, at=now, by=by, workers=workers)
     store.create(layout.request_key(job, request.id), request.model_dump_json().encode())
+    ring(store, nonce)
     return request
 
 

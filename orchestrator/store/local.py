@@ -69,6 +69,10 @@ class LocalStore:
     def url(self) -> str:
         return self._url
 
+    @property
+    def billed(self) -> bool:
+        return False
+
     def get(self, key: str) -> Object | None:
         path = self._path(key)
         with explained(f"read {key} in {self._url}"):

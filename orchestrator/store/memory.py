@@ -26,6 +26,10 @@ class MemoryStore:
     def url(self) -> str:
         return "memory:"
 
+    @property
+    def billed(self) -> bool:
+        return False
+
     def get(self, key: str) -> Object | None:
         return self._objects.get(check_key(key))
 

@@ -95,6 +95,11 @@ class Store(Protocol):
         """What `open_store` makes this store from."""
         ...
 
+    @property
+    def billed(self) -> bool:
+        """Whether somebody pays for each request."""
+        ...
+
     def get(self, key: str) -> Object | None:
         """The newest object under the key; None when there is none."""
         ...

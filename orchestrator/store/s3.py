@@ -83,6 +83,10 @@ class S3Store:
     def url(self) -> str:
         return f"s3://{self._bucket}/{self._root}".rstrip("/")
 
+    @property
+    def billed(self) -> bool:
+        return is_amazons(self._client)
+
     def get(self, key: str) -> Object | None:
         return self._get(key, lambda name: self._client.get_object(Bucket=self._bucket, Key=name))
 
@@ -262,7 +266,7 @@ def make_client(session: boto3.session.Session, tries: int, expected_owner: str 
         read_timeout=_READ_TIMEOUT_S,
     )
     client = session.client("s3", config=config)
-    if ".amazonaws." not in client.meta.endpoint_url:
+    if not is_amazons(client):
         # A server of one's own: seldom has it a name for each bucket, or S3's newest checksums.
         own = Config(
             s3={"addressing_style": "path"},
@@ -273,6 +277,11 @@ def make_client(session: boto3.session.Session, tries: int, expected_owner: str 
     if expected_owner:
         _say_owner(client, expected_owner)
     return client
+
+
+def is_amazons(client: "S3Client") -> bool:
+    """Whether this is AWS itself, and not a server of one's own that speaks its protocol."""
+    return ".amazonaws." in client.meta.endpoint_url
 
 
 def _say_owner(client: "S3Client", owner: str) -> None:

@@ -87,7 +87,7 @@ def check(name: str, world: World) -> None:
         assert world.result() == undisturbed_result()
     events = world.events
     assert [event.number for event in events] == list(range(1, len(events) + 1))
-    assert list(world.store.list("jobs/digits/requests/")) == []
+    assert list(world.store.list("todo/requests/digits/")) == []
     told = [event.kind for event in events if event.kind is not EventKind.LEADER_CHANGED]
     assert told == [event.kind for event in calm.events]
 
@@ -163,7 +163,7 @@ def test_a_request_is_honoured_once_wherever_the_controller_dies() -> None:
     for number in every_write("resized by a person"):
         world = resized_by_a_person(partial(die_at, numbers=[number], applied=True))
         assert [event.kind for event in world.events].count(EventKind.REQUESTED) == 1
-        assert list(world.store.list("jobs/digits/requests/")) == []
+        assert list(world.store.list("todo/requests/digits/")) == []
 
 
 def test_two_leaders_that_both_believe_it_make_one_job() -> None:

@@ -31,6 +31,10 @@ class InterposedStore:
     def url(self) -> str:
         return self.inner.url
 
+    @property
+    def billed(self) -> bool:
+        return self.inner.billed
+
     def get(self, key: str) -> Object | None:
         return self._do("get", key, lambda: self.inner.get(key))
 

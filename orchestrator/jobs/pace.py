@@ -1,0 +1,57 @@
+"""How often things are looked at and told: a directory costs nothing, a bucket bills each request.
+
+A paid bucket at this pace costs a running job about $0.004 an hour, and an idle controller less than $2 a month
+(PUT and LIST $5, GET $0.4 a million). What is urgent does not wait for it: news in a heartbeat is told at once, and who
+leaves something for the controller rings its bell.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two looks, or two words."""
+
+    tick_s: float
+    """The controller, while jobs are alive."""
+    idle_tick_s: float
+    """The controller, while none is: it asks for the bell."""
+    scan_s: float
+    """The controller lists what is to be done so often while jobs are alive, without being rung for."""
+    idle_scan_s: float
+    """The same while none is."""
+    assignment_s: float
+    """The agent, its assignment."""
+    heartbeat_s: float
+    """The agent, its heartbeat when there is no news."""
+    job_check_s: float
+    """The agent, whether its job is over."""
+    ship_logs_s: float
+    """The agent, what its workers have printed."""
+
+
+QUICK = Pace(
+    tick_s=0.25,
+    idle_tick_s=0.5,
+    scan_s=1.0,
+    idle_scan_s=5.0,
+    assignment_s=0.25,
+    heartbeat_s=1.0,
+    job_check_s=5.0,
+    ship_logs_s=2.0,
+)
+THRIFTY = Pace(
+    tick_s=2.0,
+    idle_tick_s=2.0,
+    scan_s=60.0,
+    idle_scan_s=300.0,
+    assignment_s=2.0,
+    heartbeat_s=10.0,
+    job_check_s=60.0,
+    ship_logs_s=15.0,
+)
+
+
+def pace_of(billed: bool) -> Pace:
+    """The pace for a store that is billed by the request, or is not (`Store.billed`)."""
+    return THRIFTY if billed else QUICK
