@@ -18,6 +18,7 @@ from orchestrator.jobs.bucket import JobState, load_record, load_spec
 from orchestrator.jobs.events import Event, read_events
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import Heartbeat
+from orchestrator.jobs.pace import pace_of
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus, job_status
 from orchestrator.spec.models import JobSpec
@@ -33,7 +34,9 @@ V = TypeVar("V", bound=BaseModel)
 
 
 def interval_s(store: Store) -> float:
-    """Time between two looks: a request to a remote store costs money."""
+    """Time between two looks, which costs money where requests are billed."""
+    if store.billed:
+        return pace_of(billed=True).tick_s
     return REMOTE_INTERVAL_S if store.url.startswith("s3:") else LOCAL_INTERVAL_S
 
 

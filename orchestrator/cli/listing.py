@@ -1,11 +1,14 @@
-"""The status of every job in a store."""
+"""The status of the jobs in a store."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.cli.prose import warn
 from orchestrator.errors import ElasticError
-from orchestrator.jobs.bucket import UnknownJob, job_names, load_state
+from orchestrator.jobs.bucket import UnknownJob, job_names, load_record, state_of
+from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus, job_status
 from orchestrator.store.protocol import Store
 
@@ -13,12 +16,24 @@ _AT_ONCE = 16
 """Requests to a remote store are mostly waiting."""
 
 
-def all_statuses(store: Store, now: datetime) -> list[JobStatus]:
-    """The jobs, newest first. One that cannot be read is left out with a warning, so as not to hide the others."""
+@dataclass(frozen=True)
+class Listing:
+    """The jobs that were asked for, newest first, and how many others there are."""
 
-    def status_of(job: str) -> JobStatus | ElasticError:
+    shown: list[JobStatus]
+    hidden: int
+
+
+def list_jobs(store: Store, now: datetime, wanted: Callable[[JobRecord], bool]) -> Listing:
+    """The jobs whose record is wanted; of the others nothing but the record is read.
+
+    One that cannot be read is left out with a warning, so as not to hide the others.
+    """
+
+    def status_of(job: str) -> JobStatus | ElasticError | None:
         try:
-            return job_status(load_state(store, job), now)
+            record = load_record(store, job).value
+            return job_status(state_of(store, record), now) if wanted(record) else None
         except UnknownJob as error:  # a submit between its two writes
             return error
         except ElasticError as error:
@@ -29,5 +44,5 @@ def all_statuses(store: Store, now: datetime) -> list[JobStatus]:
     for problem in found:
         if isinstance(problem, ElasticError) and not isinstance(problem, UnknownJob):
             warn(str(problem))
-    statuses = [status for status in found if isinstance(status, JobStatus)]
-    return sorted(statuses, key=lambda status: status.created_at, reverse=True)
+    shown = [status for status in found if isinstance(status, JobStatus)]
+    return Listing(sorted(shown, key=lambda status: status.created_at, reverse=True), found.count(None))

@@ -1,11 +1,13 @@
 """Logs on stdout, byte for byte; what separates them on stderr."""
 
+import math
 import sys
 
 from orchestrator.cli.following import JobWatch, follow, interval_s
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.log_reading import LogStream, check_stream, generations_with_logs
 from orchestrator.cli.prose import say, styled, warn
+from orchestrator.jobs.pace import pace_of
 from orchestrator.store.protocol import Store
 
 
@@ -59,7 +61,14 @@ class LogPrinter:
 
 
 def follow_logs(printer: LogPrinter, invocation: Invocation) -> None:
-    """Print as it comes, until the job is over and its last words are printed."""
+    """Print as it comes, until the job is over and its last words are printed.
+
+    Where requests are billed, for what is new only as often as agents bring any: to find it takes two listings.
+    """
     watch = JobWatch(printer.store, printer.job, invocation.now, invocation.monotonic)
-    for _ in follow(watch, sleep=invocation.sleep, every_s=interval_s(printer.store), trouble=warn):
-        printer.print_new()
+    every_s = pace_of(billed=True).ship_logs_s if printer.store.billed else 0.0
+    printed_at_s = -math.inf
+    for look in follow(watch, sleep=invocation.sleep, every_s=interval_s(printer.store), trouble=warn):
+        if look.over or invocation.monotonic() - printed_at_s >= every_s:
+            printed_at_s = invocation.monotonic()
+            printer.print_new()

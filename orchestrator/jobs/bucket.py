@@ -112,11 +112,16 @@ def load_heartbeat(store: Store, instance: str) -> Heartbeat | None:
 
 def load_state(store: Store, job: str) -> JobState:
     """Everything that is shown of a job. Raises UnknownJob."""
-    record = load_record(store, job).value
+    return state_of(store, load_record(store, job).value)
+
+
+def state_of(store: Store, record: JobRecord) -> JobState:
+    """The rest of what is shown of a job whose record was read already."""
     instances = [i for generation in (record.generation, record.upcoming) if generation for i in generation.instances]
     beats = {i: beat for i in instances if (beat := load_heartbeat(store, i)) is not None}
-    head = load_head(store, job)
-    return JobState(spec=load_spec(store, job), record=record, head=head.value if head else None, heartbeats=beats)
+    head = load_head(store, record.name)
+    spec = load_spec(store, record.name)
+    return JobState(spec=spec, record=record, head=head.value if head else None, heartbeats=beats)
 
 
 class StoreIdentity(Document):

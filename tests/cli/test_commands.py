@@ -117,6 +117,16 @@ def test_ps_lists_what_runs_and_what_ended_lately(elastic: Elastic, store: Store
     assert set(elastic("ps", "--all", "-o", "name").out.split()) == {"running", "yesterday", "long-ago"}
 
 
+def test_ps_reads_of_a_job_that_it_does_not_show_nothing_but_the_record(elastic: Elastic, store: Store) -> None:
+    put_training(store, "running")
+    put_pending(store, "long-ago")
+    finish(store, "long-ago", JobPhase.CANCELLED, "cancelled", at=NOW - timedelta(days=2))
+    store.put("jobs/long-ago/spec.json", b"not json")
+    store.put("jobs/long-ago/head.json", b"not json")
+    assert "left out" not in elastic("ps").err
+    assert "long-ago is left out" in elastic("ps", "--all").err
+
+
 def test_ps_shows_how_far_a_job_is_and_cuts_nothing_when_piped(elastic: Elastic, store: Store) -> None:
     name = "a-name-of-sixty-three-characters-which-is-as-long-as-names-go-xx"[:63]
     put_training(store, name)

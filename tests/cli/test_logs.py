@@ -7,8 +7,10 @@ import pytest
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.log_reading import LogStream
 from orchestrator.cli.printing_logs import LogPrinter, follow_logs
+from orchestrator.jobs.pace import pace_of
 from orchestrator.jobs.phases import JobPhase
-from orchestrator.store.protocol import Store
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import Entry, Store
 from tests.cli.conftest import Elastic
 from tests.cli.stored_jobs import finish, log, put_training
 
@@ -93,3 +95,39 @@ def test_following_prints_what_comes_while_it_looks(store: Store, capfdbinary: p
     printed = capfdbinary.readouterr()
     assert printed.out == b"one\ntwo\nthree\n"
     assert b"generation 2" in printed.err
+
+
+class BilledStore(MemoryStore):
+    """Somebody pays for each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listings = 0
+
+    @property
+    def billed(self) -> bool:
+        return True
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
+        self.listings += prefix.startswith("jobs/digits/logs/")
+        return super().list(prefix, start_after)
+
+
+def test_where_requests_are_billed_logs_are_listed_as_often_as_agents_ship_any(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    store, now_s = BilledStore(), 0.0
+    put_training(store)
+    log(store, "digits", 1, 0, b"one\n")
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        if now_s >= 60:
+            log(store, "digits", 1, 1, b"last words\n")
+            finish(store, "digits", JobPhase.SUCCEEDED, "finished")
+
+    printer = LogPrinter(store, "digits", "rank00000", generation=None, tail=None)
+    follow_logs(printer, Invocation(environ={}, sleep=sleep, monotonic=lambda: now_s))
+    assert capfdbinary.readouterr().out == b"one\nlast words\n"
+    assert store.listings <= 60 / pace_of(billed=True).ship_logs_s + 2

@@ -12,7 +12,8 @@ from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say
 
 if TYPE_CHECKING:
-    from orchestrator.jobs.status import JobStatus
+    from orchestrator.cli.listing import Listing
+    from orchestrator.jobs.record import JobRecord
 
 RECENT = timedelta(days=1)
 """A job that ended longer ago is shown only with --all."""
@@ -29,30 +30,29 @@ def ps(
     Those that are not over, and those that ended within a day.
     """
     from orchestrator.cli.job_table import JobTable
-    from orchestrator.cli.listing import all_statuses
+    from orchestrator.cli.listing import list_jobs
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
     now = invocation.now()
-    everything = all_statuses(where, now)
-    shown = [status for status in everything if show_all or _recent(status, invocation)]
-    if shown or not output.for_people:
+
+    def wanted(record: "JobRecord") -> bool:
+        return show_all or record.ended_at is None or now - record.ended_at < RECENT
+
+    listing = list_jobs(where, now, wanted)
+    if listing.shown or not output.for_people:
         emit(
             output,
-            data=lambda: [status.model_dump(mode="json") for status in shown],
-            names=lambda: [status.name for status in shown],
-            table=lambda: JobTable(shown, now, wide=output is Format.WIDE),
+            data=lambda: [status.model_dump(mode="json") for status in listing.shown],
+            names=lambda: [status.name for status in listing.shown],
+            table=lambda: JobTable(listing.shown, now, wide=output is Format.WIDE),
         )
     if output.for_people:
-        _say_what_is_not_shown(where.url, len(everything), len(everything) - len(shown))
+        _say_what_is_not_shown(where.url, listing)
 
 
-def _recent(status: "JobStatus", invocation: Invocation) -> bool:
-    return status.ended_at is None or invocation.now() - status.ended_at < RECENT
-
-
-def _say_what_is_not_shown(url: str, there_are: int, hidden: int) -> None:
-    if there_are == 0:
+def _say_what_is_not_shown(url: str, listing: "Listing") -> None:
+    if listing.hidden:
+        say(f"{text.count(listing.hidden, 'older job')} not shown: elastic ps --all")
+    elif not listing.shown:
         say(f"No jobs in {url}. Submit one with: elastic submit FILE (elastic init writes one)")
-    elif hidden:
-        say(f"{text.count(hidden, 'older job')} not shown: elastic ps --all")
