@@ -121,13 +121,25 @@ def test_who_renews_keeps_it_for_ever(world: World) -> None:
     assert world.a.lease.epoch == 1, "an epoch is a leadership, not a renewal"
 
 
-def test_it_is_renewed_at_a_third_of_its_time_and_not_before(world: World) -> None:
+def test_it_is_renewed_at_half_of_its_time_and_not_before(world: World) -> None:
     world.a.lease.try_acquire()
     first = etag(world.store)
-    world.wait(TTL_S / 3 - 0.1)
+    world.wait(TTL_S / 2 - 0.1)
     assert world.a.lease.try_acquire() and etag(world.store) == first
     world.wait(0.2)
     assert world.a.lease.try_acquire() and etag(world.store) != first
+
+
+def test_it_is_kept_in_the_middle_of_long_work_and_never_taken_there(world: World) -> None:
+    world.a.lease.try_acquire()
+    for _ in range(100):
+        world.wait(TTL_S / 4)
+        assert world.a.lease.keep() and not world.b.lease.keep()
+        assert not world.b.lease.try_acquire()
+    world.wait(2 * TTL_S)
+    assert world.b.lease.try_acquire()
+    assert not world.a.lease.keep()
+    assert world.b.lease.held and world.b.lease.epoch == 2
 
 
 def test_who_stalls_stops_by_its_own_clock_before_another_takes_over(world: World) -> None:
@@ -303,7 +315,7 @@ def test_a_lost_reply_of_the_first_write_is_found_again(world: World) -> None:
 def test_a_store_that_does_not_answer_is_an_error_and_not_a_loss(world: World) -> None:
     world.a.lease.try_acquire()
     world.a.link.outage = world.b.link.outage = "writes are not applied"
-    world.wait(6.0)
+    world.wait(8.0)
     for contender in (world.a, world.b):
         with pytest.raises(StoreError):
             contender.lease.try_acquire()
