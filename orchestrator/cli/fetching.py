@@ -5,40 +5,34 @@ one another, so whoever ends the command between two of them finds only the firs
 """
 
 import contextlib
-import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from orchestrator.cli.curves import write_curves
+from orchestrator.cli.fetching_checkpoint import (
+    LABELLED,
+    METRICS,
+    MODEL,
+    DamagedCheckpoint,
+    Progress,
+    committed_head,
+    fetch_checkpoint,
+)
 from orchestrator.cli.model_file import ModelHeader, NoModel, drop_second_head, read_header
 from orchestrator.cli.output import to_yaml
+from orchestrator.cli.part_directory import part_directory
+from orchestrator.cli.pinning import Reader
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, load_spec
-from orchestrator.jobs.head import Head, Manifest, ManifestFile, load_head
 from orchestrator.spec.models import JobSpec
-from orchestrator.store.protocol import Missing, Store
+from orchestrator.store.protocol import Store
 
-MODEL, METRICS, CONFIG, PROGRESS = "model.pt", "metrics.json", "config.yaml", "progress.jsonl"
-LABELLED = "labelled.json"
-"""Which images kept their label: written with the result."""
+CONFIG, PROGRESS = "config.yaml", "progress.jsonl"
 CURVES = "tensorboard"
 _NAMES = (MODEL, METRICS, LABELLED, CONFIG, PROGRESS)
-TRIES = 3
-"""A running job may replace its checkpoint while it is being fetched."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with a file's name, its size, and the bytes that have come since the last call."""
-
-
-class DamagedCheckpoint(ElasticError):
-    """A file is not what was committed."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,14 @@ class Fetched:
 
 
 def fetch_job(
-    store: Store, job: str, directory: Path, *, overwrite: bool, progress: Progress, curves: bool = False
+    store: Store,
+    job: str,
+    directory: Path,
+    *,
+    overwrite: bool,
+    progress: Progress,
+    reader: Reader,
+    curves: bool = False,
 ) -> Fetched:
     """Write model, metrics, config and progress into a folder; with `curves`, TensorBoard's files too.
 
@@ -77,13 +78,11 @@ def fetch_job(
     """
     load_record(store, job)
     spec = load_spec(store, job)
-    _committed_head(store, job)
+    committed_head(store, job)
     _check_free(directory, (*_NAMES, CURVES) if curves else _NAMES, overwrite)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as temporary:
-            part = Path(temporary)
-            head, model = _fetch_checkpoint(store, job, part, progress)
+        with part_directory(directory, job, reader.tell) as part:
+            head, model = fetch_checkpoint(store, job, part, progress, reader)
             header = _read_model(part / MODEL)
             (part / CONFIG).write_text(to_yaml(spec.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
             _fetch_progress(store, job, part / PROGRESS)
@@ -143,81 +142,6 @@ def _check_free(directory: Path, names: Sequence[str], overwrite: bool) -> None:
         raise UsageError(
             f"{directory} holds {', '.join(present)} already: name another folder, or write over it with --force"
         )
-
-
-def _committed_head(store: Store, job: str) -> tuple[Head, str]:
-    """The head and the checkpoint that it names. Raises UsageError when there is none yet."""
-    stored = load_head(store, job)
-    if stored is None or stored.value.checkpoint is None:
-        raise UsageError(f"{job} has no checkpoint yet, so there is nothing to fetch: see elastic show {job}")
-    return stored.value, stored.value.checkpoint
-
-
-def _fetch_checkpoint(store: Store, job: str, part: Path, progress: Progress) -> tuple[Head, str]:
-    """The files of the checkpoint that the head names; asked again when it has moved meanwhile."""
-    gone = ""
-    for _ in range(TRIES):
-        head, checkpoint = _committed_head(store, job)
-        if checkpoint == gone:
-            break
-        try:
-            return head, _fetch_files(store, checkpoint, part, progress)
-        except Missing:
-            gone = checkpoint
-    raise DamagedCheckpoint(
-        f"the checkpoint {gone} of {job} is incomplete in {store.url}; resume or run the job again to mend it"
-    )
-
-
-def _fetch_files(store: Store, checkpoint: str, part: Path, progress: Progress) -> str:
-    """Model and metrics; returns whose model it is. Raises Missing."""
-    manifest = _manifest(store, checkpoint)
-    files = {file.name: file for file in manifest.files}
-    model = "teacher" if "teacher.pt" in files else "student"
-    report = "result.json" if "result.json" in files else "meta.json"
-    for name, target in ((f"{model}.pt", MODEL), (report, METRICS)):
-        if name not in files:
-            raise DamagedCheckpoint(
-                f"the checkpoint {checkpoint} has no {name}: it is not one of elastic's own trainer"
-            )
-        _fetch_file(store, checkpoint, files[name], part / target, progress)
-    if LABELLED in files:
-        _fetch_file(store, checkpoint, files[LABELLED], part / LABELLED, progress)
-    if report == "meta.json":
-        _keep_metrics(part / METRICS)
-    return model
-
-
-def _fetch_file(store: Store, checkpoint: str, file: ManifestFile, target: Path, progress: Progress) -> None:
-    store.download(checkpoint + file.name, target, lambda some: progress(file.name, file.size_bytes, some))
-    with target.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    size_bytes = target.stat().st_size
-    if size_bytes != file.size_bytes or digest != file.sha256:
-        found = f"{size_bytes:,} of {file.size_bytes:,} bytes" if size_bytes != file.size_bytes else "another SHA-256"
-        raise DamagedCheckpoint(
-            f"{checkpoint}{file.name} in {store.url} is not what was committed ({found}), so nothing was written; "
-            "a job that runs will move to a sound checkpoint by itself"
-        )
-
-
-def _manifest(store: Store, checkpoint: str) -> Manifest:
-    key = layout.manifest_key(checkpoint)
-    found = store.get(key)
-    if found is None:
-        raise Missing(key)
-    try:
-        return Manifest.model_validate_json(found.body)
-    except ValidationError as error:
-        raise DamagedCheckpoint(f"{key} in {store.url} is not a manifest: {error.errors()[0]['msg']}") from error
-
-
-def _keep_metrics(path: Path) -> None:
-    """Of meta.json what was measured; the config has a file of its own."""
-    meta = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(
-        json.dumps({key: value for key, value in meta.items() if key != "config"}, indent=2), encoding="utf-8"
-    )
 
 
 def _fetch_progress(store: Store, job: str, target: Path) -> None:

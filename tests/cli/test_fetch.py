@@ -238,6 +238,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_fetched_anew(
     monkeypatch.setattr(type(job), "download", download_too_late)
     outcome = elastic("fetch", "digits", str(folder), "-o", "json")
     assert json.loads(outcome.out)["step"] == 500
+    assert "the checkpoint of step 400 was removed before it could be read; looking again" in outcome.err
 
 
 def test_a_checkpoint_with_a_file_missing_is_refused(job: Store, elastic: Elastic, folder: Path) -> None:

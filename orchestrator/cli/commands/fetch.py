@@ -9,7 +9,7 @@ from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
-from orchestrator.cli.prose import say
+from orchestrator.cli.prose import say, warn
 
 if TYPE_CHECKING:
     from orchestrator.cli.fetching import Fetched
@@ -26,14 +26,18 @@ def fetch(
 ) -> None:
     """Download model, metrics and config into a folder.
 
-    Of a running job as of its last checkpoint.
+    Of a running job as of its last checkpoint. When it is broken off, the same command goes on.
     """
     from orchestrator.cli.fetching import fetch_job
+    from orchestrator.cli.pinning import Reader
     from orchestrator.cli.transfer_view import transfer_view
 
-    where = Invocation.of(context).open_store(store)
+    invocation = Invocation.of(context)
+    where = invocation.open_store(store)
+    target = directory or Path(job)
+    reader = Reader(by=invocation.asker(), nonce=invocation.nonce, tell=warn)
     with transfer_view() as progress:
-        fetched = fetch_job(where, job, directory or Path(job), overwrite=force, progress=progress, curves=tensorboard)
+        fetched = fetch_job(where, job, target, overwrite=force, progress=progress, reader=reader, curves=tensorboard)
     emit(
         output,
         data=lambda: {
