@@ -128,16 +128,21 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
-        """The objects whose key starts with the prefix and sorts after `start_after`, in the order of their keys.
+        """The objects whose key starts with the prefix and sorts after `start_after`.
 
-        Fetched lazily: what appears or goes during the iteration may or may not be seen; all else is seen once.
+        The objects of one directory come in the byte order of their names; directories come where the store puts them:
+        most sort whole keys in byte order (`a-b/x` before `a/x`, `-` being before `/`), some go from path to path. So
+        `start_after` is for a prefix with no directory under it. Fetched lazily: what appears or goes during the
+        iteration may or may not be seen; all else is seen once.
         """
         ...
 
     def prefixes(self, prefix: str) -> Iterator[str]:
         """The directories directly under a prefix, which is empty or ends in `/`: those of `"jobs/"` are `"a"`, `"b"`.
 
-        In the order in which `list` would meet them. A name is given only while something lies under it.
+        In the byte order of their names, but that one may come after those that go on from it (`a-b` before `a`):
+        names of one length are in order. Every directory is named that holds something, and with some servers
+        (SeaweedFS) one that is empty, for minutes after its last object has gone.
         """
         ...
 

@@ -59,35 +59,35 @@ def test_the_session_leaves_no_files(tmp_path: Path) -> None:
     assert not Path(home).exists()
 
 
-NEEDS = "import pytest\n@pytest.mark.requires('seaweedfs')\ndef test_it():\n    pass\n"
+NEEDS = "import pytest\n@pytest.mark.requires('chromium')\ndef test_it():\n    pass\n"
 
 
 def test_a_missing_engine_skips_its_tests_with_the_reason(tmp_path: Path) -> None:
     answer = run_tests(tmp_path, NEEDS, PATH=str(tmp_path), ELASTIC_TEST_ALL="0")
 
     assert answer.returncode == 0
-    assert "needs seaweedfs: there is no weed command" in answer.stdout
+    assert "needs chromium: there is no chromium or" in answer.stdout
 
 
 def test_a_missing_engine_fails_its_tests_where_all_were_promised(tmp_path: Path) -> None:
     answer = run_tests(tmp_path, NEEDS, PATH=str(tmp_path), ELASTIC_TEST_ALL="1")
 
     assert answer.returncode == 1
-    assert "seaweedfs is missing (there is no weed command) though ELASTIC_TEST_ALL=1" in answer.stdout
+    assert "chromium is missing (there is no chromium or" in answer.stdout
 
 
 def test_an_engine_that_is_there_is_used(tmp_path: Path) -> None:
-    weed = tmp_path / "weed"
-    weed.touch(mode=0o755)
+    chromium = tmp_path / "chromium"
+    chromium.touch(mode=0o755)
 
     assert "1 passed" in run_tests(tmp_path, NEEDS, PATH=str(tmp_path), ELASTIC_TEST_ALL="1").stdout
 
 
 def test_a_misspelt_engine_is_refused_also_where_it_would_be_skipped(tmp_path: Path) -> None:
-    answer = run_tests(tmp_path, NEEDS.replace("seaweedfs", "seaweed"), ELASTIC_TEST_ALL="0")
+    answer = run_tests(tmp_path, NEEDS.replace("chromium", "crhomium"), ELASTIC_TEST_ALL="0")
 
     assert answer.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "requires ('seaweed',)" in answer.stderr
+    assert "requires ('crhomium',)" in answer.stderr
 
 
 def test_a_process_that_a_test_forgot_is_killed_and_the_session_fails(tmp_path: Path) -> None:

@@ -8,10 +8,17 @@ import pytest
 
 from orchestrator.store import Store, open_store
 from tests.support.moto_server import make_bucket, moto_server
+from tests.support.s3_servers import ministack_server, ministack_store, seaweed_server, seaweed_store
 
-__all__ = ["moto_server"]
+__all__ = ["ministack_server", "ministack_store", "moto_server", "seaweed_server", "seaweed_store"]
 
 BUCKET = "elastic-tests"
+
+SERVERS = [
+    "moto",
+    pytest.param("seaweedfs", marks=pytest.mark.requires("seaweedfs")),
+    pytest.param("ministack", marks=pytest.mark.requires("ministack")),
+]
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +30,26 @@ def bucket(moto_server: str) -> str:
 
 def url_of(kind: str, request: pytest.FixtureRequest) -> str:
     """The URL of a new, empty store of this kind."""
-    if kind == "memory":
-        return "memory:"
-    if kind == "local":
-        path: Path = request.getfixturevalue("tmp_path")
-        return (path / "a store").as_uri()
+    match kind:
+        case "memory":
+            return "memory:"
+        case "local":
+            path: Path = request.getfixturevalue("tmp_path")
+            return (path / "a store").as_uri()
+        case "seaweedfs":
+            return str(request.getfixturevalue("seaweed_store"))
+        case "ministack":
+            return str(request.getfixturevalue("ministack_store"))
     return f"s3://{request.getfixturevalue('bucket')}/{secrets.token_hex(6)}/prefix"
 
 
-@pytest.fixture(params=["memory", "local", "s3"])
+@pytest.fixture(params=["memory", "local", *SERVERS])
 def store(request: pytest.FixtureRequest) -> Store:
     """A new, empty store of each kind."""
     return open_store(url_of(request.param, request), os.environ)
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", *SERVERS])
 def shared_url(request: pytest.FixtureRequest) -> str:
     """The URL of a new, empty store that several processes can open."""
     return url_of(request.param, request)

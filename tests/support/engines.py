@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.serving import executable
+
 ALL_ENGINES_VARIABLE = "ELASTIC_TEST_ALL"
 
 
@@ -19,7 +21,7 @@ def _docker() -> str | None:
 
 def _command(*names: str) -> Callable[[], str | None]:
     def look() -> str | None:
-        found = any(shutil.which(name) for name in names)
+        found = any(executable(name) for name in names)
         return None if found else f"there is no {' or '.join(names)} command"
 
     return look
@@ -34,6 +36,8 @@ ENGINES: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "chromium": _command("chromium", "chromium-browser", "google-chrome"),
     "seaweedfs": _command("weed"),
+    "ministack": _command("ministack"),
+    "rclone": _command("rclone"),
     "tmpfs": _tmpfs,
     "gcc": _command("gcc", "cc"),
     "g++": _command("g++", "c++", "clang++"),
