@@ -5,30 +5,21 @@ compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies
 """
 
 import contextlib
-import hashlib
-import os
-import shutil
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
+from orchestrator.agent.background import Background, in_pieces
+from orchestrator.agent.equipment import LocalCheckpoint, Run
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Manifest, ManifestFile, NotYetAssigned, Superseded, commit, load_owned_head, reject
 from orchestrator.jobs.instances import Assignment
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, Missing, Store, StoreError
+from orchestrator.store.protocol import Conflict, Store, StoreError
 
-LOOK_EVERY_S = 0.25
 RETRY_AFTER_S = 2.0
-
-NICENESS = 10
-"""Of the committing thread: hashing takes what the trainer leaves of the processors."""
 
 Tell = Callable[[Literal["checkpoint_rejected", "checkpoint_failed", "note"], str], None]
 
@@ -44,77 +35,77 @@ class Lineage:
 
 
 class Committer:
-    """Commits what the trainer writes, in a thread of its own, so that a slow upload delays nothing else."""
+    """Commits what the trainer writes, in the background, so that a slow upload delays nothing else."""
 
-    def __init__(self, store: Store, lineage: Lineage, run: RunDirectory, kept: int, nonce: Nonce, tell: Tell) -> None:
+    def __init__(
+        self,
+        store: Store,
+        lineage: Lineage,
+        run: Run,
+        kept: int,
+        nonce: Nonce,
+        tell: Tell,
+        background: Background,
+        look_every_s: float,
+    ) -> None:
         self._store = store
         self._lineage = lineage
         self._run = run
         self._kept = kept
         self._nonce = nonce
         self._tell = tell
-        self._wake = threading.Event()
+        self._look_every_s = look_every_s
         self._settling = False
         self._abandoned = False
         self._complaint = ""
         self._uploaded: tuple[int, Manifest] | None = None
         self.committed_step: int | None = None
         self.superseded = False
-        self.done = False
-        self.crashed = False
-        """Whether the thread ended by a fault of its own: nothing more will be committed."""
-        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
-        self._thread.start()
+        self._task = background.start(in_pieces(self._pieces()), "committer", nice=True)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be committed."""
+        return self._task.done
+
+    @property
+    def crashed(self) -> bool:
+        """Whether that is so by a fault of its own."""
+        return self._task.crashed
 
     def settle(self) -> None:
         """The trainer has ended: commit what is left, then be done."""
         self._settling = True
-        self._wake.set()
+        self._task.wake()
 
     def abandon(self) -> None:
-        """Commit nothing more."""
+        """Commit nothing more, but for what is being committed at this moment: `done` tells when that is over."""
         self._abandoned = True
-        self._wake.set()
-        self._thread.join(timeout=30)
+        self._task.wake()
 
-    def _work(self) -> None:
-        self.crashed = True
-        try:
-            if sys.platform.startswith("linux"):  # where a thread has a priority of its own
-                thread = threading.get_native_id()
-                # Never less nice than the agent was started: only root may do that.
-                os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
-            self._commit_all()
-            self.crashed = False  # the traceback of any other end goes to the agent's log
-        finally:
-            self.done = True
-
-    def _commit_all(self) -> None:
+    def _pieces(self) -> Iterator[float]:
         while not (self._abandoned or self.superseded):
             settling = self._settling  # read before looking: what is written before the end is then seen
             waiting = self._run.whole_checkpoints()
-            if waiting and not self._try(waiting[-1]):
-                self._sleep(RETRY_AFTER_S)
+            if waiting and not (yield from self._try(waiting[-1])):
+                yield RETRY_AFTER_S
                 continue
             for old in waiting:
-                shutil.rmtree(old.path, ignore_errors=True)
+                old.remove()
             if settling and not waiting:
                 break
-            if not waiting:
-                self._sleep(LOOK_EVERY_S)
+            yield 0.0 if waiting else self._look_every_s
 
-    def _sleep(self, seconds: float) -> None:
-        """Until the time has passed, or somebody has asked for something meanwhile."""
-        self._wake.wait(seconds)
-        self._wake.clear()
-
-    def _try(self, checkpoint: LocalCheckpoint) -> bool:
+    def _try(self, checkpoint: LocalCheckpoint) -> Generator[float, None, bool]:
         """Commit one checkpoint; False: not now, try again."""
         try:
-            manifest = self._upload(checkpoint)
+            manifest = yield from self._upload(checkpoint)
+            if self._abandoned:
+                return False
             commit(self._store, self._lineage.job, self._lineage.epoch(), manifest, self._nonce)
             self.committed_step = checkpoint.step
             self._complaint = ""
+            yield 0.0
             remove_old(self._store, self._lineage, manifest, self._kept)
             return True
         except Superseded:
@@ -128,21 +119,23 @@ class Committer:
                 self._tell("checkpoint_failed", f"step {checkpoint.step} could not be committed, trying again: {error}")
             return False
 
-    def _upload(self, checkpoint: LocalCheckpoint) -> Manifest:
+    def _upload(self, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
         """Upload a checkpoint once: by the second try it may be the head, and must not be touched."""
         if self._uploaded is None or self._uploaded[0] != checkpoint.step:
-            self._uploaded = (checkpoint.step, upload(self._store, self._lineage, checkpoint))
+            manifest = yield from upload(self._store, self._lineage, checkpoint)
+            self._uploaded = (checkpoint.step, manifest)
         return self._uploaded[1]
 
 
-def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Manifest:
-    """Hash and upload a checkpoint's files, then its manifest."""
+def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
+    """Hash and upload a checkpoint's files, then its manifest; a piece of work for each."""
     prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
     files = []
     try:
-        for path in checkpoint.files():
-            store.upload(path, prefix + path.name)  # first: it says what is wrong with a name
-            files.append(ManifestFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256(path)))
+        for file in checkpoint.files():
+            digest = file.upload(store, prefix + file.name)
+            files.append(ManifestFile(name=file.name, size_bytes=file.size_bytes, sha256=digest))
+            yield 0.0
     except (StoreError, OSError):
         _remove(store, prefix)  # half a checkpoint is of no use, and a full disk would stay full
         raise
@@ -196,41 +189,36 @@ def _remove(store: Store, prefix: str) -> None:
             store.delete(entry.key)
 
 
-def restore(store: Store, assignment: Assignment, run: RunDirectory, nonce: Nonce, tell: Tell) -> int:
-    """Bring the checkpoint to resume from into `resume/` and return its step; 0: start anew.
+def restore(store: Store, assignment: Assignment, run: Run, nonce: Nonce, tell: Tell) -> Generator[float, None, int]:
+    """Bring the checkpoint to resume from into the run directory and return its step; 0: start anew.
 
     One that is torn or altered is never loaded: the head moves to the one before it, and that is told.
     """
     wanted = assignment.resume
     while wanted is not None:
-        problem = _fetch(store, wanted, run)
+        problem = yield from _fetch(store, wanted, run)
         if problem is None:
             return layout.checkpoint_step(wanted)
-        shutil.rmtree(run.resume, ignore_errors=True)
+        run.forget_resume()
         instead = next(_sound_before(store, assignment, wanted), None)
         head = reject(store, assignment.job, assignment.epoch, assignment.generation, wanted, instead, nonce)
         then = f"resuming from step {head.value.step}" if head.value.checkpoint else "starting anew"
         tell("checkpoint_rejected", f"checkpoint {wanted.split('/')[-2]} is not what was committed ({problem}); {then}")
         wanted = head.value.checkpoint
+        yield 0.0
     return 0
 
 
-def _fetch(store: Store, prefix: str, run: RunDirectory) -> str | None:
-    """Download and verify a checkpoint; says what is wrong with it."""
+def _fetch(store: Store, prefix: str, run: Run) -> Generator[float, None, str | None]:
+    """Download and verify a checkpoint, a piece of work for each file; says what is wrong with it."""
     manifest = _manifest(store, prefix)
     if manifest is None:
         return "its manifest is missing or unreadable"
-    run.resume.mkdir(parents=True, exist_ok=True)
     for file in manifest.files:
-        path = run.resume / Path(file.name).name
-        try:
-            store.download(prefix + file.name, path)
-        except Missing:
-            return f"{file.name} is missing"
-        if path.stat().st_size != file.size_bytes:
-            return f"{file.name} has {path.stat().st_size} bytes instead of {file.size_bytes}"
-        if sha256(path) != file.sha256:
-            return f"{file.name} has another SHA-256 than its manifest says"
+        yield 0.0
+        problem = run.bring(store, prefix + file.name, file)
+        if problem is not None:
+            return problem
     return None
 
 
@@ -251,9 +239,3 @@ def _manifest(store: Store, prefix: str) -> Manifest | None:
         return Manifest.model_validate_json(found.body)
     except ValidationError:
         return None
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

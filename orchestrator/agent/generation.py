@@ -1,24 +1,27 @@
-"""One generation on this instance: restore, run, drain, commit what is left, say how it ended."""
+"""One generation on this instance: restore, run, drain, commit what is left, say how it ended.
 
-import threading
-import time
+Nothing here waits. What takes time is asked for, and later turns see that it is done, or that its time is up.
+"""
+
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
-from orchestrator.agent.checkpoints import Committer, Lineage, Tell, restore
-from orchestrator.agent.images import BadFolder, Bringing, Interrupted
-from orchestrator.agent.launcher import Workers
+from orchestrator.agent.checkpoints import Committer, Lineage, Tell
+from orchestrator.agent.equipment import Equipment, LogFile, Place, Workers
 from orchestrator.agent.logs import LogShipper, Stream
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, ProgressReader, RunDirectory, as_activity, as_progress
+from orchestrator.agent.restoring import Restoring
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, as_activity, as_progress
 from orchestrator.jobs import layout
-from orchestrator.jobs.head import NotYetAssigned, Superseded
 from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
+from orchestrator.jobs.pace import Pace
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Store, StoreError
+from orchestrator.store.protocol import Store
 
-LOG_TAIL_TIMEOUT_S = 10.0
-RESTORE_RETRY_S = 2.0
+ABANDON_WITHIN_S = 30.0
+"""Restoring or committing that was told to end and has not by then is left to itself: whatever it still wants to
+commit is fenced, like that of an agent that is cut off."""
+TAIL_WITHIN_S = 10.0
+"""The last lines of the log that are not shipped by then are lost; and processes not gone by then will never go."""
 ASK_AGAIN_AFTER_S = 5.0
 
 State = Literal["restoring", "running", "draining", "stopped"]
@@ -32,15 +35,13 @@ class GenerationRun:
         *,
         store: Store,
         assignment: Assignment,
-        directory: Path,
-        image_cache: Path,
         workers: Workers,
-        gpus: tuple[int, ...],
-        own_address: str,
+        place: Place,
+        equipment: Equipment,
+        pace: Pace,
         nonce: Nonce,
         tell: Tell,
         log: Callable[[str], None],
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = assignment.generation
         self.epoch = assignment.epoch
@@ -48,41 +49,41 @@ class GenerationRun:
         self.state: State = "restoring"
         self.exit: TrainerExit | None = None
         self.progress: TrainerProgress | None = None
-        self.activity = ""
-        """What is being done before the first step. A change of it is a sign of life."""
-        self.complaint = ""
-        """What keeps images or checkpoint from coming; no sign of life, however it changes."""
         self._store = store
         self._assignment = assignment
-        self._run = RunDirectory(directory / f"run-g{assignment.generation:06d}")
-        self._image_cache = image_cache
-        self._gpus = gpus
-        self._own_address = own_address
+        self._place = place
+        self._equipment = equipment
+        self._pace = pace
         self._nonce = nonce
         self._tell = tell
         self._log = log
-        self._monotonic = monotonic
-        self._ask_again_at = 0.0
-        self._reader = ProgressReader(self._run.progress)
+        self._run = equipment.run_directory(self.number)
         self._committer: Committer | None = None
         self._shipper: LogShipper | None = None
+        self._said = ""
         self._ended: TrainerExit | None = None
+        self._concluding: TrainerExit | None = None
+        self._conclude_by = 0.0
         self._drain_asked = False
         self._stop_asked = ""
-        self._resume_step: int | None = None
-        self._refusal = ""
-        self._fault = ""
-        self._fetching = "images"
-        self._told_of: set[tuple[str, type[Exception]]] = set()
-        self._ending = threading.Event()
-        self._restored = threading.Event()
-        self._restorer = threading.Thread(target=self._restore, name="restore", daemon=True)
-        self._restorer.start()
+        self._abandon_by = float("inf")
+        self._ask_again_at = 0.0
+        self._restoring = Restoring(store, assignment, lambda: self.epoch, self._run, equipment, nonce, tell)
+
+    @property
+    def activity(self) -> str:
+        """What is being done before the first step. A change of it is a sign of life."""
+        return self._restoring.activity if self.state == "restoring" else self._said
+
+    @property
+    def complaint(self) -> str:
+        """What keeps images or checkpoint from coming; no sign of life, however it changes."""
+        return self._restoring.complaint if self.state == "restoring" else ""
 
     @property
     def stepping(self) -> bool:
         """Whether a step of this generation was seen and the workers still run."""
-        return self.progress is not None and self._ended is None
+        return self.progress is not None and self._ended is None and self._concluding is None
 
     @property
     def committed_step(self) -> int | None:
@@ -90,22 +91,23 @@ class GenerationRun:
 
     def drain(self, why: str) -> None:
         """Ask the workers to checkpoint and end; asking again is asking once."""
-        if self._drain_asked or self._stop_asked or self.exit is not None:
+        if self._drain_asked or self._stop_asked or self._over:
             return
         self._log(f"generation {self.number}: draining: {why}")
         self._drain_asked = True
-        self._ending.set()
         if self.state == "running":
             self._ask_to_drain()
+        else:
+            self._end_restoring()
 
     def stop(self, why: str) -> None:
         """End the workers at once; nothing more of theirs is committed."""
-        if self._stop_asked or self.exit is not None:
+        if self._stop_asked or self._over:
             return
         self._log(f"generation {self.number}: stopping: {why}")
         self._stop_asked = why
-        self._ending.set()
         self.workers.kill()
+        self._end_restoring()
         if self._committer:
             self._committer.abandon()
         if self._ended is not None and self._ended.outcome == "finished":
@@ -113,141 +115,123 @@ class GenerationRun:
 
     def advance(self) -> bool:
         """Go on with whatever is due; True when the first new step has just been seen."""
+        if self.exit is not None:
+            return False
+        if self._concluding is not None:
+            self._conclude(self._concluding)
+            return False
         if self.state == "restoring":
             self._after_restoring()
-            return False
-        if self.exit is not None:
             return False
         first = self._read_progress()
         if self.state == "draining" and self._ended is None:
             self._ask_to_drain()
-        if self._committer is not None and self._committer.crashed and self._committer.done and not self._stop_asked:
-            self._committer_crashed()
-            return first
-        done = self._committer is None or self._committer.done  # read first: whether it was superseded is known then
-        if self._committer is not None and self._committer.superseded and not self._stop_asked:
-            self.stop("a newer generation has sealed the head")
-        if self._ended is None:
-            self._ended = self.workers.poll(self.progress.step if self.progress else None)
-            if self._ended is not None:
-                self._read_progress()
-                self._after_workers_ended()
-        if self._ended is not None and (self._stop_asked or done):
-            self._finish(self._doubted(self._ended))
+        committed = self._committer is None or self._committer.done  # read first: how it ended is known then
+        self._follow_committer()
+        if self._concluding is None:
+            self._follow_workers(committed or self._abandoned)
         return first
+
+    # --- the ways to an end ------------------------------------------------------------------------------------------
+
+    @property
+    def _over(self) -> bool:
+        return self.exit is not None or self._concluding is not None
 
     def _ask_to_drain(self) -> None:
         """Ask the ranks that were not asked before; from time to time, all of them."""
         self.state = "draining"
-        now = self._monotonic()
+        now = self._equipment.monotonic()
         again = now >= self._ask_again_at
         if again:
             self._ask_again_at = now + ASK_AGAIN_AFTER_S
         self.workers.ask_to_drain(again=again)
 
-    def _restore(self) -> None:
-        """In a thread: bring images and checkpoint; a store may be away for a while, or the disk full."""
-        try:
-            while not (self._stop_asked or self._drain_asked or self._refusal or self._resume_step is not None):
-                self._try_to_restore()
-        except Exception as error:
-            self._fault = f"the {self._fetching} could not be fetched ({type(error).__name__}: {error}): see agent.log"
-            raise  # for the agent's log
-        finally:
-            self._restored.set()
+    def _end_restoring(self) -> None:
+        self._restoring.end()
+        self._abandon_by = min(self._abandon_by, self._equipment.monotonic() + ABANDON_WITHIN_S)
 
-    def _try_to_restore(self) -> None:
-        try:
-            self._fetching = "images"
-            training = self._bringing().localized(self._assignment.training)
-            self._fetching = "checkpoint"
-            self._run.prepare(training)
-            assignment = self._assignment.model_copy(update={"epoch": self.epoch})
-            self._resume_step = restore(self._store, assignment, self._run, self._nonce, self._tell)
-        except BadFolder as error:
-            if self._assignment.resume is None:
-                self._refusal = str(error)
-            else:  # the same order has trained before: what is wrong now may be put right
-                self._wait_after(error)
-        except Interrupted:
-            return
-        except Superseded as superseded:
-            self._stop_asked = str(superseded)
-        except NotYetAssigned:
-            self._restored.wait(RESTORE_RETRY_S)
-        except (StoreError, OSError) as error:
-            self._wait_after(error)
-
-    def _wait_after(self, error: Exception) -> None:
-        """What may pass is told once until files come again, and shown as long as it lasts."""
-        self.complaint = f"the {self._fetching} cannot be fetched yet, trying again: {error}"
-        kind = (self._fetching, type(error))
-        if kind not in self._told_of:
-            self._told_of.add(kind)
-            self._tell("note", self.complaint)
-        self._restored.wait(RESTORE_RETRY_S)
-
-    def _bringing(self) -> Bringing:
-        return Bringing(
-            cache=self._image_cache,
-            job=f"{self._store.url} {self._assignment.job}",
-            doing=self._do,
-            tell=lambda message: self._tell("note", message),
-            ending=self._ending,
-            came=self._came_further,
-        )
-
-    def _do(self, activity: str) -> None:
-        if not self.complaint:  # trying the same again and again is no sign of life
-            self.activity = activity
-
-    def _came_further(self) -> None:
-        self.complaint = ""
-        self._told_of.clear()
+    @property
+    def _abandoned(self) -> bool:
+        """Whether what was told to end has had its time."""
+        return self._equipment.monotonic() > self._abandon_by
 
     def _after_restoring(self) -> None:
-        if not self._restored.is_set() and self._restorer.is_alive():
+        restored = self._restoring
+        if not (restored.done or self._abandoned):
             return
         if self._stop_asked or self._drain_asked:
             self._finish(TrainerExit(outcome="drained", code=DRAINED, message="ended before the workers started"))
-            return
-        if self._refusal:
-            self._finish(TrainerExit(outcome="refused", code=BAD_INPUT, message=self._refusal))
-            return
-        if self._resume_step is None:  # a fault in restoring itself: its traceback is in the agent's log
-            message = self._fault or "images and checkpoint could not be fetched: see agent.log"
+        elif restored.superseded:
+            self._finish(TrainerExit(outcome="drained", code=DRAINED, message=restored.superseded))
+        elif restored.refusal:
+            self._finish(TrainerExit(outcome="refused", code=BAD_INPUT, message=restored.refusal))
+        elif restored.resume_step is None:  # a fault in restoring itself: its traceback is in the agent's log
+            message = restored.fault or "images and checkpoint could not be fetched: see agent.log"
             self._finish(TrainerExit(outcome="failed", code=1, message=message))
-            return
-        self.activity = self.complaint = ""
-        self.workers.start(self._run, self._assignment, own_address=self._own_address, gpus=self._gpus)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        place, equipment = self._place, self._equipment
+        self.workers.start(self._run, self._assignment, own_address=place.address, gpus=place.gpus)
         lineage = Lineage(job=self._assignment.job, generation=self.number, epoch=lambda: self.epoch)
         if self._assignment.node_rank == 0:
-            kept = self._assignment.checkpoints_kept
-            self._committer = Committer(self._store, lineage, self._run, kept, self._nonce, self._tell)
-        self._shipper = LogShipper(self._store, self._streams())
+            self._committer = Committer(
+                self._store,
+                lineage,
+                self._run,
+                self._assignment.checkpoints_kept,
+                self._nonce,
+                self._tell,
+                equipment.background,
+                equipment.look_every_s,
+            )
+        self._shipper = LogShipper(self._store, self._streams(), equipment.background, self._pace.ship_logs_s)
         self.state = "running"
 
     def _read_progress(self) -> bool:
         """Take in new progress lines; True when the first of this generation is among them."""
         first = False
-        for line in self._reader.lines():
+        for line in self._run.new_lines():
             report = as_progress(line)
             if report is not None:
                 first = first or self.progress is None
                 self.progress = report
-                self.activity = ""
+                self._said = ""
             elif isinstance(line.get("note"), str):
                 self._tell("note", line["note"])
             elif self.progress is None:
-                self.activity = as_activity(line) or self.activity
+                self._said = as_activity(line) or self._said
         return first
 
-    def _after_workers_ended(self) -> None:
+    def _follow_committer(self) -> None:
+        committer = self._committer
+        if committer is None or self._stop_asked:
+            return
+        if committer.crashed:
+            # Training on without checkpoints would be for nothing: fail, so that the next generation tries again.
+            message = "the agent's committer has ended by a fault of its own: see agent.log"
+            self._finish(TrainerExit(outcome="failed", code=1, message=message, step=self._last_step))
+        elif committer.superseded:
+            self.stop("a newer generation has sealed the head")
+
+    def _follow_workers(self, committed: bool) -> None:
+        if self._ended is None:
+            self._ended = self.workers.poll(self._last_step)
+            if self._ended is not None:
+                self._read_progress()
+                self._after_workers_ended(self._ended)
+        if self._ended is not None and committed:
+            self._finish(self._doubted(self._ended))
+
+    def _after_workers_ended(self, ended: TrainerExit) -> None:
+        self._ended = ended = ended.model_copy(update={"step": self._last_step})
         if self._stop_asked:
             self._ended = self._stopped()
-        elif self._ended is not None and self._ended.outcome in ("failed", "refused") and self._drain_asked:
-            message = f"ended while draining: {self._ended.message}"
-            self._ended = TrainerExit(outcome="drained", code=self._ended.code, message=message, step=self._last_step)
+        elif ended.outcome in ("failed", "refused") and self._drain_asked:
+            message = f"ended while draining: {ended.message}"
+            self._ended = ended.model_copy(update={"outcome": "drained", "message": message})
         if self._committer:
             self._committer.settle()
 
@@ -261,12 +245,6 @@ class GenerationRun:
             return ended.model_copy(update={"outcome": "failed"})
         return ended
 
-    def _committer_crashed(self) -> None:
-        """Training on without checkpoints would be for nothing: fail, so that the next generation tries again."""
-        self.workers.kill()
-        message = "the agent's committer has ended by a fault of its own: see agent.log"
-        self._finish(TrainerExit(outcome="failed", code=1, message=message, step=self._last_step))
-
     def _stopped(self) -> TrainerExit:
         return TrainerExit(outcome="drained", code=DRAINED, message=self._stop_asked, step=self._last_step)
 
@@ -275,29 +253,39 @@ class GenerationRun:
         return self.progress.step if self.progress else None
 
     def _finish(self, ended: TrainerExit) -> None:
-        self.workers.kill()  # ranks that outlived their launcher
+        """All is decided but not all is gone: ranks that outlived their launcher, the tail of the logs."""
+        self.workers.kill()
         if self._shipper:
-            self._shipper.finish(LOG_TAIL_TIMEOUT_S)
-        self.state = "stopped"
-        self.exit = ended
+            self._shipper.finish()
+        self._concluding = ended
+        self._conclude_by = self._equipment.monotonic() + TAIL_WITHIN_S
+
+    def _conclude(self, ended: TrainerExit) -> None:
+        late = self._equipment.monotonic() > self._conclude_by
+        if late and self._shipper:
+            self._shipper.give_up()
+        if late or (self.workers.gone() and (self._shipper is None or self._shipper.done)):
+            self.state = "stopped"
+            self.exit = ended
+
+    # --- what is shipped ---------------------------------------------------------------------------------------------
 
     def _streams(self) -> list[Stream]:
         job, number, node = self._assignment.job, self.number, self._assignment.node_rank
+        run, launcher = self._run, self.workers.log
 
         def rank_stream(local_rank: int) -> Stream:
             rank = node * self._assignment.workers + local_rank
             return Stream(
-                files=lambda: self._run.rank_logs(local_rank),
+                files=lambda: run.rank_logs(local_rank),
                 key=lambda chunk: layout.log_key(job, number, layout.rank_stream(rank), chunk),
             )
 
-        def launcher_key(chunk: int) -> str:
-            return layout.log_key(job, number, layout.launcher_stream(node), chunk)
+        def of_one(file: LogFile, key: Callable[[int], str]) -> Stream:
+            return Stream(files=lambda: [file], key=key)
 
         streams = [rank_stream(local_rank) for local_rank in range(self._assignment.workers)]
-        streams.append(Stream(files=lambda: [self.workers.log_path], key=launcher_key))
+        streams.append(of_one(launcher, lambda chunk: layout.log_key(job, number, layout.launcher_stream(node), chunk)))
         if node == 0:
-            streams.append(
-                Stream(files=lambda: [self._run.progress], key=lambda chunk: layout.progress_key(job, number, chunk))
-            )
+            streams.append(of_one(run.progress_log, lambda chunk: layout.progress_key(job, number, chunk)))
         return streams

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, HOPELESS, RunDirectory
-from orchestrator.fleets.processes import end_marked_processes
+from orchestrator.agent.equipment import Run
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, HOPELESS, LocalFile, RunDirectory
+from orchestrator.fleets.processes import marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
 
@@ -50,7 +51,7 @@ _LONGEST_LINE = 600
 TRAINER = Program(("-u", "-m", "trainer", "{config}", "{run_dir}"))
 
 
-class Workers:
+class TorchrunWorkers:
     """torchrun and its ranks. Made warm; `start` once; then `poll` until it tells how they ended."""
 
     def __init__(self, log: Path, environ: Mapping[str, str], program: Program = TRAINER) -> None:
@@ -79,9 +80,14 @@ class Workers:
         """The launcher's process, while it lives."""
         return self._process.pid if self._process.poll() is None else None
 
-    def start(self, run: RunDirectory, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
+    @property
+    def log(self) -> LocalFile:
+        """What the launcher itself prints."""
+        return LocalFile(self.log_path)
+
+    def start(self, run: Run, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
         """Tell the warm launcher what to run."""
-        self._run = run
+        self._run = run = RunDirectory(run.path)
         order = {
             "program": self._program.filled(run),
             "run_id": f"{assignment.job}-g{assignment.generation}",
@@ -117,9 +123,20 @@ class Workers:
         """End launcher and ranks at once, and all that ranks have started, also if their parents are gone."""
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait()
-        if self._run is not None:
-            end_marked_processes(str(self._run.path), grace_s=0, variable=RUN_MARKER)
+        self._kill_marked()
+
+    def gone(self) -> bool:
+        """After `kill`: whether nothing is left of them; what has been started meanwhile is killed too."""
+        return self._process.poll() is not None and not self._kill_marked()
+
+    def _kill_marked(self) -> bool:
+        """Kill what carries this generation's marker; False: there was nothing."""
+        if self._run is None:
+            return False
+        alive = [each for each in marked_processes(str(self._run.path), RUN_MARKER) if not _is_zombie(each)]
+        for process in alive:
+            _send(process, signal.SIGKILL)
+        return bool(alive)
 
     def poll(self, step: int | None) -> TrainerExit | None:
         """How they ended, or None while they run."""
@@ -147,7 +164,7 @@ class Workers:
             except (FileNotFoundError, ValueError, KeyError):
                 codes = {}
         for rank, rank_code in sorted(codes.items(), key=lambda item: _LEAST_TELLING.get(item[1], 0)):
-            said = _last_line(self._run.rank_logs(int(rank))) if self._run else ""
+            said = _last_line([log.path for log in self._run.rank_logs(int(rank))]) if self._run else ""
             why = f"rank {rank} {_describe(rank_code)}" + (f": {said}" if said else "")
             if rank_code in _REFUSALS:
                 return TrainerExit(outcome="refused", code=rank_code, message=why, step=step)
@@ -200,6 +217,13 @@ def _last_line(paths: list[Path]) -> str:
         if lines:
             return lines[-1][:_LONGEST_LINE]
     return ""
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

@@ -1,16 +1,16 @@
 """Ships what workers print, and their progress lines, into the bucket in numbered chunks.
 
-A chunk is written every two seconds when there is something new, so a SIGKILL loses at most that much of the tail.
+A chunk is written every few seconds (`jobs.pace`) when there is something new, so a SIGKILL loses at most that much
+of the tail.
 """
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from orchestrator.agent.background import Background, in_pieces
+from orchestrator.agent.equipment import LogFile
 from orchestrator.store.protocol import Conflict, Store, StoreError
 
-SHIP_EVERY_S = 2.0
 RETRY_AT_END_S = 0.5
 CHUNK_BYTES = 1024 * 1024
 
@@ -20,18 +20,18 @@ class Chunk:
     """What goes up in one piece, and how far each file is read once it is there."""
 
     data: bytes
-    offsets: dict[Path, int]
+    offsets: dict[LogFile, int]
 
 
 @dataclass
 class Stream:
     """Files that become one series of chunks: for a rank, its standard output and its standard error."""
 
-    files: Callable[[], Sequence[Path]]
+    files: Callable[[], Sequence[LogFile]]
     key: Callable[[int], str]
     """From the number of a chunk to its key."""
     number: int = 0
-    offsets: dict[Path, int] = field(default_factory=dict)
+    offsets: dict[LogFile, int] = field(default_factory=dict)
     pending: Chunk | None = None
     """Sent, but it is not known to have arrived: the same bytes are sent again."""
 
@@ -40,18 +40,13 @@ class Stream:
         if self.pending is not None:
             return self.pending
         parts, offsets = [], dict(self.offsets)
-        for path in self.files():
-            start = offsets.get(path, 0)
-            try:
-                with open(path, "rb") as file:
-                    file.seek(start)
-                    data = file.read(CHUNK_BYTES)
-            except FileNotFoundError:
-                continue
+        for file in self.files():
+            start = offsets.get(file, 0)
+            data = file.read(start, CHUNK_BYTES)
             if not (last or len(data) == CHUNK_BYTES):
                 data = data[: data.rfind(b"\n") + 1]
             parts.append(data)
-            offsets[path] = start + len(data)
+            offsets[file] = start + len(data)
         return Chunk(b"".join(parts), offsets)
 
     def shipped(self, chunk: Chunk) -> None:
@@ -61,36 +56,53 @@ class Stream:
 
 
 class LogShipper:
-    """Ships streams in a thread of its own; a store that is away is tried again with the same bytes."""
+    """Ships streams in the background; a store that is away is tried again with the same bytes."""
 
-    def __init__(self, store: Store, streams: Sequence[Stream]) -> None:
+    def __init__(self, store: Store, streams: Sequence[Stream], background: Background, ship_every_s: float) -> None:
         self._store = store
         self._streams = streams
-        self._ending = threading.Event()
-        self._given_up = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="log-shipper", daemon=True)
-        self._thread.start()
+        self._ship_every_s = ship_every_s
+        self._ending = False
+        self._given_up = False
+        self._task = background.start(in_pieces(self._pieces()), "log-shipper")
 
-    def finish(self, timeout_s: float) -> None:
-        """Ship what is left, and end. A store that stays away costs the tail, not the agent."""
-        self._ending.set()
-        self._thread.join(timeout=timeout_s)
-        self._given_up.set()
+    @property
+    def done(self) -> bool:
+        """Whether all is shipped, or given up."""
+        return self._task.done
 
-    def _work(self) -> None:
-        while not self._ending.wait(SHIP_EVERY_S):
+    def finish(self) -> None:
+        """Nothing more will be printed: ship what is left, then be done."""
+        self._ending = True
+        self._task.wake()
+
+    def give_up(self) -> None:
+        """A store that stays away costs the tail, not the agent."""
+        self._given_up = True
+        self._task.wake()
+
+    def _pieces(self) -> Iterator[float]:
+        yield self._ship_every_s
+        while not self._ending:
             for stream in self._streams:
-                self._ship_all(stream, last=False)
+                yield from self._ship_all(stream, last=False)
+            if not self._ending:
+                yield self._ship_every_s
         left = list(self._streams)
-        while left := [stream for stream in left if not self._ship_all(stream, last=True)]:
-            if self._given_up.wait(RETRY_AT_END_S):
-                return
+        while left and not self._given_up:
+            tried, left = left, []
+            for stream in tried:
+                if not (yield from self._ship_all(stream, last=True)):
+                    left.append(stream)
+            if left:
+                yield RETRY_AT_END_S
 
-    def _ship_all(self, stream: Stream, *, last: bool) -> bool:
+    def _ship_all(self, stream: Stream, *, last: bool) -> Generator[float, None, bool]:
         """Chunk by chunk, until nothing is left (True) or the store does not take it now."""
-        while (chunk := stream.next(last=last)).data:
+        while not self._given_up and (chunk := stream.next(last=last)).data:
             if not self._ship(stream, chunk):
                 return False
+            yield 0.0
         return True
 
     def _ship(self, stream: Stream, chunk: Chunk) -> bool:

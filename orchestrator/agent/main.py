@@ -9,8 +9,10 @@ from pathlib import Path
 
 import platformdirs
 
+from orchestrator.agent.equipment import Place
 from orchestrator.agent.launcher import TRAINER, Program
-from orchestrator.agent.supervisor import Place, Supervisor
+from orchestrator.agent.machine import Machine
+from orchestrator.agent.supervisor import Supervisor
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import write_identity
 from orchestrator.store.document import random_nonce
@@ -41,8 +43,9 @@ def run_agent(
             return 0
         write_identity(work_dir / PROCESS_FILE, this_process(instance))
         image_cache = image_cache or platformdirs.user_cache_path("elastic") / "images"
-        place = Place(instance, job, workers, cores, gpus, work_dir, image_cache, idle_exit_s)
-        supervisor = Supervisor(store, place, os.environ, random_nonce, _log, program=program)
+        place = Place(instance, job, workers, cores, gpus, idle_exit_s)
+        machine = Machine(place, work_dir, image_cache, os.environ, program)
+        supervisor = Supervisor(store, place, machine, random_nonce, _log)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))
         supervisor.run()

@@ -11,6 +11,7 @@
 | exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -21,7 +22,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.jobs.head import ManifestFile
 from orchestrator.jobs.instances import TrainerProgress
+from orchestrator.store.protocol import Missing, Store
 
 FINISHED = 0
 DRAINED = 75
@@ -31,6 +34,35 @@ HOPELESS = 4
 """Training went wrong in a way that it would again from the same checkpoint."""
 _STEP = re.compile(r"step-(\d{12})")
 _LONGEST_ACTIVITY = 300
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file that is there whole, or one that only grows."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def upload(self, store: Store, key: str) -> str:
+        """Put it under a key; returns its SHA-256."""
+        store.upload(self.path, key)  # first: it says what is wrong with a name
+        return sha256(self.path)
+
+    def read(self, offset: int, limit_bytes: int) -> bytes:
+        """What lies there from an offset on; nothing if there is no such file yet."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(offset)
+                return file.read(limit_bytes)
+        except FileNotFoundError:
+            return b""
 
 
 @dataclass(frozen=True)
@@ -45,16 +77,21 @@ class LocalCheckpoint:
         """Whether it is the last of the run: it holds the result."""
         return (self.path / "result.json").exists()
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[LocalFile]:
         """Its files, in order. A checkpoint is flat."""
-        return sorted(path for path in self.path.iterdir() if path.is_file())
+        return [LocalFile(path) for path in sorted(self.path.iterdir()) if path.is_file()]
+
+    def remove(self) -> None:
+        """Free the disk."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """One generation's run directory on this instance."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines = ProgressReader(self.progress)
 
     @property
     def config(self) -> Path:
@@ -91,9 +128,34 @@ class RunDirectory:
             return []
         return [LocalCheckpoint(path, int(path.name.removeprefix("step-"))) for path in sorted(names)]
 
-    def rank_logs(self, local_rank: int) -> list[Path]:
+    def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
+        """Have a file in `resume/` as the manifest says; what is wrong with what came, or None."""
+        path = self.resume / Path(file.name).name
+        if path.exists() and _fault(path, file) is None:
+            return None  # of a try that was interrupted later
+        self.resume.mkdir(parents=True, exist_ok=True)
+        try:
+            store.download(key, path)
+        except Missing:
+            return f"{file.name} is missing"
+        return _fault(path, file)
+
+    def forget_resume(self) -> None:
+        """Remove whatever is in `resume/`."""
+        shutil.rmtree(self.resume, ignore_errors=True)
+
+    def new_lines(self) -> Iterator[dict[str, Any]]:
+        """The progress lines that have been completed since the last call."""
+        return self._lines.lines()
+
+    def rank_logs(self, local_rank: int) -> list[LocalFile]:
         """Where torchrun puts what a rank prints."""
-        return sorted(self.logs.glob(f"*/attempt_0/{local_rank}/std*.log"))
+        return [LocalFile(path) for path in sorted(self.logs.glob(f"*/attempt_0/{local_rank}/std*.log"))]
+
+    @property
+    def progress_log(self) -> LocalFile:
+        """The progress lines as they were written."""
+        return LocalFile(self.progress)
 
 
 class ProgressReader:
@@ -120,6 +182,22 @@ class ProgressReader:
                 continue
             if isinstance(parsed, dict):
                 yield parsed
+
+
+def _fault(path: Path, file: ManifestFile) -> str | None:
+    """What is wrong with a file that has come, or None."""
+    size_bytes = path.stat().st_size
+    if size_bytes != file.size_bytes:
+        return f"{file.name} has {size_bytes} bytes instead of {file.size_bytes}"
+    if sha256(path) != file.sha256:
+        return f"{file.name} has another SHA-256 than its manifest says"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_progress(line: Mapping[str, Any]) -> TrainerProgress | None:

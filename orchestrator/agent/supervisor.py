@@ -4,29 +4,22 @@ A generation on this instance goes through restoring -> running -> (draining) ->
 committing, shipping logs) has threads of its own, so the heartbeat never waits for it.
 """
 
-import socket
-import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
+from orchestrator.agent.equipment import Equipment, Place, Workers
 from orchestrator.agent.generation import GenerationRun
-from orchestrator.agent.launcher import TRAINER, Program, Workers
-from orchestrator.agent.sampling import UtilizationWindow, choose_sampler
+from orchestrator.agent.sampling import UtilizationWindow
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import AgentState, Assignment, Heartbeat, Notice
+from orchestrator.jobs.pace import Pace, pace_of
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import UNCHANGED, Store, StoreError
 
-LOOP_EVERY_S = 0.1
-ASSIGNMENT_EVERY_S = 0.25
-HEARTBEAT_EVERY_S = 1.0
-JOB_CHECK_EVERY_S = 5.0
 STORE_LOST_AFTER_S = 600.0
 """Cut off from the bucket for so long, an agent checkpoints and ends: nobody can tell it that its job is over."""
 LEAVE_WITHIN_S = 300.0
@@ -36,81 +29,84 @@ WARM_WITHIN_S = 60.0
 """A launcher that is not warm by then is given work all the same: its end will tell what is wrong with it."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """What this instance is and has."""
-
-    instance: str
-    job: str
-    workers: int
-    cores: int
-    gpus: tuple[int, ...]
-    work_dir: Path
-    image_cache: Path
-    """Where images from buckets are kept: of this machine, not of this instance."""
-    idle_exit_s: float
-    address: str = "127.0.0.1"
+NoticeKind = Literal["checkpoint_rejected", "checkpoint_failed", "preemption_notice", "note"]
 
 
 class Supervisor:
-    """One agent. `run` returns when the instance has nothing more to do here."""
+    """One agent: `turn` does what is due, and says when the next one is; nothing in it waits."""
 
     def __init__(
         self,
         store: Store,
         place: Place,
-        environ: Mapping[str, str],
+        equipment: Equipment,
         nonce: Nonce,
         log: Callable[[str], None],
-        monotonic: Callable[[], float] = time.monotonic,
-        program: Program = TRAINER,
+        pace: Pace | None = None,
     ) -> None:
         self._store = store
         self._place = place
-        self._environ = environ
+        self._equipment = equipment
         self._nonce = nonce
         self._log = log
-        self._monotonic = monotonic
-        self._program = program
+        self._pace = pace or pace_of(store.billed)
+        self._monotonic = equipment.monotonic
         self._leave_by: float | None = None
-        self._leaving = threading.Event()
         self._why_leaving = ""
         self._assignment: Assignment | None = None
         self._assignment_etag: str | None = None
         self._run: GenerationRun | None = None
-        self._notices: list[Notice] = []
+        self._said: deque[tuple[NoticeKind, str]] = deque()  # by work in the background too, so not numbered yet
+        self._notices: tuple[Notice, ...] = ()
         self._count = 0
         self._complaint = ""
-        self._port = _free_port(place.address)
-        self._launchers = 0
-        self._warm: Workers | None = self._warm_up()
-        self._window = UtilizationWindow(choose_sampler(place.gpus, place.cores, self._launcher_pid))
-        now = monotonic()
+        self._port = equipment.free_port()
+        self._warm: Workers | None = equipment.launcher()
+        self._window = UtilizationWindow(equipment.sampler(self._launcher_pid), self._monotonic)
+        now = self._monotonic()
         self._warm_by = now + WARM_WITHIN_S
         self._last_contact = self._busy_until = now
-        self._due = {"assignment": now, "heartbeat": now, "job": now + JOB_CHECK_EVERY_S}
+        self._due = {"assignment": now, "heartbeat": now, "job": now + self._pace.job_check_s}
         self._told: tuple[object, ...] = ()
+        log(f"instance {place.instance} is ready: {place.workers} workers on {place.cores} cores")
 
     def leave(self, why: str) -> None:
-        """Drain, commit, end. Safe to call from a signal handler."""
+        """Drain, commit, end. Safe to call from a signal handler; turns do it."""
         self._why_leaving = self._why_leaving or why
-        self._leaving.set()
 
     def run(self) -> None:
         """Supervise until there is a reason to leave and the workers have ended."""
-        self._log(
-            f"instance {self._place.instance} is ready: {self._place.workers} workers on {self._place.cores} cores"
-        )
-        while not (self._leaving.is_set() and self._idle):
-            self._follow_assignment()
-            self._follow_workers()
-            self._consider_leaving()
-            self._tell()
-            time.sleep(LOOP_EVERY_S)
+        while (pause_s := self.turn()) is not None:
+            time.sleep(pause_s)
+
+    def turn(self) -> float | None:
+        """Do what is due now; returns after how many seconds to be called again, or None: the agent has ended."""
+        self._follow_assignment()
+        self._follow_workers()
+        self._consider_leaving()
+        if self._leaving and self._idle:
+            self._end()
+            return None
+        self._tell()
+        return self._pause_s()
+
+    def _end(self) -> None:
         self._log(f"leaving: {self._why_leaving}")
         if self._warm is not None:
             self._warm.kill()
         self._send_heartbeat("leaving")
+
+    def _pause_s(self) -> float:
+        """Until something is due; workers, and a launcher that gets warm, are looked at more often."""
+        now = self._monotonic()
+        due = min(at for what, at in self._due.items() if not (self._leaving and what == "job"))
+        if not self._idle or self._warming:
+            due = min(due, now + self._equipment.look_every_s)
+        return max(0.0, due - now)
+
+    @property
+    def _leaving(self) -> bool:
+        return self._why_leaving != ""
 
     @property
     def _idle(self) -> bool:
@@ -119,7 +115,7 @@ class Supervisor:
     # --- what the controller wants -----------------------------------------------------------------------------------
 
     def _follow_assignment(self) -> None:
-        if self._is_due("assignment", ASSIGNMENT_EVERY_S):
+        if self._is_due("assignment", self._pace.assignment_s):
             self._read_assignment()
         wanted, current = self._assignment, self._run
         if wanted is None:
@@ -130,7 +126,7 @@ class Supervisor:
                 current.drain("the controller asked")
             elif wanted.action == "stop":
                 current.stop("the controller asked")
-        elif self._leaving.is_set():
+        elif self._leaving:
             return
         elif current is not None and current.exit is None:
             current.stop(f"generation {wanted.generation} takes over")
@@ -153,19 +149,17 @@ class Supervisor:
         self._log(
             f"generation {assignment.generation}: {assignment.workers} workers, from {assignment.resume or 'the start'}"
         )
-        workers, self._warm = self._warm or self._warm_up(), None
+        workers, self._warm = self._warm or self._equipment.launcher(), None
         self._run = GenerationRun(
             store=self._store,
             assignment=assignment,
-            directory=self._place.work_dir,
-            image_cache=self._place.image_cache,
             workers=workers,
-            gpus=self._place.gpus,
-            own_address=self._place.address,
+            place=self._place,
+            equipment=self._equipment,
+            pace=self._pace,
             nonce=self._nonce,
             tell=self._notice,
             log=self._log,
-            monotonic=self._monotonic,
         )
         if assignment.action == "drain":
             self._run.drain("the controller asked before it began")  # it waits to hear how this generation has ended
@@ -185,13 +179,8 @@ class Supervisor:
             self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
             # After any other end there is hardly more to do on this instance, and others need its cores now.
             if current.exit.outcome in ("failed", "refused"):
-                self._warm = self._warm_up()
-            self._port = _free_port(self._place.address)
-
-    def _warm_up(self) -> Workers:
-        """A launcher that imports torch while there is nothing to do, so that the next start is quicker."""
-        self._launchers += 1
-        return Workers(self._place.work_dir / f"launcher-{self._launchers}.log", self._environ, self._program)
+                self._warm = self._equipment.launcher()
+            self._port = self._equipment.free_port()
 
     def _launcher_pid(self) -> int | None:
         return self._run.workers.pid if self._run is not None else None
@@ -200,13 +189,13 @@ class Supervisor:
 
     def _consider_leaving(self) -> None:
         now = self._monotonic()
-        if self._leaving.is_set():
+        if self._leaving:
             self._drain_to_leave(now)
         elif self._idle and now - self._busy_until > self._place.idle_exit_s:
             self.leave(f"nothing to do for {self._place.idle_exit_s:g} s")
         elif now - self._last_contact > STORE_LOST_AFTER_S:
             self.leave(f"the store has not answered for {STORE_LOST_AFTER_S:g} s")
-        elif self._is_due("job", JOB_CHECK_EVERY_S) and self._job_is_over():
+        elif self._is_due("job", self._pace.job_check_s) and self._job_is_over():
             if self._run is not None:
                 self._run.stop("the job is over")
             self.leave("the job is over")
@@ -229,41 +218,52 @@ class Supervisor:
 
     # --- what is told ------------------------------------------------------------------------------------------------
 
-    def _notice(
-        self, kind: Literal["checkpoint_rejected", "checkpoint_failed", "preemption_notice", "note"], message: str
-    ) -> None:
-        number = self._notices[-1].number + 1 if self._notices else 1
-        self._notices = [*self._notices, Notice(number=number, kind=kind, message=message)][-NOTICES_KEPT:]
+    def _notice(self, kind: NoticeKind, message: str) -> None:
+        """Work in the background tells it; the next turn passes it on."""
+        self._said.append((kind, message))
         self._log(message)
 
+    def _number_notices(self) -> None:
+        while self._said:
+            kind, message = self._said.popleft()
+            number = self._notices[-1].number + 1 if self._notices else 1
+            notice = Notice(number=number, kind=kind, message=message)
+            self._notices = (*self._notices, notice)[-NOTICES_KEPT:]
+
     def _tell(self) -> None:
-        """A heartbeat every second, and at once when something happened that the controller waits for."""
+        """A heartbeat from time to time, and at once when something happened that the controller waits for."""
+        self._number_notices()
         news = (
             self._state(),
             self._run.number if self._run else 0,
             self._run.committed_step if self._run else None,
-            len(self._notices),
+            self._notices[-1:],
         )
-        if self._is_due("heartbeat", HEARTBEAT_EVERY_S) or news != self._told:
+        if self._is_due("heartbeat", self._pace.heartbeat_s) or news != self._told:
             self._told = news
             self._send_heartbeat(self._state())
 
     def _state(self) -> AgentState:
-        if self._leaving.is_set() and self._idle:
+        if self._leaving and self._idle:
             return "leaving"  # not 'stopped': the controller would give it new work
         if self._run is not None:
             return self._run.state
-        warming = self._warm is not None and not self._warm.warm and self._monotonic() < self._warm_by
-        return "booting" if warming else "ready"
+        return "booting" if self._warming else "ready"
+
+    @property
+    def _warming(self) -> bool:
+        return self._warm is not None and not self._warm.warm and self._monotonic() < self._warm_by
 
     def _send_heartbeat(self, state: AgentState) -> None:
+        self._number_notices()
         self._count += 1
         current = self._run
         beat = Heartbeat(
             instance=self._place.instance,
             count=self._count,
-            at=datetime.now(UTC),
+            at=self._equipment.now(),
             state=state,
+            uptime_s=self._equipment.age_s(),
             address=self._place.address,
             port=self._port,
             job=self._place.job,
@@ -275,7 +275,7 @@ class Supervisor:
             exit=current.exit if current else None,
             activity=current.activity if current and current.state in ("restoring", "running") else "",
             complaint=current.complaint if current and current.state == "restoring" else "",
-            notices=tuple(self._notices),
+            notices=self._notices,
         )
         try:
             self._store.put(layout.heartbeat_key(self._place.instance), beat.model_dump_json().encode())
@@ -296,11 +296,3 @@ class Supervisor:
             return False
         self._due[what] = now + every_s
         return True
-
-
-def _free_port(address: str) -> int:
-    """A port that nobody listens on now, for torch's rendezvous of several instances."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import psutil
 import pytest
 
-from orchestrator.agent.supervisor import LEAVE_WITHIN_S, STORE_LOST_AFTER_S, Place, Supervisor
+from orchestrator.agent.equipment import Place
+from orchestrator.agent.machine import Machine
+from orchestrator.agent.supervisor import LEAVE_WITHIN_S, STORE_LOST_AFTER_S, Supervisor
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity
 from orchestrator.jobs import layout
@@ -365,10 +367,10 @@ def test_cut_off_from_the_store_it_checkpoints_and_ends_though_nothing_can_be_co
     submit_job(inner, job_spec(JOB), datetime.now(UTC), random_nonce)
     log: list[str] = []
     shaky, clock = InterposedStore(inner), SkewedClock()
-    place = Place(INSTANCE, JOB, 1, 1, (), tmp_path, tmp_path / "images", idle_exit_s=10**9)
-    supervisor = Supervisor(
-        shaky, place, {**os.environ, MARKER: str(tmp_path)}, random_nonce, log.append, clock, FAKE_TRAINER
-    )
+    place = Place(INSTANCE, JOB, 1, 1, (), idle_exit_s=10**9)
+    environ = {**os.environ, MARKER: str(tmp_path)}
+    machine = Machine(place, tmp_path, tmp_path / "images", environ, FAKE_TRAINER, clock)
+    supervisor = Supervisor(shaky, place, machine, random_nonce, log.append)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     try:

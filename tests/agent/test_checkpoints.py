@@ -3,14 +3,16 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from orchestrator.agent import checkpoints
-from orchestrator.agent.checkpoints import Committer, Lineage, remove_old, restore, sha256, upload
-from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
+from orchestrator.agent.background import NICENESS, Threads
+from orchestrator.agent.checkpoints import Committer, Lineage, remove_old, restore, upload
+from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory, sha256
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head, Manifest, NotYetAssigned, Superseded, commit, load_head, seal
 from orchestrator.jobs.instances import Assignment
@@ -21,13 +23,14 @@ from tests.support.interposed import Away, InterposedStore, LostReplies, undistu
 from tests.support.waiting import wait_until
 
 JOB = "digits"
+LOOK_EVERY_S = 0.01
 Nonce = Callable[[], str]
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look and try again without the patience that real life asks for."""
-    monkeypatch.setattr(checkpoints, "LOOK_EVERY_S", 0.01)
+    """Try again without the patience that real life asks for."""
     monkeypatch.setattr(checkpoints, "RETRY_AFTER_S", 0.02)
 
 
@@ -52,13 +55,29 @@ class Agent:
     ) -> None:
         self.epoch = 1
         self.lineage = Lineage(JOB, generation, lambda: self.epoch)
-        self.committer = Committer(shaky, self.lineage, run, kept, nonce, lambda kind, text: told.append((kind, text)))
+        self.committer = Committer(
+            shaky,
+            self.lineage,
+            run,
+            kept,
+            nonce,
+            lambda kind, text: told.append((kind, text)),
+            Threads(),
+            LOOK_EVERY_S,
+        )
 
     def wait_for(self, step: int) -> None:
         wait_until(lambda: self.committer.committed_step == step, f"step {step} is committed", 10)
 
     def settle(self) -> None:
         self.committer.settle()
+        self.wait_until_done()
+
+    def abandon(self) -> None:
+        self.committer.abandon()
+        self.wait_until_done()
+
+    def wait_until_done(self) -> None:
         wait_until(lambda: self.committer.done, "the committer is done", 10)
 
 
@@ -69,7 +88,17 @@ def agent(store: MemoryStore, shaky: InterposedStore, run: RunDirectory, nonce: 
     agent = Agent(shaky, run, nonce, told)
     yield agent
     shaky.around = undisturbed
-    agent.committer.abandon()
+    agent.abandon()
+
+
+def at_once(pieces: Generator[float, None, T]) -> T:
+    """All pieces of some work, one after the other; what it returns."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
 
 def write(run: RunDirectory, step: int, *, final: bool = False, extra: str = "") -> LocalCheckpoint:
@@ -103,7 +132,7 @@ def commit_steps(store: MemoryStore, nonce: Nonce, tmp_path: Path, *steps: int, 
     run.prepare({})
     seal(store, JOB, 1, generation, nonce)
     for step in steps:
-        manifest = upload(store, Lineage(JOB, generation, lambda: 1), write(run, step))
+        manifest = at_once(upload(store, Lineage(JOB, generation, lambda: 1), write(run, step)))
         commit(store, JOB, 1, manifest, nonce)
 
 
@@ -114,7 +143,7 @@ def test_what_the_trainer_writes_is_uploaded_committed_and_removed(
     agent: Agent, run: RunDirectory, store: MemoryStore
 ) -> None:
     local = write(run, 10)
-    expected = {path.name: (path.stat().st_size, sha256(path)) for path in local.files()}
+    expected = {file.name: (file.size_bytes, sha256(file.path)) for file in local.files()}
     agent.wait_for(10)
     head = head_of(store)
     assert (head.step, head.final, head.checkpoint) == (10, False, layout.checkpoint_prefix(JOB, 10, 1))
@@ -246,8 +275,7 @@ def test_a_newer_generation_ends_it(agent: Agent, run: RunDirectory, store: Memo
 
 
 def test_once_abandoned_it_commits_nothing(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
-    agent.committer.abandon()
-    assert agent.committer.done
+    agent.abandon()
     write(run, 10)
     threading.Event().wait(0.1)
     assert head_of(store).checkpoint is None
@@ -281,8 +309,8 @@ def test_what_only_lies_among_the_checkpoints_disturbs_nothing(
 def test_a_fault_of_its_own_is_known(agent: Agent, run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "commit", lambda *_: 1 / 0)
     write(run, 10)
-    wait_until(lambda: agent.committer.done, "the committer has ended", 10)
-    assert agent.committer.crashed
+    wait_until(lambda: "committer" not in {thread.name for thread in threading.enumerate()}, "it has ended", 10)
+    assert (agent.committer.done, agent.committer.crashed) == (True, True)
 
 
 def test_so_many_are_kept_and_the_head_always(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
@@ -372,7 +400,7 @@ def test_an_agent_that_was_started_nicer_commits_as_nicely(
     agents: list[Agent] = []
 
     def start() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), checkpoints.NICENESS + 5)  # threads inherit it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS + 5)  # threads inherit it
         agents.append(Agent(shaky, run, nonce, told))
 
     seal(store, JOB, 1, 1, nonce)
@@ -384,7 +412,7 @@ def test_an_agent_that_was_started_nicer_commits_as_nicely(
     agent.wait_for(10)
     [committing] = [thread for thread in threading.enumerate() if thread.name == "committer"]
     assert committing.native_id is not None
-    assert os.getpriority(os.PRIO_PROCESS, committing.native_id) == checkpoints.NICENESS + 5
+    assert os.getpriority(os.PRIO_PROCESS, committing.native_id) == NICENESS + 5
     agent.settle()
     assert not agent.committer.crashed
 
@@ -407,12 +435,14 @@ def restore_into(
         action="run",
         resume=stored.value.checkpoint,
     )
-    step = restore(
-        store,
-        assignment,
-        run,
-        lambda: "restorer",
-        lambda kind, text: None if told is None else told.append((kind, text)),
+    step = at_once(
+        restore(
+            store,
+            assignment,
+            run,
+            lambda: "restorer",
+            lambda kind, text: None if told is None else told.append((kind, text)),
+        )
     )
     if step:
         assert (run.resume / "state.bin").read_text() == f"state at {step}"

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.agent.launcher import TRAINER, Program, Workers, worker_environment
+from orchestrator.agent.launcher import TRAINER, Program, TorchrunWorkers, worker_environment
 from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ class Launched:
 
     def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
         self.run = RunDirectory(root / "run")
-        self.workers = Workers(root / "launcher.log", {**os.environ, **environ}, FAKE_TRAINER)
+        self.workers = TorchrunWorkers(root / "launcher.log", {**os.environ, **environ}, FAKE_TRAINER)
 
     def start(self, config: Mapping[str, Any], *, ranks: int = 1, gpus: tuple[int, ...] = (), **more: Any) -> None:
         self.run.prepare(config)
@@ -67,6 +67,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
     yield launch
     for launched in started:
         launched.workers.kill()
+        wait_until(launched.workers.gone, "nothing is left", 20)
 
 
 Launch = Callable[..., Launched]
@@ -79,7 +80,7 @@ def test_finished_is_0(launch: Launch) -> None:
     assert (ended.outcome, ended.code) == ("finished", 0)
     (checkpoint,) = launched.run.whole_checkpoints()
     assert (checkpoint.step, checkpoint.final) == (3, True)
-    said = [path.read_text() for rank in (0, 1) for path in launched.run.rank_logs(rank) if path.name == "stdout.log"]
+    said = [log.path.read_text() for rank in (0, 1) for log in launched.run.rank_logs(rank) if log.name == "stdout.log"]
     assert said == ["rank 0 from step 0\n", "rank 1 from step 0\n"]
     worlds = [(launched.environ(rank)["RANK"], launched.environ(rank)["WORLD_SIZE"]) for rank in (0, 1)]
     assert worlds == [("0", "2"), ("1", "2")]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.agent.launcher import Workers
+from orchestrator.agent.launcher import TorchrunWorkers
 from orchestrator.jobs.bucket import load_heartbeat
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.store.local import LocalStore
@@ -24,7 +24,7 @@ def wait(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_a_launcher_is_warm_once_it_has_imported(tmp_path: Path) -> None:
-    workers = Workers(tmp_path / "launcher.log", os.environ)
+    workers = TorchrunWorkers(tmp_path / "launcher.log", os.environ)
     try:
         assert not workers.warm
         wait(lambda: workers.warm, "the launcher is warm")
@@ -34,8 +34,9 @@ def test_a_launcher_is_warm_once_it_has_imported(tmp_path: Path) -> None:
 
 
 def test_a_launcher_that_died_is_not_waited_for(tmp_path: Path) -> None:
-    workers = Workers(tmp_path / "launcher.log", os.environ)
+    workers = TorchrunWorkers(tmp_path / "launcher.log", os.environ)
     workers.kill()
+    wait(workers.gone, "it is dead")
     assert workers.warm
 
 

@@ -37,7 +37,7 @@ def test_a_checkpoint_with_a_result_is_the_last(run: RunDirectory) -> None:
     (run.checkpoints / "step-000000000002" / "model.pt").write_bytes(b"x")
     first, last = run.whole_checkpoints()
     assert (first.final, last.final) == (False, True)
-    assert [path.name for path in last.files()] == ["model.pt", "result.json"]
+    assert [file.name for file in last.files()] == ["model.pt", "result.json"]
 
 
 def test_a_run_directory_that_is_gone_has_no_checkpoints(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_logs_of_a_rank_are_where_torchrun_puts_them(run: RunDirectory) -> None:
         directory.mkdir(parents=True)
         for stream in ("stdout.log", "stderr.log"):
             (directory / stream).write_text("")
-    assert [path.name for path in run.rank_logs(1)] == ["stderr.log", "stdout.log"]
-    assert all(path.parent.name == "1" for path in run.rank_logs(1))
+    assert [log.name for log in run.rank_logs(1)] == ["stderr.log", "stdout.log"]
+    assert all(log.path.parent.name == "1" for log in run.rank_logs(1))

@@ -1,0 +1,217 @@
+"""What the agent's logic takes from the machine that it runs on; `machine` has the real one, the simulator another.
+
+Nothing here waits, but for what is called by work in the background: `Images.localized`, `Run.prepare` and `bring`,
+and what a checkpoint's files do.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+from orchestrator.agent.background import Background
+from orchestrator.agent.sampling import Sampler
+from orchestrator.jobs.head import ManifestFile
+from orchestrator.jobs.instances import Assignment, TrainerExit
+from orchestrator.store.protocol import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """What this instance is and has."""
+
+    instance: str
+    job: str
+    workers: int
+    cores: int
+    gpus: tuple[int, ...]
+    idle_exit_s: float
+    address: str = "127.0.0.1"
+    allowance_s: float | None = None
+    """How long the instance may live; an assignment may say otherwise later."""
+
+
+class LogFile(Protocol):
+    """A file that only grows. Two of the same file are equal, and hash the same."""
+
+    def read(self, offset: int, limit_bytes: int) -> bytes:
+        """What lies there from an offset on; nothing if there is nothing, or no such file yet."""
+        ...
+
+
+class CheckpointFile(Protocol):
+    """A file of a checkpoint that a trainer has written. It never changes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def upload(self, store: Store, key: str) -> str:
+        """Put it under a key; returns its SHA-256. Raises StoreError or OSError."""
+        ...
+
+
+class LocalCheckpoint(Protocol):
+    """A whole checkpoint in a run directory."""
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def final(self) -> bool:
+        """Whether it is the last of the run: it holds the result."""
+        ...
+
+    def files(self) -> Sequence[CheckpointFile]:
+        """Its files, in order of their names."""
+        ...
+
+    def remove(self) -> None:
+        """It has been committed, or a newer one has."""
+        ...
+
+
+class Run(Protocol):
+    """A generation's run directory (see `run_directory` for what lies in it)."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is: names it, also where there is no disk."""
+        ...
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Make it anew, with what the trainer is to do. Raises OSError."""
+        ...
+
+    def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
+        """Have a file of the checkpoint to resume from; says what is wrong with what came. Raises StoreError, OSError.
+
+        What is there already, and right, is not fetched again.
+        """
+        ...
+
+    def forget_resume(self) -> None:
+        """Nothing of a checkpoint to resume from is to be left."""
+        ...
+
+    def whole_checkpoints(self) -> Sequence[LocalCheckpoint]:
+        """What the trainer has finished writing, oldest first."""
+        ...
+
+    def new_lines(self) -> Iterator[Mapping[str, Any]]:
+        """The progress lines that have been completed since the last call."""
+        ...
+
+    def rank_logs(self, local_rank: int) -> Sequence[LogFile]:
+        """What a rank has printed."""
+        ...
+
+    @property
+    def progress_log(self) -> LogFile:
+        """The progress lines as they were written."""
+        ...
+
+
+class Workers(Protocol):
+    """The launcher and its ranks. Made while there is no work yet; started once."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether ranks can start at once; also true of one that has died, for starting it tells why."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process, while it lives."""
+        ...
+
+    @property
+    def log(self) -> LogFile:
+        """What the launcher itself prints."""
+        ...
+
+    def start(self, run: Run, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
+        """Begin to train."""
+        ...
+
+    def ask_to_drain(self, *, again: bool = False) -> None:
+        """Have the ranks checkpoint and end: those that were not asked before, with `again` all of them."""
+        ...
+
+    def kill(self) -> None:
+        """Begin to end launcher, ranks, and all that they have started; `gone` tells when that is so."""
+        ...
+
+    def gone(self) -> bool:
+        """After `kill`: whether nothing is left; what is there all the same is killed again."""
+        ...
+
+    def poll(self, step: int | None) -> TrainerExit | None:
+        """How they ended, or None while they run. `step`: the last that they reported."""
+        ...
+
+
+class Images(Protocol):
+    """The user's own images on their way from a bucket to this machine (`images.Bringing`)."""
+
+    def localized(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        """The trainer's config with every s3:// folder as a local one. Raises BadFolder, StoreError, Interrupted."""
+        ...
+
+
+class Equipment(Protocol):
+    """A machine."""
+
+    @property
+    def background(self) -> Background:
+        """Where slow work is done."""
+        ...
+
+    @property
+    def look_every_s(self) -> float:
+        """How often there may be news of workers and checkpoints that nobody announces."""
+        ...
+
+    def now(self) -> datetime:
+        """What this machine's clock says; it may be wrong, and jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since whenever; they only ever grow."""
+        ...
+
+    def age_s(self) -> float:
+        """How long the instance exists: what is paid for."""
+        ...
+
+    def launcher(self) -> Workers:
+        """A launcher that begins to get ready for work."""
+        ...
+
+    def run_directory(self, generation: int) -> Run:
+        """Where a generation's trainer works; nothing is made yet."""
+        ...
+
+    def images(
+        self,
+        *,
+        job: str,
+        doing: Callable[[str], None],
+        tell: Callable[[str], None],
+        ending: Event,
+        came: Callable[[], None],
+    ) -> Images:
+        """Who brings a job's images here (`images.Bringing` says what the callbacks are for)."""
+        ...
+
+    def sampler(self, pid: Callable[[], int | None]) -> Sampler:
+        """How busy the workers below a launcher keep the machine."""
+        ...
+
+    def free_port(self) -> int:
+        """A port that nobody listens on now, for torch's rendezvous of several instances."""
+        ...
