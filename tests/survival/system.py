@@ -20,7 +20,8 @@ from orchestrator.jobs.events import Event, EventKind, read_events
 from orchestrator.jobs.head import Head, load_head
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import JobRecord
-from orchestrator.store.local import LocalStore
+from orchestrator.store import open_store
+from orchestrator.store.protocol import Store
 
 BOUND_S = 90.0
 JOB = "tiny"
@@ -63,24 +64,22 @@ def elastic(*arguments: str, environ: Mapping[str, str]) -> "subprocess.Complete
 
 @dataclass
 class System:
-    """Everything of one test lives below `root`."""
+    """Everything of one test lives below `root`, or in the store."""
 
     root: Path
     rng: random.Random
     state: Path
+    store: Store
     daemons: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @classmethod
-    def at(cls, root: Path, seed: int, state: Path | None = None) -> "System":
-        return cls(root=root, rng=random.Random(seed), state=state or root / "state")
-
-    @property
-    def store(self) -> LocalStore:
-        return LocalStore(self.root / "store")
+    def at(cls, root: Path, seed: int, state: Path | None = None, store_url: str | None = None) -> "System":
+        store = open_store(store_url or f"file://{root / 'store'}", os.environ)
+        return cls(root=root, rng=random.Random(seed), state=state or root / "state", store=store)
 
     @property
     def environ(self) -> dict[str, str]:
-        return {**os.environ, "ELASTIC_STORE": f"file://{self.root / 'store'}", "XDG_STATE_HOME": str(self.state)}
+        return {**os.environ, "ELASTIC_STORE": self.store.url, "XDG_STATE_HOME": str(self.state)}
 
     # --- doing -----------------------------------------------------------------------------------------------------
 
@@ -123,18 +122,10 @@ class System:
     def processes(self, role: Role) -> list[psutil.Process]:
         if role == "daemon":
             return [psutil.Process(d.pid) for d in self.daemons if d.poll() is None]
-        found = []
-        for process in psutil.process_iter():
-            try:
-                ours = process.environ().get(MARKER, "").startswith(str(self.state))
-                if ours and process.status() != psutil.STATUS_ZOMBIE and _role(process.cmdline()) == role:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
+        return [process for process in processes_of_instances(self.state) if role_of(process) == role]
 
     def instance_processes(self) -> list[psutil.Process]:
-        return [process for role in ("agent", "launcher", "rank") for process in self.processes(role)]
+        return [process for process in processes_of_instances(self.state) if role_of(process) is not None]
 
     @property
     def record(self) -> JobRecord:
@@ -209,7 +200,25 @@ class System:
         return digest
 
 
-def _role(command: list[str]) -> Role | None:
+def processes_of_instances(state: Path) -> list[psutil.Process]:
+    """Every process that belongs to an instance of the fleet below this directory of state."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get(MARKER, "").startswith(str(state))
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def role_of(process: psutil.Process) -> Role | None:
+    """What a process of an instance is; None for what has just ended, and for what ranks have started."""
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:
+        return None
     if "orchestrator.agent.torchrun" in command:
         return "launcher"
     if "agent" in command and "orchestrator.cli.main" in command:
