@@ -1,17 +1,18 @@
 """Acting: the only place of the controller with effects. Records first, then the world.
 
 The events decided with a record are in it (`outbox`), and are in the bucket before the record is written again: no
-event is lost with a controller, and none is written twice.
+event is lost with a controller, and none is written twice. Before each effect it is asked whether this controller
+leads still: a process can stand still between any two of them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.controller.decide import Decision
-from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch, Seal, Terminate
+from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observation import LaunchFailure, Observation
-from orchestrator.controller.observe import JobWatch
-from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchError
+from orchestrator.controller.watch import JobWatch
+from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchError, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import Event, write_event
 from orchestrator.jobs.head import seal
@@ -19,7 +20,12 @@ from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
 from orchestrator.store.document import Nonce, Stored
-from orchestrator.store.protocol import Store
+from orchestrator.store.protocol import Conflict, Store
+
+LAUNCH_AGAIN_S = 10.0
+"""A fleet may show an instance only a while after it has taken the launch: it is not asked again before this."""
+END_AGAIN_S = 20.0
+"""Ending takes a while: the fleet is not told again before this."""
 
 
 class Stale(Exception):
@@ -32,6 +38,10 @@ class Actor:
 
     store: Store
     nonce: Nonce
+    monotonic: Callable[[], float]
+    still_leading: Callable[[], bool]
+    drop_request: Callable[[str, str], None]
+    """Called with job and request: it was carried out and is to be removed."""
     tell: Callable[[str, Event], None]
     """Called with job and event when an event is written."""
 
@@ -41,13 +51,17 @@ class Actor:
         """Write the record if it changed, then carry out the effects; True if anything was done. Raises Conflict."""
         job = seen.record.name
         self._flush(job, seen.record, watch)
-        changed = decision.record is not seen.record
-        if changed:
-            watch.record.stored = document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce)
+        done = decision.record is not seen.record
+        if done:
+            watch.record.wrote(document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce))
             self._flush(job, decision.record, watch)
+        elif any(isinstance(effect, Launch) for effect in decision.effects):
+            self._confirm(watch, stored)
         for effect in decision.effects:
-            self._carry_out(effect, watch, fleet)
-        return changed or bool(decision.effects)
+            if not self.still_leading():
+                break
+            done = self._carry_out(effect, watch, fleet) or done
+        return done
 
     def _flush(self, job: str, record: JobRecord, watch: JobWatch) -> None:
         for event in record.outbox:
@@ -56,39 +70,74 @@ class Actor:
                 watch.events_flushed = event.number
                 self.tell(job, event)
 
-    def _carry_out(self, effect: Effect, watch: JobWatch, fleet: Fleet) -> None:
+    def _confirm(self, watch: JobWatch, stored: Stored[JobRecord]) -> None:
+        """Before money is spent on what was decided earlier: is it still what the record says?"""
+        now = watch.record.read(self.store)
+        if now is None or now.etag != stored.etag:
+            raise Conflict(f"{layout.record_key(watch.job)} was written by somebody else")
+
+    def _carry_out(self, effect: Effect, watch: JobWatch, fleet: Fleet) -> bool:
+        """Carry one effect out; False if that was done just before, and its outcome is waited for."""
         match effect:
             case Seal(job, epoch, generation):
-                watch.head.stored = seal(self.store, job, epoch, generation, self.nonce)
+                watch.head.wrote(seal(self.store, job, epoch, generation, self.nonce))
             case Assign(instance, assignment):
-                self._assign(instance, assignment)
+                return self._assign(instance, assignment, watch)
             case Launch(request):
-                try:
-                    fleet.launch(request)
-                except LaunchError as error:
-                    watch.launch_failures[request.instance] = LaunchFailure(str(error), permanent=error.permanent)
+                return self._launch(request, watch, fleet)
             case Terminate(instance):
-                self._terminate(instance, watch, fleet)
+                return self._terminate(instance, watch, fleet)
+            case Forget(instance):
+                remove_instance(self.store, instance)
             case DropRequest(job, request):
-                self.store.delete(layout.request_key(job, request))
+                self.drop_request(job, request)
+        return True
 
-    def _assign(self, instance: str, assignment: Assignment) -> None:
-        key = layout.assignment_key(instance)
-        present = document.load(self.store, key, Assignment)
+    def _assign(self, instance: str, assignment: Assignment, watch: JobWatch) -> bool:
+        key, watched = layout.assignment_key(instance), watch.assignment(instance)
+        present = watched.known(self.store)
         if present is None:
-            document.create(self.store, key, assignment, self.nonce)
-            return
+            watched.wrote(document.create(self.store, key, assignment, self.nonce))
+            return True
         held = present.value
         if held.epoch > assignment.epoch or held.generation > assignment.generation:
             raise Stale(f"{instance} was assigned by epoch {held.epoch} to generation {held.generation}")
-        if not held.same_order(assignment):
-            document.swap(self.store, key, present, assignment, self.nonce)
+        if held.same_order(assignment):
+            return False
+        watched.wrote(document.swap(self.store, key, present, assignment, self.nonce))
+        return True
 
-    def _terminate(self, instance: str, watch: JobWatch, fleet: Fleet) -> None:
+    def _launch(self, request: LaunchRequest, watch: JobWatch, fleet: Fleet) -> bool:
+        """Ask for an instance. Where the reply is lost, the same is asked again at the next tick."""
+        at_s = watch.launched_at_s.get(request.instance)
+        if at_s is not None and self.monotonic() - at_s < LAUNCH_AGAIN_S:
+            return False
+        try:
+            fleet.launch(request)
+        except LaunchError as error:
+            watch.launch_failures[request.instance] = LaunchFailure(str(error), permanent=error.permanent)
+        else:
+            watch.launched_at_s[request.instance] = self.monotonic()
+        return True
+
+    def _terminate(self, instance: str, watch: JobWatch, fleet: Fleet) -> bool:
+        """Tell the fleet to end an instance, again and again, until it is gone."""
+        now_s = self.monotonic()
+        first_s, last_s = watch.end_told_s.get(instance, (now_s, None))
+        state = watch.states.get(instance)
+        # Absent is not gone as long as the fleet may not have heard of its own launch yet.
+        is_gone = state is InstanceState.GONE or (state is None and now_s - first_s >= fleet.lag_s)
+        if last_s is not None and is_gone:
+            watch.forget(instance)
+            return True
+        if last_s is not None and now_s - last_s < END_AGAIN_S:
+            return False
         fleet.terminate(instance)
-        if fleet.describe([instance]).get(instance) in (None, InstanceState.GONE):
-            self.store.delete(layout.assignment_key(instance))
-            self.store.delete(layout.heartbeat_key(instance))
-            watch.terminated.add(instance)
-            watch.heartbeats.pop(instance, None)
-            watch.assignments.pop(instance, None)
+        watch.end_told_s[instance] = first_s, now_s
+        return True
+
+
+def remove_instance(store: Store, instance: str) -> None:
+    """Remove the objects of an instance."""
+    store.delete(layout.assignment_key(instance))
+    store.delete(layout.heartbeat_key(instance))

@@ -1,23 +1,38 @@
-"""One leader's work: every job, observed, decided on and acted on until nothing is left to do."""
+"""One leader's work: every job that waits for it, observed, decided on and acted on until nothing is left to do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Protocol, TypeVar
 
-from orchestrator.controller.act import Actor, Stale
+from orchestrator.controller.act import Actor, Stale, remove_instance
 from orchestrator.controller.decide import decide
-from orchestrator.controller.observe import JobWatch, Observer
+from orchestrator.controller.observe import Observer
+from orchestrator.controller.todo import Todo
+from orchestrator.controller.watch import JobWatch
 from orchestrator.errors import ElasticError
 from orchestrator.fleets.protocol import Fleet
-from orchestrator.jobs.bucket import job_names
+from orchestrator.jobs.bucket import instances_left
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.head import Superseded
-from orchestrator.jobs.phases import IllegalTransition, JobPhase
+from orchestrator.jobs.pace import QUICK, Pace
+from orchestrator.jobs.phases import GenerationPhase, IllegalTransition, JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, Store
+from orchestrator.store.protocol import Conflict, Store, StoreDenied, StoreUnreachable
 
 ROUNDS_PER_TICK = 8
 """One decision can make the next possible at once (sealed, so assign); the rest waits for the next tick."""
+QUIET_S = 5.0
+"""A job that just trains, and of which nothing has changed, is decided on so often: no rule about time is finer."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Spread(Protocol):
+    """`map`, or that of a pool of threads: jobs are looked after side by side where each request takes its time."""
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterable[R]: ...
 
 
 class Controller:
@@ -33,61 +48,127 @@ class Controller:
         nonce: Nonce,
         still_leading: Callable[[], bool],
         log: Callable[[str], None],
+        pace: Pace = QUICK,
+        keep_leading: Callable[[], bool] | None = None,
+        spread: Spread = map,
     ) -> None:
+        """`still_leading` may be asked by any thread, `keep_leading` (which may also renew the lease) by one alone."""
         self._store = store
         self._fleets = fleets
         self._now = now
+        self._monotonic = monotonic
         self._still_leading = still_leading
+        self._keep_leading = keep_leading or still_leading
         self._log = log
+        self._spread = spread
         self._observer = Observer(store, fleets, monotonic)
-        self._actor = Actor(store, nonce, self._tell)
+        self._todo = Todo(store, monotonic, pace, log)
+        self._actor = Actor(store, nonce, monotonic, still_leading, self._todo.drop, self._tell)
         self._watches: dict[str, JobWatch] = {}
-        self._settled: set[str] = set()
+        self._unsubmitted: dict[str, int] = {}  # jobs without a record, and at which listing they had none
         self._complaints: dict[str, str] = {}
+        self._is_busy = True
 
     def tick(self, epoch: int) -> int:
         """Look at every job once; returns how many are alive (not over, not paused, or still being cleaned up).
 
-        Raises Deposed when a newer leader was seen.
+        Raises Deposed when a newer leader was seen, StoreError when the store is away.
         """
+        self._todo.refresh(busy=self._is_busy)
+        jobs = [job for job in sorted(self._todo.jobs) if self._unsubmitted.get(job) != self._todo.listings]
+        self._watches = {job: self._watches.get(job) or JobWatch.of(job) for job in jobs}
+        new = [job for job, watch in self._watches.items() if not watch.is_loaded]
+        unready = {job for job, ready in zip(new, self._spread(self._load, new), strict=True) if not ready}
+        unready |= self._observer.ask_fleets(self._watches.values(), self._complain)
         alive = 0
-        names = set(job_names(self._store))
-        self._settled &= names  # one that was removed may come again
-        for job in sorted(names):
-            if job in self._settled:
-                continue
-            if not self._still_leading():
+        for is_alive in self._spread(lambda job: self._step(job, epoch), [job for job in jobs if job not in unready]):
+            alive += is_alive
+            if not self._keep_leading():
                 break
-            alive += self._step(job, epoch)
+        self._is_busy = alive > 0
         return alive
 
-    def _step(self, job: str, epoch: int) -> bool:
-        watch = self._watches.setdefault(job, JobWatch.of(job))
+    def _load(self, job: str) -> bool:
+        """Read what is not known yet of a job; False where that cannot be done."""
+        watch = self._watches[job]
         try:
-            for _ in range(ROUNDS_PER_TICK):
-                if not self._round(job, watch, epoch):
-                    break
+            if self._observer.load(watch):
+                return True
+        except (StoreUnreachable, StoreDenied):
+            raise
+        except ElasticError as error:
+            self._complain(job, str(error))
+            return False
+        self._unsubmitted[job] = self._todo.listings  # look again when anybody has done anything
+        if self._todo.jobs[job].mark is None:
+            for request in self._todo.waiting(job):
+                self._log(f"{job}: {request.kind} by {request.by} is for a job that is no more")
+                self._todo.drop(job, request.id)
+        return False
+
+    def _step(self, job: str, epoch: int) -> bool:
+        """Look after one job; whether it is alive."""
+        watch = self._watches[job]
+        try:
+            if self._still_leading():
+                self._look_after(watch, epoch)
         except (Conflict, Stale, Superseded) as error:
+            watch.doubt()
             self._complain(job, f"somebody else acts on this job: {error}")
+        except (StoreUnreachable, StoreDenied):
+            watch.doubt()
+            raise
         except (ElasticError, IllegalTransition) as error:
+            watch.doubt()
             self._complain(job, str(error))  # one job's trouble is not another's
         else:
             self._complaints.pop(job, None)
         record = watch.record.stored.value if watch.record.stored else None
-        if record is not None and _settled(record, watch):
-            self._settled.add(job)
-            del self._watches[job]
         return record is not None and (
             bool(record.retired) or not (record.phase.over or record.phase is JobPhase.PAUSED)
         )
 
-    def _round(self, job: str, watch: JobWatch, epoch: int) -> bool:
-        observed = self._observer.observe(job, watch, epoch)
-        if observed is None or not self._still_leading():
+    def _look_after(self, watch: JobWatch, epoch: int) -> None:
+        """Read what is new, then decide and act until nothing is left to do."""
+        if not self._observer.load(watch):
+            return
+        if self._observer.read_news(watch, epoch) or self._todo.waiting(watch.job):
+            watch.decided_at_s = None
+        for _ in range(ROUNDS_PER_TICK):
+            if self._is_quiet(watch) or not self._round(watch, epoch):
+                break
+        if watch.record.stored is not None and _settled(watch.record.stored.value, watch):
+            self._settle(watch.job)
+
+    def _settle(self, job: str) -> None:
+        """The very last thing that is done for a job: dying before it costs the next leader a look."""
+        if self._todo.waiting(job):
+            return
+        for instance in instances_left(self._store, job):  # an agent's last word, or a controller that died
+            remove_instance(self._store, instance)
+        self._todo.settle(job)
+
+    def _is_quiet(self, watch: JobWatch) -> bool:
+        """Whether nothing has changed since the last decision of a job for which nothing is due soon."""
+        if watch.decided_at_s is None or watch.record.stored is None:
             return False
-        seen, stored = observed
+        record = watch.record.stored.value
+        trains = record.generation is not None and record.generation.phase is GenerationPhase.TRAINING
+        at_rest = record.upcoming is None and not record.retired
+        return at_rest and (trains or record.phase is JobPhase.PAUSED) and self._since(watch.decided_at_s) < QUIET_S
+
+    def _round(self, watch: JobWatch, epoch: int) -> bool:
+        """One decision, carried out; whether anything was done."""
+        if not self._still_leading():
+            return False
+        seen, stored = self._observer.observe(watch, epoch, self._todo.waiting(watch.job))
         decision = decide(seen, self._now())
-        return self._actor.act(seen, stored, decision, watch, self._fleets[seen.spec.resources.fleet])
+        done = self._actor.act(seen, stored, decision, watch, self._fleets[seen.spec.resources.fleet])
+        watch.decided_at_s = None if done else self._monotonic()
+        return done
+
+    def _since(self, at_s: float) -> float:
+        return self._monotonic() - at_s
 
     def _tell(self, job: str, event: Event) -> None:
         self._log(f"{job} g{event.generation} {event.kind}: {event.message}")

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from orchestrator.controller.duty import Duty
@@ -16,6 +17,9 @@ from orchestrator.store.owner import this_process
 from orchestrator.store.probe import require_conditional_writes
 from orchestrator.store.protocol import Store
 
+SIDE_BY_SIDE = 16
+"""Jobs that are looked after at the same time where the store is far."""
+
 
 def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Callable[[str], None]) -> int:
     """Control the jobs of a store until a signal, or nothing to do for `idle_exit_s`. Agents go on without it."""
@@ -24,22 +28,29 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _received, _frame: stop.set())
     log(f"daemon {os.getpid()} on {store.url}")
-    duty = Duty(
-        store,
-        Lease(store, this_process(label)),
-        lambda: {"local": open_local_fleet(store, os.environ, random_nonce)},
-        now=lambda: datetime.now(UTC),
-        monotonic=time.monotonic,
-        nonce=random_nonce,
-        log=log,
-        pace=pace_of(store.billed),
-    )
-    while not stop.is_set():
-        pause_s = duty.turn()
-        if idle_exit_s is not None and duty.idle_s > idle_exit_s:
-            log(f"nothing to do for {idle_exit_s:g} s")
-            break
-        stop.wait(pause_s)
+    with ThreadPoolExecutor(SIDE_BY_SIDE, "jobs") as threads:
+        duty = Duty(
+            store,
+            Lease(store, this_process(label)),
+            lambda: {"local": open_local_fleet(store, os.environ, random_nonce)},
+            now=lambda: datetime.now(UTC),
+            monotonic=time.monotonic,
+            nonce=random_nonce,
+            log=log,
+            pace=pace_of(store.billed),
+            spread=threads.map if _is_far(store) else map,
+        )
+        while not stop.is_set():
+            pause_s = duty.turn()
+            if idle_exit_s is not None and duty.idle_s > idle_exit_s:
+                log(f"nothing to do for {idle_exit_s:g} s")
+                break
+            stop.wait(pause_s)
     duty.resign()
     log("ended")
     return 0
+
+
+def _is_far(store: Store) -> bool:
+    """Whether each request takes its time, so that it pays to make several at once."""
+    return store.url.startswith("s3:")

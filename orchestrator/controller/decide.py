@@ -11,7 +11,7 @@ from datetime import datetime
 from orchestrator.controller import facts
 from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling, since_s
 from orchestrator.controller.draft import Draft
-from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch, Seal, Terminate
+from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.limits import limit_reached
 from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.placement import launch_request, provision, release
@@ -279,6 +279,7 @@ def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effe
     """Everything that the record says should be and that is not seen."""
     effects: list[Effect] = [DropRequest(record.name, r.id) for r in seen.requests if r.id in record.requests_done]
     effects += _terminations(record, seen)
+    effects += [Forget(instance) for instance in seen.record.retired if instance not in record.retired]
     if record.phase.over:
         return effects
     current = record.generation

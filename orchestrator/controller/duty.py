@@ -7,7 +7,7 @@ The daemon calls it in real time, the simulator in virtual time.
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from orchestrator.controller.controller import Controller
+from orchestrator.controller.controller import Controller, Spread
 from orchestrator.controller.decide import Deposed
 from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.pace import Pace
@@ -33,6 +33,7 @@ class Duty:
         nonce: Nonce,
         log: Callable[[str], None],
         pace: Pace,
+        spread: Spread = map,
     ) -> None:
         """`fleets` is called at the beginning of each leadership."""
         self._store = store
@@ -43,6 +44,7 @@ class Duty:
         self._nonce = nonce
         self._log = log
         self._pace = pace
+        self._spread = spread
         self._controller: Controller | None = None
         self._leading: int | None = None  # the epoch; 0: standing by; None: not known yet
         self._away = ""
@@ -100,5 +102,8 @@ class Duty:
             monotonic=self._monotonic,
             nonce=self._nonce,
             still_leading=lambda: self._lease.held,
+            keep_leading=self._lease.keep,
             log=self._log,
+            pace=self._pace,
+            spread=self._spread,
         )

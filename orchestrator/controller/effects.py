@@ -15,7 +15,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Terminate:
-    """End an instance and all that runs on it, and remove its objects."""
+    """End an instance and all that runs on it."""
+
+    instance: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Remove the objects of an instance that is gone for good."""
 
     instance: str
 
@@ -45,4 +52,4 @@ class DropRequest:
     request: str
 
 
-Effect = Launch | Terminate | Seal | Assign | DropRequest
+Effect = Launch | Terminate | Forget | Seal | Assign | DropRequest

@@ -43,8 +43,8 @@ def take_in(draft: Draft) -> None:
 
 
 def is_ended(view: InstanceView) -> bool:
-    """Whether an instance that was retired needs nothing more: the fleet was told, and says that it is gone."""
-    return view.terminated and view.state in (None, InstanceState.GONE)
+    """Whether an instance that was retired needs nothing more: the fleet was told, and it is gone."""
+    return view.terminated
 
 
 def forget_ended_instances(draft: Draft) -> None:

@@ -33,7 +33,7 @@ class InstanceView:
     assignment: Assignment | None = None
     launch_failure: LaunchFailure | None = None
     terminated: bool = False
-    """Whether this controller has already told the fleet to end it."""
+    """Whether it has ended for good: this controller told the fleet, and it is gone."""
 
 
 @dataclass(frozen=True)

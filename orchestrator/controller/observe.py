@@ -1,95 +1,28 @@
-"""Seeing: reads a job's objects and asks the fleet, and puts both into one Observation.
+"""Seeing: reads what may have changed of a job, and puts what is known into one Observation.
 
-Reads are conditional, so what has not changed costs next to nothing. How long a heartbeat has been silent is measured
-by this process's own monotonic clock, from when its last change was seen.
+A job that trains costs a conditional read of a heartbeat for each instance. The head is read when a heartbeat tells
+that it may have moved, when it has to be sealed, and now and then all the same. How long a heartbeat has been silent is
+measured by this process's own monotonic clock, from when its last change was seen.
 """
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
-from orchestrator.controller.observation import InstanceView, LaunchFailure, Observation
-from orchestrator.fleets.protocol import Fleet, InstanceState
-from orchestrator.jobs import layout
+from orchestrator.controller.observation import InstanceView, Observation
+from orchestrator.controller.watch import JobWatch, instances_of
+from orchestrator.errors import ElasticError
+from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.bucket import load_spec
-from orchestrator.jobs.head import Head
-from orchestrator.jobs.instances import Assignment, Heartbeat
+from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
-from orchestrator.jobs.requests import read_requests
-from orchestrator.spec.models import JobSpec
-from orchestrator.store.document import Document, Stored, parse
-from orchestrator.store.protocol import UNCHANGED, Store, StoreError
+from orchestrator.jobs.requests import Request
+from orchestrator.store.document import Stored
+from orchestrator.store.protocol import Store
 
-D = TypeVar("D", bound=Document)
-
-
-@dataclass
-class _Watched(Generic[D]):
-    """A document that is read again only when it has changed."""
-
-    key: str
-    model: type[D]
-    stored: Stored[D] | None = None
-
-    def read(self, store: Store) -> Stored[D] | None:
-        found = store.get_if_changed(self.key, self.stored.etag if self.stored else None)
-        if found is not UNCHANGED:
-            self.stored = parse(store, found, self.model) if found is not None else None
-        return self.stored
-
-
-@dataclass
-class _WatchedHeartbeat:
-    """A heartbeat, and since when it has not changed."""
-
-    key: str
-    changed_at: float
-    moved_at: float
-    """When its workers last came further."""
-    etag: str | None = None
-    beat: Heartbeat | None = None
-
-    def read(self, store: Store, now: float) -> Heartbeat | None:
-        found = store.get_if_changed(self.key, self.etag)
-        if found is UNCHANGED:
-            return self.beat
-        if found is None:
-            self.etag = self.beat = None
-            return None
-        before = _stand(self.beat)
-        try:
-            self.beat = Heartbeat.model_validate_json(found.body)
-        except ValueError as error:
-            raise StoreError(f"{store.url}: {self.key} is not a heartbeat: {error}") from error
-        self.etag, self.changed_at = found.etag, now
-        if _stand(self.beat) != before:
-            self.moved_at = now
-        return self.beat
-
-
-def _stand(beat: Heartbeat | None) -> tuple[object, ...]:
-    """What changes while workers come further; what they complain of does not count, for it may change for ever."""
-    if beat is None:
-        return ()
-    return (beat.generation, beat.state, beat.activity, beat.progress.step if beat.progress else None)
-
-
-@dataclass
-class JobWatch:
-    """Everything that this controller remembers of one job between two looks: nothing that it could not read again."""
-
-    record: _Watched[JobRecord]
-    head: _Watched[Head]
-    spec: JobSpec | None = None
-    heartbeats: dict[str, _WatchedHeartbeat] = field(default_factory=dict)
-    assignments: dict[str, _Watched[Assignment]] = field(default_factory=dict)
-    launch_failures: dict[str, LaunchFailure] = field(default_factory=dict)
-    terminated: set[str] = field(default_factory=set)
-    events_flushed: int = 0
-
-    @classmethod
-    def of(cls, job: str) -> "JobWatch":
-        return cls(record=_Watched(layout.record_key(job), JobRecord), head=_Watched(layout.head_key(job), Head))
+HEAD_EVERY_LOOKS = 30
+"""The head is read at least so often, whatever the heartbeats say."""
+PRICE_KEPT_S = 3600.0
 
 
 @dataclass
@@ -99,51 +32,107 @@ class Observer:
     store: Store
     fleets: Mapping[str, Fleet]
     monotonic: Callable[[], float]
+    _prices: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
-    def observe(self, job: str, watch: JobWatch, epoch: int) -> tuple[Observation, Stored[JobRecord]] | None:
-        """One job as it is now; None if its submit was not completed."""
-        stored = watch.record.read(self.store)
+    def load(self, watch: JobWatch) -> bool:
+        """Read what is not known yet; False if the submit of the job was not completed."""
+        stored = watch.record.known(self.store)
         if stored is None:
-            return None
+            return False
         if watch.spec is None:
-            watch.spec = load_spec(self.store, job)
-        record, spec = stored.value, watch.spec
-        fleet = self.fleets[spec.resources.fleet]
-        instances = _instances_of(record)
-        states = fleet.describe(instances) if instances else {}
-        views = {i: self._view(i, watch, states.get(i)) for i in instances}
-        head = watch.head.read(self.store)  # after the heartbeats: at least as new as what they tell
+            watch.spec = load_spec(self.store, watch.job)
+        return True
+
+    def ask_fleets(self, watches: Iterable[JobWatch], complain: Callable[[str, str], None]) -> set[str]:
+        """Ask each fleet once for all instances of these jobs; the jobs of one that does not answer come back."""
+        asked: dict[str, dict[str, JobWatch]] = defaultdict(dict)
+        for watch in watches:
+            if watch.record.stored is not None and watch.spec is not None:
+                asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
+        unseen: set[str] = set()
+        for name, instances in asked.items():
+            try:
+                states = self.fleets[name].describe(instances) if instances else {}
+            except ElasticError as error:
+                unseen |= {watch.job for watch in instances.values()}
+                complain(min(unseen), f"the {name} fleet does not answer: {error}")
+                continue
+            for instance, watch in instances.items():
+                watch.saw(instance, states.get(instance))
+        return unseen
+
+    def observe(
+        self, watch: JobWatch, epoch: int, requests: tuple[Request, ...]
+    ) -> tuple[Observation, Stored[JobRecord]]:
+        """One job as it is known now. It was loaded, and its fleet asked."""
+        stored, spec = watch.record.stored, watch.spec
+        assert stored is not None and spec is not None
+        record = stored.value
+        views = {i: self._view(i, watch) for i in instances_of(record)}
+        fleet = spec.resources.fleet
         observation = Observation(
             epoch=epoch,
             spec=spec,
             record=record,
-            head=head.value if head else None,
-            requests=tuple(read_requests(self.store, job)),
+            head=head.value if (head := watch.head.stored) else None,
+            requests=requests,
             instances=views,
-            prices={rung.instance: fleet.usd_per_hour(rung.instance) for rung in spec.resources.ladder},
+            prices={rung.instance: self._price(fleet, rung.instance) for rung in spec.resources.ladder},
         )
         return observation, stored
 
-    def _view(self, instance: str, watch: JobWatch, state: InstanceState | None) -> InstanceView:
-        now = self.monotonic()
-        heartbeat = watch.heartbeats.setdefault(
-            instance, _WatchedHeartbeat(layout.heartbeat_key(instance), changed_at=now, moved_at=now)
-        )
-        assignment = watch.assignments.setdefault(instance, _Watched(layout.assignment_key(instance), Assignment))
-        stored = assignment.read(self.store)
-        beat = heartbeat.read(self.store, now)
+    def read_news(self, watch: JobWatch, epoch: int) -> bool:
+        """Read the heartbeats of a job, then, if need be, its head: so it is at least as new as what they tell.
+
+        Returns whether anything has changed.
+        """
+        assert watch.record.stored is not None
+        record, now_s = watch.record.stored.value, self.monotonic()
+        instances = instances_of(record)
+        watch.keep_only(instances)
+        news = [i for i in instances if watch.heartbeat(i, now_s).read(self.store, now_s)]
+        for instance in instances:
+            watch.assignment(instance).known(self.store)
+        told = tuple(_told_of_head(beat) for i in instances if (beat := watch.heartbeats[i].beat))
+        if self._head_is_due(watch, record, epoch, told):
+            before = watch.head.stored
+            watch.head_told, watch.head_age = told, 0
+            return watch.head.read(self.store) is not before or bool(news)
+        watch.head_age += 1
+        return bool(news)
+
+    def _head_is_due(self, watch: JobWatch, record: JobRecord, epoch: int, told: tuple[object, ...]) -> bool:
+        if not watch.head.is_known or told != watch.head_told or watch.head_age >= HEAD_EVERY_LOOKS:
+            return True
+        current, head = record.generation, watch.head.stored
+        if current is None or record.phase.over:
+            return False
+        return head is None or (head.value.epoch, head.value.generation) != (epoch, current.number)
+
+    def _view(self, instance: str, watch: JobWatch) -> InstanceView:
+        now_s = self.monotonic()
+        heartbeat, assignment = watch.heartbeat(instance, now_s), watch.assignment(instance).stored
         return InstanceView(
-            state=state,
-            heartbeat=beat,
-            silent_s=max(0.0, now - heartbeat.changed_at),
-            stalled_s=max(0.0, now - heartbeat.moved_at),
-            assignment=stored.value if stored else None,
+            state=watch.states.get(instance),
+            heartbeat=heartbeat.beat,
+            silent_s=max(0.0, now_s - heartbeat.changed_at_s),
+            stalled_s=max(0.0, now_s - heartbeat.moved_at_s),
+            assignment=assignment.value if assignment else None,
             launch_failure=watch.launch_failures.pop(instance, None),  # told once; launching again tells again
             terminated=instance in watch.terminated,
         )
 
+    def _price(self, fleet: str, instance_type: str) -> float:
+        """What an instance of a type costs an hour; asked again after a while."""
+        now_s = self.monotonic()
+        price, asked_at_s = self._prices.get((fleet, instance_type), (0.0, float("-inf")))
+        if now_s - asked_at_s > PRICE_KEPT_S:
+            price = self.fleets[fleet].usd_per_hour(instance_type)
+            self._prices[fleet, instance_type] = price, now_s
+        return price
 
-def _instances_of(record: JobRecord) -> list[str]:
-    generations = [g for g in (record.generation, record.upcoming) if g is not None and not g.released]
-    named = [i for g in generations for i in g.instances] + list(record.retired) + [use.instance for use in record.uses]
-    return list(dict.fromkeys(named))
+
+def _told_of_head(beat: Heartbeat) -> tuple[object, ...]:
+    """What of a heartbeat speaks of the head: a commit, a checkpoint that was rejected, an end."""
+    notices = beat.notices[-1].number if beat.notices else 0
+    return (beat.generation, beat.committed_step, notices, beat.exit is not None)

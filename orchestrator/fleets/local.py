@@ -61,6 +61,11 @@ class LocalFleet:
     idle_exit_s: float = 120.0
     _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
+    @property
+    def lag_s(self) -> float:
+        """The process table shows everything at once."""
+        return 0.0
+
     def launch(self, request: LaunchRequest) -> None:
         """Start an agent, once: a name whose work directory exists was launched before."""
         directory = self._directory(request.instance)

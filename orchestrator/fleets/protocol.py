@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from orchestrator.errors import ElasticError
+
 
 class InstanceState(StrEnum):
     """What a fleet says of an instance. A name that it has never heard of is left out of its answer."""
@@ -37,8 +39,17 @@ class LaunchError(Exception):
         """True: asking again cannot help; False: there is no capacity now."""
 
 
+class FleetError(ElasticError):
+    """A fleet did not answer, or not clearly: what was asked may have been done, or not. It is asked again."""
+
+
 class Fleet(Protocol):
-    """A source of instances."""
+    """A source of instances. Every method may raise `FleetError`."""
+
+    @property
+    def lag_s(self) -> float:
+        """For how long after a launch `describe` may not know the instance yet."""
+        ...
 
     def launch(self, request: LaunchRequest) -> None:
         """Start an instance, or do nothing if one of that name was ever started. Raises LaunchError."""

@@ -54,7 +54,9 @@ def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stor
                 f"a job named '{spec.name}' exists already in {store.url}: choose another name with --name, "
                 f"or look at it with: elastic show {spec.name}"
             ) from conflict
-    store.put(layout.todo_key(spec.name), b"")  # before the record: a job that no controller looks at must not exist
+    # Before the record: a job that no controller looks at must not exist. No two marks are alike, so that whoever
+    # removes that of an earlier job of this name cannot remove this one.
+    store.put(layout.todo_key(spec.name), nonce().encode())
     reason = "submitted; waiting for a controller"
     submitted = Event(number=1, at=now, epoch=0, generation=0, kind=EventKind.SUBMITTED, message="submitted")
     record = JobRecord(name=spec.name, reason=reason, created_at=now, last_event=1, outbox=(submitted,))
@@ -122,6 +124,13 @@ def state_of(store: Store, record: JobRecord) -> JobState:
     head = load_head(store, record.name)
     spec = load_spec(store, record.name)
     return JobState(spec=spec, record=record, head=head.value if head else None, heartbeats=beats)
+
+
+def instances_left(store: Store, job: str) -> list[str]:
+    """The instances of a job of which the bucket holds anything."""
+    keys = (entry.key for entry in store.list(layout.instances_prefix(job)))
+    names = dict.fromkeys(key.removeprefix(layout.INSTANCES).partition("/")[0] for key in keys)
+    return [name for name in names if layout.is_instance_of(name, job)]
 
 
 class StoreIdentity(Document):

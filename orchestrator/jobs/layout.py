@@ -168,3 +168,13 @@ def heartbeat_key(instance: str) -> str:
 def instance_id(job: str, generation: int, slot: int, attempt: int) -> str:
     """The name of an instance, which is also the token of its launch: launching it twice is launching it once."""
     return f"{job}-g{generation}-n{slot}-a{attempt}"
+
+
+def instances_prefix(job: str) -> str:
+    """What the keys of a job's instances begin with; those of other jobs may too (see `is_instance_of`)."""
+    return f"{INSTANCES}{_checked(job)}-g"
+
+
+def is_instance_of(instance: str, job: str) -> bool:
+    """Whether this is the name of an instance of the job, and not of one whose name only begins like it."""
+    return re.fullmatch(rf"{re.escape(job)}-g\d+-n\d+-a\d+", instance) is not None

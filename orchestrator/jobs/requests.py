@@ -43,17 +43,18 @@ def send_request(
 
 
 def read_requests(store: Store, job: str) -> Iterator[Request]:
-    """The requests that are waiting, oldest first; one that cannot be read is skipped, since it asks for nothing.
-
-    Each is known by its key, whatever it says of itself, so that what was carried out can be removed.
-    """
+    """The requests that are waiting, oldest first; one that cannot be read is skipped, since it asks for nothing."""
     prefix = layout.requests_prefix(job)
     for entry in store.list(prefix):
         found = store.get(entry.key)
         if found is None:
             continue
         try:
-            request = Request.model_validate_json(found.body)
+            yield parse_request(found.body, entry.key.removeprefix(prefix).removesuffix(".json"))
         except ValueError:
             continue
-        yield request.model_copy(update={"id": entry.key.removeprefix(prefix).removesuffix(".json")})
+
+
+def parse_request(body: bytes, name: str) -> Request:
+    """A request as it was left under this name, which is its id whatever it says of itself. Raises ValueError."""
+    return Request.model_validate_json(body).model_copy(update={"id": name})

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from orchestrator.controller.decide import Decision, decide
-from orchestrator.controller.effects import Assign, DropRequest, Effect, Launch, Seal, Terminate
+from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observation import InstanceView, LaunchFailure, Observation
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs import layout
@@ -121,6 +121,8 @@ class Scene:
                 self.head = old.model_copy(update={"epoch": epoch, "generation": generation})
             case Assign(instance, assignment):
                 self.views[instance] = replace(self.view(instance), assignment=assignment)
+            case Forget(instance):
+                assert self.view(instance).terminated
             case DropRequest(_, request_id):
                 self.requests = [request for request in self.requests if request.id != request_id]
 

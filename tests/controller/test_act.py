@@ -1,16 +1,20 @@
 """Effects: carried out twice they are carried out once, and an older leader's change nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from orchestrator.controller.act import Actor, Stale
+from orchestrator.controller.act import END_AGAIN_S, Actor, Stale
 from orchestrator.controller.decide import Decision
-from orchestrator.controller.effects import Assign, DropRequest, Effect, Seal, Terminate
-from orchestrator.controller.observe import JobWatch, Observer
+from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
+from orchestrator.controller.observe import Observer
+from orchestrator.controller.todo import Todo
+from orchestrator.controller.watch import JobWatch
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Superseded, load_head
 from orchestrator.jobs.instances import Assignment
+from orchestrator.jobs.pace import QUICK
 from orchestrator.store import Conflict, document
 from tests.controller.world import World
 
@@ -24,14 +28,24 @@ class Acting:
         self.world = World().run(until=lambda world: world.step == 3)
         self.told: list[str] = []
         self.watch = JobWatch.of("digits")
-        self._actor = Actor(self.world.store, self.world.nonce, lambda job, event: self.told.append(event.message))
+        self.leads = True
+        self._todo = Todo(self.world.store, self.world.clock.monotonic, QUICK, self.world.log.append)
+        self._actor = Actor(
+            self.world.store,
+            self.world.nonce,
+            self.world.clock.monotonic,
+            lambda: self.leads,
+            self._todo.drop,
+            lambda job, event: self.told.append(event.message),
+        )
         self._observer = Observer(self.world.store, {"local": self.world.fleet}, self.world.clock.monotonic)
 
     def carry_out(self, *effects: Effect, reason: str = "", before: Callable[[], object] = lambda: None) -> bool:
         """Look, then act on a decision with these effects and, with a reason, a changed record."""
-        observed = self._observer.observe("digits", self.watch, 1)
-        assert observed is not None
-        seen, stored = observed
+        assert self._observer.load(self.watch)
+        self._observer.ask_fleets([self.watch], lambda _job, _message: None)
+        self._observer.read_news(self.watch, 1)
+        seen, stored = self._observer.observe(self.watch, 1, ())
         before()
         record = seen.record.model_copy(update={"reason": reason}) if reason else seen.record
         return self._actor.act(seen, stored, Decision(record, effects), self.watch, self.world.fleet)
@@ -94,12 +108,61 @@ def test_a_seal_of_an_older_generation_is_refused(acting: Acting) -> None:
     assert stored.value.generation == 1
 
 
-def test_ended_twice_is_ended_once_and_its_objects_are_gone(acting: Acting) -> None:
-    for _ in range(2):
-        acting.carry_out(Terminate(NAME))
-        assert acting.world.fleet.alive() == []
-        assert acting.world.objects() == []
+def test_an_instance_is_ended_until_it_is_gone_and_then_its_objects_are_removed(acting: Acting) -> None:
+    assert acting.carry_out(Terminate(NAME))
+    assert acting.world.fleet.alive() == []
+    assert not acting.watch.terminated, "the fleet has not been asked since"
+    assert acting.carry_out(Terminate(NAME))
     assert acting.watch.terminated == {NAME}
+    for _ in range(2):
+        acting.carry_out(Forget(NAME))
+        assert acting.world.objects() == []
+
+
+def test_an_instance_that_takes_its_time_to_end_is_told_again_only_after_a_while(acting: Acting) -> None:
+    told: list[str] = []
+    acting.world.fleet.terminate = told.append  # type: ignore[method-assign,assignment]  # it does nothing
+    carried_out = [acting.carry_out(Terminate(NAME)) for _ in range(5)]
+    assert carried_out == [True, False, False, False, False]
+    acting.world.clock.elapsed_s += END_AGAIN_S
+    assert acting.carry_out(Terminate(NAME))
+    assert told == [NAME, NAME]
+
+
+def test_an_instance_that_the_fleet_does_not_know_yet_is_not_taken_for_gone(acting: Acting) -> None:
+    unknown = "digits-g9-n0-a0"
+    acting.world.fleet.lag_s = 60.0
+    for _ in range(3):
+        acting.carry_out(Terminate(unknown))
+        assert not acting.watch.terminated
+        acting.world.clock.elapsed_s += 25
+    acting.carry_out(Terminate(unknown))
+    assert acting.watch.terminated == {unknown}
+
+
+def test_who_has_lost_the_lease_does_nothing_more(acting: Acting) -> None:
+    acting.leads = False
+    assert not acting.carry_out(Terminate(NAME))
+    assert acting.world.fleet.alive() == [NAME]
+
+
+def test_before_a_launch_that_was_decided_earlier_the_record_is_read_again(acting: Acting) -> None:
+    """An older leader, that only thinks it leads, starts nothing that a newer one has called off."""
+    request = replace(acting.world.fleet.agents[NAME].request, instance="digits-g1-n9-a0")
+    stored = document.load(acting.world.store, layout.record_key("digits"), type(acting.world.record))
+    assert stored is not None
+
+    def meanwhile() -> None:
+        document.swap(acting.world.store, layout.record_key("digits"), stored, stored.value, lambda: "another")
+
+    with pytest.raises(Conflict):
+        acting.carry_out(Launch(request), before=meanwhile)
+    assert acting.world.fleet.launches == [NAME]
+
+
+def test_what_was_launched_just_now_is_not_asked_for_again(acting: Acting) -> None:
+    request = replace(acting.world.fleet.agents[NAME].request, instance="digits-g1-n9-a0")
+    assert [acting.carry_out(Launch(request)) for _ in range(2)] == [True, False]
 
 
 def test_a_request_that_is_gone_already_is_dropped_again_without_harm(acting: Acting) -> None:

@@ -87,7 +87,10 @@ def check(name: str, world: World) -> None:
         assert world.result() == undisturbed_result()
     events = world.events
     assert [event.number for event in events] == list(range(1, len(events) + 1))
-    assert list(world.store.list("todo/requests/digits/")) == []
+    world.at_write = lambda _number, call: call()
+    world.tick()
+    assert [entry.key for entry in world.store.list("todo/")] == [], "it is looked at for ever"
+    assert world.objects() == []
     told = [event.kind for event in events if event.kind is not EventKind.LEADER_CHANGED]
     assert told == [event.kind for event in calm.events]
 

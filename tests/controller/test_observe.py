@@ -1,14 +1,17 @@
 """What one look at a job takes in, in which order, and by whose clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 
-from orchestrator.controller.observe import JobWatch, Observer
-from orchestrator.fleets.protocol import InstanceState
+from orchestrator.controller.observation import Observation
+from orchestrator.controller.observe import HEAD_EVERY_LOOKS, Observer
+from orchestrator.controller.watch import JobWatch
+from orchestrator.fleets.protocol import FleetError, InstanceState
 from orchestrator.jobs import layout
-from orchestrator.jobs.instances import Heartbeat
+from orchestrator.jobs.instances import Heartbeat, TrainerProgress
 from orchestrator.store import StoreError
 from orchestrator.store.protocol import UNCHANGED
 from tests.controller.world import World
@@ -17,104 +20,152 @@ from tests.support.interposed import InterposedStore, Operation
 NAME = "digits-g1-n0-a0"
 
 
-@pytest.fixture
-def world() -> World:
-    """A job that trains."""
-    return World().run(until=lambda world: world.step == 3)
+class Looking:
+    """One controller's eyes on a job that trains; what it reads is kept."""
 
+    def __init__(self) -> None:
+        self.world = World().run(until=lambda world: world.step == 3)
+        self.read: list[str] = []
+        self.answers: list[object] = []
+        store = InterposedStore(self.world.store, self._remember)
+        self.observer = Observer(store, {"local": self.world.fleet}, self.world.clock.monotonic)
+        self.watch = JobWatch.of("digits")
 
-def test_the_head_is_read_after_the_heartbeats(world: World) -> None:
-    """So it is never older than what they tell: who has 'finished' has its last checkpoint in it."""
-    read: list[str] = []
-
-    def remember(operation: Operation, key: str, call: Callable[[], object]) -> object:
-        read.append(key)
-        return call()
-
-    observer = Observer(InterposedStore(world.store, remember), {"local": world.fleet}, world.clock.monotonic)
-    observer.observe("digits", JobWatch.of("digits"), 1)
-    assert read.index(layout.head_key("digits")) > read.index(layout.heartbeat_key(NAME))
-
-
-def test_what_has_not_changed_is_not_read_again(world: World) -> None:
-    answers: list[object] = []
-
-    def remember(operation: Operation, key: str, call: Callable[[], object]) -> object:
+    def _remember(self, _operation: Operation, key: str, call: Callable[[], object]) -> object:
+        self.read.append(key)
         answer = call()
-        if operation == "get":
-            answers.append(answer)
+        self.answers.append(answer)
         return answer
 
-    observer = Observer(InterposedStore(world.store, remember), {"local": world.fleet}, world.clock.monotonic)
-    watch = JobWatch.of("digits")
-    first = observer.observe("digits", watch, 1)
-    answers.clear()
-    assert observer.observe("digits", watch, 1) == first
-    assert answers
-    assert all(answer is UNCHANGED for answer in answers)
+    def look(self) -> Observation:
+        """One look, as a tick makes it."""
+        self.read.clear()
+        self.answers.clear()
+        assert self.observer.load(self.watch)
+        assert self.observer.ask_fleets([self.watch], lambda _job, _message: None) == set()
+        self.observer.read_news(self.watch, 1)
+        return self.observer.observe(self.watch, 1, ())[0]
 
 
-def test_silence_is_measured_by_ones_own_clock_from_the_last_change_that_was_seen(world: World) -> None:
-    observer, watch = Observer(world.store, {"local": world.fleet}, world.clock.monotonic), JobWatch.of("digits")
-
-    def silent_s() -> float:
-        observed = observer.observe("digits", watch, 1)
-        assert observed is not None
-        return observed[0].view(NAME).silent_s
-
-    assert silent_s() == 0, "a new controller knows of no silence yet"
-    world.clock.elapsed_s += 40
-    assert silent_s() == 40
-    world.fleet.agents[NAME].tick()
-    assert silent_s() == 0
+@pytest.fixture
+def looking() -> Looking:
+    return Looking()
 
 
-def test_an_instance_that_brings_images_for_long_is_not_stalled(world: World) -> None:
-    observer, watch = Observer(world.store, {"local": world.fleet}, world.clock.monotonic), JobWatch.of("digits")
+def test_the_head_is_read_after_the_heartbeats(looking: Looking) -> None:
+    """So it is never older than what they tell: who has 'finished' has its last checkpoint in it."""
+    looking.look()
+    assert looking.read.index(layout.head_key("digits")) > looking.read.index(layout.heartbeat_key(NAME))
+
+
+def test_a_job_that_trains_costs_one_conditional_read(looking: Looking) -> None:
+    first = looking.look()
+    assert looking.look() == first
+    assert looking.read == [layout.heartbeat_key(NAME)]
+    assert looking.answers == [UNCHANGED]
+
+
+def test_the_head_is_read_when_a_heartbeat_tells_of_a_commit(looking: Looking) -> None:
+    looking.look()
+    beat = looking.watch.heartbeats[NAME].beat
+    assert beat is not None
+    told = beat.model_copy(update={"count": beat.count + 1, "committed_step": 5})
+    looking.world.store.put(layout.heartbeat_key(NAME), told.model_dump_json().encode())
+    looking.look()
+    assert looking.read == [layout.heartbeat_key(NAME), layout.head_key("digits")]
+
+
+def test_the_head_is_read_now_and_then_whatever_the_heartbeats_say(looking: Looking) -> None:
+    heads = 0
+    for _ in range(HEAD_EVERY_LOOKS * 2 + 2):
+        looking.look()
+        heads += layout.head_key("digits") in looking.read
+    assert heads == 2, "the first look, and another"
+
+
+def test_what_is_doubted_is_read_again(looking: Looking) -> None:
+    looking.look()
+    looking.watch.doubt()
+    looking.look()
+    assert set(looking.read) >= {layout.record_key("digits"), layout.head_key("digits"), layout.assignment_key(NAME)}
+
+
+def test_silence_is_measured_by_ones_own_clock_from_the_last_change_that_was_seen(looking: Looking) -> None:
+    assert looking.look().view(NAME).silent_s == 0, "a new controller knows of no silence yet"
+    looking.world.clock.elapsed_s += 40
+    assert looking.look().view(NAME).silent_s == 40
+    looking.world.fleet.agents[NAME].tick()
+    assert looking.look().view(NAME).silent_s == 0
+
+
+def heartbeat(count: int, step: int = 0, activity: str = "", complaint: str = "") -> bytes:
+    beat = Heartbeat(
+        instance=NAME,
+        count=count,
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        state="restoring",
+        generation=1,
+        activity=activity,
+        complaint=complaint,
+        progress=TrainerProgress(step=step) if step else None,
+    )
+    return beat.model_dump_json().encode()
+
+
+def test_an_instance_that_brings_images_for_long_is_not_stalled(looking: Looking) -> None:
+    counts = count(100)
 
     def stalled_s(activity: str, complaint: str = "") -> float:
-        world.clock.elapsed_s += 40
-        beat = Heartbeat(
-            instance=NAME,
-            count=1,
-            at=datetime(2026, 1, 1, tzinfo=UTC),
-            state="restoring",
-            generation=1,
-            activity=activity,
-            complaint=complaint,
-        )
-        world.store.put(layout.heartbeat_key(NAME), beat.model_dump_json().encode())
-        observed = observer.observe("digits", watch, 1)
-        assert observed is not None
-        return observed[0].view(NAME).stalled_s
+        looking.world.clock.elapsed_s += 40
+        body = heartbeat(next(counts), activity=activity, complaint=complaint)
+        looking.world.store.put(layout.heartbeat_key(NAME), body)
+        return looking.look().view(NAME).stalled_s
 
     assert [stalled_s(f"bringing {done} of 9 files") for done in (1, 2, 2)] == [0, 0, 40]
     complaints = [stalled_s("bringing 2 of 9 files", complaint) for complaint in ("no answer", "no answer yet")]
     assert complaints == [80, 120], "it has not come further by complaining"
 
 
-def test_an_instance_is_seen_as_fleet_and_bucket_show_it(world: World) -> None:
-    observer = Observer(world.store, {"local": world.fleet}, world.clock.monotonic)
-    observed = observer.observe("digits", JobWatch.of("digits"), 1)
-    assert observed is not None
-    view = observed[0].view(NAME)
+def test_a_heartbeat_that_comes_late_is_not_believed_and_one_that_counts_anew_is(looking: Looking) -> None:
+    def seen(number: int, step: int) -> int:
+        looking.world.store.put(layout.heartbeat_key(NAME), heartbeat(number, step))
+        beat = looking.look().view(NAME).heartbeat
+        assert beat is not None and beat.progress is not None
+        return beat.progress.step
+
+    assert [seen(100, 50), seen(99, 49), seen(101, 51)] == [50, 50, 51]
+    assert [seen(1, 60), seen(2, 61), seen(3, 62)] == [51, 61, 62], "its agent has begun again"
+
+
+def test_an_instance_is_seen_as_fleet_and_bucket_show_it(looking: Looking) -> None:
+    observed = looking.look()
+    view = observed.view(NAME)
     assert view.state is InstanceState.RUNNING
     assert view.heartbeat is not None
     assert view.heartbeat.generation == 1
     assert view.assignment is not None
-    assert observed[0].prices == {"local": 1.0}
-    assert observed[0].view("unheard-of").state is None
+    assert observed.prices == {"local": 1.0}
+    assert observed.view("unheard-of").state is None
 
 
-def test_a_submit_that_was_not_completed_is_no_job_yet() -> None:
-    world = World()
-    world.store.delete(layout.record_key("digits"))
-    observer = Observer(world.store, {"local": world.fleet}, world.clock.monotonic)
-    assert observer.observe("digits", JobWatch.of("digits"), 1) is None
+def test_a_submit_that_was_not_completed_is_no_job_yet(looking: Looking) -> None:
+    looking.world.store.delete(layout.record_key("digits"))
+    assert not looking.observer.load(looking.watch)
 
 
-def test_a_heartbeat_that_cannot_be_read_is_said(world: World) -> None:
-    world.store.put(layout.heartbeat_key(NAME), b"{")
-    observer = Observer(world.store, {"local": world.fleet}, world.clock.monotonic)
+def test_a_heartbeat_that_cannot_be_read_is_said(looking: Looking) -> None:
+    looking.world.store.put(layout.heartbeat_key(NAME), b"{")
     with pytest.raises(StoreError, match="is not a heartbeat"):
-        observer.observe("digits", JobWatch.of("digits"), 1)
+        looking.look()
+
+
+def test_the_jobs_of_a_fleet_that_does_not_answer_are_told(looking: Looking) -> None:
+    looking.look()
+
+    def away(_instances: Iterable[str]) -> Mapping[str, InstanceState]:
+        raise FleetError("no answer")
+
+    looking.world.fleet.describe = away  # type: ignore[method-assign,assignment]
+    told: list[str] = []
+    assert looking.observer.ask_fleets([looking.watch], lambda _job, message: told.append(message)) == {"digits"}
+    assert told == ["the local fleet does not answer: no answer"]

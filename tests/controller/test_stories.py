@@ -1,13 +1,16 @@
 """Whole stories of a job, by the real controller on a store in memory, with agents that are made up (`world`)."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.pace import QUICK
 from orchestrator.jobs.phases import JobPhase
-from tests.controller.world import TOTAL_STEPS, World, undisturbed_result
+from orchestrator.jobs.requests import Request, send_request
+from tests.controller.world import TICK_S, TOTAL_STEPS, World, undisturbed_result
 from tests.support.specs import job_spec
 
 SCALING = {"window": 3.0, "warm_up": 1.0, "cooldown": 5.0}
@@ -40,16 +43,63 @@ def test_what_is_over_leaves_nothing_of_its_instances_and_is_looked_at_no_more()
     assert len(world.writes) == written
 
 
-def test_a_new_controller_finds_what_is_over_settled_and_writes_nothing() -> None:
+def test_what_is_over_waits_for_nobody_and_costs_the_next_controller_nothing() -> None:
     world = World().run()
     world.tick()
+    assert list(world.store.list(layout.TODO)) == []
     world.controller = world.new_controller()
     written, keys = len(world.writes), [entry.key for entry in world.store.list("")]
     for _ in range(3):
         assert world.controller.tick(world.epoch) == 0
-    assert [write for write in world.writes[written:] if "events/" not in write] == []
+    assert world.writes[written:] == []
     assert [entry.key for entry in world.store.list("")] == keys
-    assert world.controller._settled == {"digits"}
+
+
+def test_a_mark_that_stayed_when_a_controller_died_costs_a_look_and_goes() -> None:
+    world = World().run()
+    world.tick()
+    record = world.record
+    world.store.put(layout.todo_key("digits"), b"stayed")
+    world.store.put(layout.heartbeat_key("digits-g1-n0-a0"), b"{}")
+    world.controller = world.new_controller()
+    assert world.controller.tick(world.epoch) == 0
+    assert world.record == record
+    assert list(world.store.list(layout.TODO)) == []
+    assert world.objects() == []
+
+
+def test_a_request_to_a_job_that_is_over_is_answered_and_one_to_no_job_is_removed() -> None:
+    world = World().run()
+    world.tick()
+    world.ask("pause")
+    send_request(world.store, "nobody", "cancel", now=world.clock.now(), by="ada", nonce=world.nonce)
+    world.store.put(layout.request_key("digits", "altered"), b"{")
+    world.tick()
+    assert world.events[-1].kind is EventKind.REQUEST_REFUSED
+    assert list(world.store.list(layout.TODO)) == []
+
+
+def test_a_request_is_heard_at_once_and_without_a_ring_after_a_while() -> None:
+    world = World(job_spec(name="digits")).run(until=lambda world: world.step == 3)
+    key = layout.request_key("digits", "20261124T120000-quiet")
+    world.store.create(key, Request(id="", kind="pause", at=world.clock.now(), by="ada").model_dump_json().encode())
+    world.run(until=lambda world: world.record.wanted == "pause", within_s=QUICK.scan_s + 2 * TICK_S)
+    world.ask("resume")
+    world.run(until=lambda world: world.record.wanted == "run", within_s=2 * TICK_S)
+
+
+def test_the_mark_of_a_job_that_was_submitted_anew_is_left_alone() -> None:
+    """Its name was that of a job that has just been removed, by a controller that does not know it yet."""
+    world = World()
+
+    def submitted_anew(_number: int, call: Callable[[], None]) -> None:
+        if world.writes[-1] == f"delete {layout.todo_key('digits')}":
+            world.store.put(layout.todo_key("digits"), b"anew")
+        call()
+
+    world.at_write = submitted_anew
+    world.run(until=lambda world: f"delete {layout.todo_key('digits')}" in world.writes)
+    assert [entry.key for entry in world.store.list(layout.TODO)] == [layout.todo_key("digits")]
 
 
 def test_busy_workers_make_it_grow_once_and_the_result_is_the_same() -> None:
@@ -122,6 +172,8 @@ def test_jobs_do_not_disturb_each_other() -> None:
     world.store.create(layout.record_key("aaa"), world.record.model_dump_json().encode())
     world.store.create(layout.record_key("bbb"), b"garbage")
     world.store.create(layout.spec_key("ccc"), b"{}")
+    for job in ("aaa", "bbb", "ccc"):
+        world.store.create(layout.todo_key(job), job.encode())
     world.run()
     assert world.record.phase is JobPhase.SUCCEEDED
     for job, why in (("aaa", "another version"), ("bbb", "is no JobRecord")):

@@ -226,6 +226,7 @@ class FakeFleet:
     """How busy an instance of so many workers is."""
     largest: int = 99
     """More workers than this cannot be had."""
+    lag_s: float = 0.0
 
     def launch(self, request: LaunchRequest) -> None:
         if request.instance in self.agents:
@@ -262,6 +263,10 @@ class InterposedFleet:
 
     inner: FakeFleet
     around: Callable[[str, Callable[[], None]], None]
+
+    @property
+    def lag_s(self) -> float:
+        return self.inner.lag_s
 
     def launch(self, request: LaunchRequest) -> None:
         self.around(f"launch {request.instance}", lambda: self.inner.launch(request))

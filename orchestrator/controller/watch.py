@@ -1,0 +1,189 @@
+"""What a controller remembers of one job between two looks: nothing that it could not read again.
+
+Who leads is the only writer of a job's record and assignments, so it reads them once. Anything that speaks against
+that (a conflict, a reply that was lost, an error) makes it doubt what it remembers, and read again.
+"""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.controller.observation import LaunchFailure
+from orchestrator.fleets.protocol import InstanceState
+from orchestrator.jobs import layout
+from orchestrator.jobs.head import Head
+from orchestrator.jobs.instances import Assignment, Heartbeat
+from orchestrator.jobs.record import JobRecord
+from orchestrator.spec.models import JobSpec
+from orchestrator.store.document import Document, Stored, parse
+from orchestrator.store.protocol import UNCHANGED, Store, StoreError
+
+D = TypeVar("D", bound=Document)
+
+
+@dataclass
+class Watched(Generic[D]):
+    """A document that is read when there is a reason to, and then only if it has changed."""
+
+    key: str
+    model: type[D]
+    stored: Stored[D] | None = None
+    is_known: bool = False
+    """Whether `stored` can be relied on."""
+
+    def read(self, store: Store) -> Stored[D] | None:
+        """As the store has it now."""
+        found = store.get_if_changed(self.key, self.stored.etag if self.stored else None)
+        if found is not UNCHANGED:
+            self.stored = parse(store, found, self.model) if found is not None else None
+        self.is_known = True
+        return self.stored
+
+    def known(self, store: Store) -> Stored[D] | None:
+        """As it was read or written last."""
+        return self.stored if self.is_known else self.read(store)
+
+    def wrote(self, stored: Stored[D]) -> None:
+        """This controller has written it."""
+        self.stored, self.is_known = stored, True
+
+
+@dataclass
+class WatchedHeartbeat:
+    """A heartbeat, since when it has not changed, and since when its workers have come no further."""
+
+    key: str
+    changed_at_s: float
+    moved_at_s: float
+    etag: str | None = None
+    beat: Heartbeat | None = None
+    _late: int | None = None
+
+    def read(self, store: Store, now_s: float) -> bool:
+        """Look for a new one; False when there is none."""
+        found = store.get_if_changed(self.key, self.etag)
+        if found is UNCHANGED:
+            return False
+        if found is None:
+            was, self.beat, self.etag = self.beat, None, None
+            return was is not None
+        try:
+            beat = Heartbeat.model_validate_json(found.body)
+        except ValidationError as error:
+            raise StoreError(
+                f"{store.url}: {self.key} is not a heartbeat: {error.errors(include_url=False)[0]['msg']}"
+            ) from error
+        self.etag = found.etag
+        if self._is_late(beat):
+            return False
+        before, self.beat, self._late, self.changed_at_s = _stand(self.beat), beat, None, now_s
+        if _stand(beat) != before:
+            self.moved_at_s = now_s
+        return True
+
+    def _is_late(self, beat: Heartbeat) -> bool:
+        """Whether an older beat has come after a newer one. An agent that began to count anew goes on counting."""
+        if self.beat is None or beat.count >= self.beat.count:
+            return False
+        if self._late is not None and beat.count > self._late:
+            return False
+        self._late = beat.count
+        return True
+
+
+def _stand(beat: Heartbeat | None) -> tuple[object, ...]:
+    """What changes while workers come further; what they complain of does not count, for it may change for ever."""
+    if beat is None:
+        return ()
+    return (beat.generation, beat.state, beat.activity, beat.progress.step if beat.progress else None)
+
+
+@dataclass
+class JobWatch:
+    """One job, as one leader knows it."""
+
+    job: str
+    record: Watched[JobRecord]
+    head: Watched[Head]
+    spec: JobSpec | None = None
+    heartbeats: dict[str, WatchedHeartbeat] = field(default_factory=dict)
+    assignments: dict[str, Watched[Assignment]] = field(default_factory=dict)
+    states: dict[str, InstanceState] = field(default_factory=dict)
+    """What the fleet said of its instances when it was last asked; one that it does not know is left out."""
+    launch_failures: dict[str, LaunchFailure] = field(default_factory=dict)
+    launched_at_s: dict[str, float] = field(default_factory=dict)
+    """When the fleet last took a launch, by this controller's clock: it may show the instance only later."""
+    end_told_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """When the fleet was first and last told to end an instance, by the same clock."""
+    terminated: set[str] = field(default_factory=set)
+    """Instances that have ended for good: the fleet was told, and they are gone."""
+    events_flushed: int = 0
+    head_told: tuple[object, ...] | None = None
+    """What the heartbeats told of the head when it was last read."""
+    head_age: int = 0
+    """For how many looks it has not been read."""
+    decided_at_s: float | None = None
+    """When the last decision was made that changed nothing; None: none since something has changed."""
+
+    @classmethod
+    def of(cls, job: str) -> "JobWatch":
+        return cls(
+            job, record=Watched(layout.record_key(job), JobRecord), head=Watched(layout.head_key(job), Head)
+        )  # fmt: skip
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether record and spec are known."""
+        return self.record.is_known and self.record.stored is not None and self.spec is not None
+
+    def doubt(self) -> None:
+        """What is remembered of the documents may be wrong: all will be read again."""
+        self.record.is_known = self.head.is_known = False
+        for assignment in self.assignments.values():
+            assignment.is_known = False
+        self.head_told = self.decided_at_s = None
+
+    def saw(self, instance: str, state: InstanceState | None) -> None:
+        """The fleet's word on an instance."""
+        if state is self.states.get(instance):
+            return
+        self.decided_at_s = None
+        if state is None:
+            del self.states[instance]
+        else:
+            self.states[instance] = state
+
+    def heartbeat(self, instance: str, now_s: float) -> WatchedHeartbeat:
+        """The heartbeat of an instance; what was never seen is as old as this."""
+        if instance not in self.heartbeats:
+            self.heartbeats[instance] = WatchedHeartbeat(layout.heartbeat_key(instance), now_s, now_s)
+        return self.heartbeats[instance]
+
+    def assignment(self, instance: str) -> Watched[Assignment]:
+        """The assignment of an instance."""
+        if instance not in self.assignments:
+            self.assignments[instance] = Watched(layout.assignment_key(instance), Assignment)
+        return self.assignments[instance]
+
+    def forget(self, instance: str) -> None:
+        """An instance is gone for good."""
+        self.terminated.add(instance)
+        self.heartbeats.pop(instance, None)
+        self.assignments.pop(instance, None)
+        self.launched_at_s.pop(instance, None)
+        self.end_told_s.pop(instance, None)
+
+    def keep_only(self, instances: list[str]) -> None:
+        """Forget what is known of instances that are not the job's any more."""
+        if len(self.heartbeats) + len(self.states) > 2 * len(instances):
+            self.heartbeats = {i: known for i, known in self.heartbeats.items() if i in instances}
+            self.assignments = {i: known for i, known in self.assignments.items() if i in instances}
+            self.states = {i: known for i, known in self.states.items() if i in instances}
+
+
+def instances_of(record: JobRecord) -> list[str]:
+    """Every instance that the record names and that may be there."""
+    generations = [g for g in (record.generation, record.upcoming) if g is not None and not g.released]
+    named = [i for g in generations for i in g.instances] + list(record.retired) + [use.instance for use in record.uses]
+    return list(dict.fromkeys(named))
