@@ -11,6 +11,7 @@ from orchestrator.cli.commands import (
     daemon,
     doctor,
     events,
+    explain,
     fetch,
     follow,
     init,
@@ -62,6 +63,7 @@ app.command("show", rich_help_panel=WATCH)(show.show)
 app.command("follow", rich_help_panel=WATCH)(follow.follow)
 app.command("logs", rich_help_panel=WATCH)(logs.logs)
 app.command("events", rich_help_panel=WATCH)(events.events)
+app.command("explain", rich_help_panel=WATCH)(explain.explain)
 app.command("wait", rich_help_panel=WATCH)(wait.wait)
 app.command("fetch", rich_help_panel=WATCH)(fetch.fetch)
 app.command("cancel", rich_help_panel=CHANGE)(cancel.cancel)

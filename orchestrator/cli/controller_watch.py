@@ -43,3 +43,12 @@ class ControllerWatch:
         known = owner_alive(lease.owner)
         # On another machine only its renewals tell, by this machine's clock.
         return known if known is not None else now_s - self._renewed_at_s < 1.2 * lease.ttl_s
+
+
+def controller_words(store: Store) -> str:
+    """Who looks after the jobs of a store, as far as one look can tell."""
+    lease = read_lease(store)
+    if lease is None or lease.released or owner_alive(lease.owner) is False:
+        return "no controller is alive: start one with: elastic daemon"
+    who = f"{lease.owner.label}, pid {lease.owner.pid}, epoch {lease.epoch}"
+    return f"a controller here: {who}" if owner_alive(lease.owner) else f"a controller on another machine: {who}"

@@ -411,7 +411,7 @@ def test_version_in_each_format(elastic: Elastic) -> None:
 def test_help_names_every_command_and_needs_no_store(elastic: Elastic) -> None:
     shown = elastic()
     assert shown.code == 0
-    names = "submit ps show logs events wait cancel pause resume resize fetch follow daemon agent init validate schema"
+    names = "submit ps show logs events explain wait cancel pause resume resize fetch follow daemon agent init validate schema"
     for name in [*names.split(), "doctor", "version"]:
         assert f" {name} " in shown.out
         assert elastic(name, "--help").code == 0

@@ -1,0 +1,68 @@
+"""`elastic explain`: why a job is as it is."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import text
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
+from orchestrator.cli.output import Format, emit
+from orchestrator.cli.prose import say
+from orchestrator.jobs.events import EventKind
+
+
+def explain(
+    context: typer.Context,
+    job: JobArgument,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help="Decisions since then: 10m (ago), 14:03 or a date.", show_default=False
+        ),
+    ] = None,
+    kinds: Annotated[
+        list[EventKind] | None,
+        typer.Option(
+            "--kind", metavar="EVENT", help="Decisions with such an event, e.g. scale_down.", show_default="any"
+        ),
+    ] = None,
+    everything: Annotated[bool, flag("--all", "-a", help="The whole story, also of a long one.")] = False,
+    output: OutputOption = Format.TABLE,
+    store: StoreOption = None,
+) -> None:
+    """Tell why a job is as it is.
+
+    Each decision with what was seen, what was done, and why nothing else; then what holds now.
+    """
+    from orchestrator.cli.controller_watch import controller_words
+    from orchestrator.cli.moments import parse_moment
+    from orchestrator.cli.standing import Answer, standing
+    from orchestrator.cli.story_reading import Asked, read_story
+    from orchestrator.cli.story_view import story_page
+    from orchestrator.jobs.bucket import load_state
+    from orchestrator.jobs.status import job_status
+
+    invocation = Invocation.of(context)
+    where, now = invocation.open_store(store), invocation.now()
+    asked = Asked(parse_moment(since, now) if since else None, frozenset(kinds or ()), everything)
+    state = load_state(where, job)
+    status = job_status(state, now)
+    story = read_story(where, state.record, asked)
+    answers = standing(state, now)
+    if not state.record.phase.over:
+        answers.append(Answer("who looks after it", controller_words(where)))
+    if output.for_people and story.earlier:
+        say(f"{text.count(story.earlier, 'earlier event')} not told: elastic explain {job} --all")
+    emit(
+        output,
+        data=lambda: {
+            "job": job,
+            "phase": str(status.phase),
+            "reason": status.reason,
+            "decisions": [chapter.as_data() for chapter in story.chapters],
+            "now": [{"question": answer.question, "answer": answer.answer} for answer in answers],
+        },
+        names=lambda: [str(chapter.head.kind) for chapter in story.chapters],
+        table=lambda: story_page(story.chapters, status, answers, now, wide=output is Format.WIDE),
+    )
