@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Generic, TypeVar
 
-from pydantic import BaseModel
-
+from orchestrator.controller.watch import Watched, WatchedHeartbeat
 from orchestrator.errors import CredentialsError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import JobState, load_record, load_spec
@@ -22,15 +20,13 @@ from orchestrator.jobs.pace import pace_of
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus, job_status
 from orchestrator.spec.models import JobSpec
-from orchestrator.store.protocol import UNCHANGED, Store, StoreError
+from orchestrator.store.protocol import Store, StoreError
 
 LOCAL_INTERVAL_S = 0.3
 REMOTE_INTERVAL_S = 1.0
 PATIENCE_S = 300.0
 """How long a store may give no answer before following it ends."""
 LONGEST_PAUSE_S = 10.0
-
-V = TypeVar("V", bound=BaseModel)
 
 
 def interval_s(store: Store) -> float:
@@ -68,31 +64,6 @@ class Look:
         return self.status.phase.over
 
 
-@dataclass
-class Watched(Generic[V]):
-    """One object of the store, read again only when it changed."""
-
-    store: Store
-    key: str
-    model: type[V]
-    value: V | None = None
-    _etag: str | None = None
-
-    def look(self) -> bool:
-        """Read it if it is not what it was; whether there is something new."""
-        found = self.store.get_if_changed(self.key, self._etag)
-        if found is UNCHANGED:
-            return False
-        if found is None:
-            self._etag, self.value = None, None
-            return False
-        try:
-            self._etag, self.value = found.etag, self.model.model_validate_json(found.body)
-        except ValueError as error:
-            raise StoreError(f"{self.key} in {self.store.url} cannot be read: {error}") from error
-        return True
-
-
 class JobWatch:
     """Looks at one job again and again."""
 
@@ -102,9 +73,9 @@ class JobWatch:
         self.now = now
         self.monotonic = monotonic
         self._spec: JobSpec | None = None
-        self._record = Watched(store, layout.record_key(job), JobRecord)
-        self._head = Watched(store, layout.head_key(job), Head)
-        self._beats: dict[str, Watched[Heartbeat]] = {}
+        self._record = Watched(layout.record_key(job), JobRecord)
+        self._head = Watched(layout.head_key(job), Head)
+        self._beats: dict[str, WatchedHeartbeat] = {}
         self._heard_at_s: float | None = None
         self._last_event = 0
 
@@ -112,11 +83,10 @@ class JobWatch:
         """The job as it is now. Raises UnknownJob, StoreError."""
         if self._spec is None:
             self._spec = load_spec(self.store, self.job)
-        self._record.look()
-        self._head.look()
-        record = self._record.value or load_record(self.store, self.job).value  # the latter says what is wrong
+        stored, head = self._record.read(self.store), self._head.read(self.store)
+        record = (stored or load_record(self.store, self.job)).value  # the latter says what is wrong
         beats = self._heartbeats(record)
-        state = JobState(spec=self._spec, record=record, head=self._head.value, heartbeats=beats)
+        state = JobState(spec=self._spec, record=record, head=head.value if head else None, heartbeats=beats)
         at = self.now()
         return Look(
             spec=self._spec,
@@ -131,13 +101,16 @@ class JobWatch:
         """The last words of the instances in use; their clock is not asked, only whether they say something new."""
         generations = () if record.phase.over else (record.generation, record.upcoming)
         instances = [instance for generation in generations if generation for instance in generation.instances]
+        at_s = self.monotonic()
         self._beats = {
-            i: self._beats.get(i) or Watched(self.store, layout.heartbeat_key(i), Heartbeat) for i in instances
+            i: self._beats.get(i) or WatchedHeartbeat(layout.heartbeat_key(i), changed_at_s=at_s, moved_at_s=at_s)
+            for i in instances
         }
-        news = [watched.look() for watched in self._beats.values()]
-        if any(news):
-            self._heard_at_s = self.monotonic()
-        return {i: watched.value for i, watched in self._beats.items() if watched.value is not None}
+        news = [watched.read(self.store, at_s) for watched in self._beats.values()]
+        beats = {i: watched.beat for i, watched in self._beats.items() if watched.beat is not None}
+        if beats and any(news):
+            self._heard_at_s = at_s
+        return beats
 
     def _new_events(self, record: JobRecord) -> tuple[Event, ...]:
         new = tuple(events_of(self.store, record, self._last_event))
