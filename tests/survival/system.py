@@ -90,10 +90,11 @@ class System:
         self.daemons.append(daemon)
         return daemon
 
-    def submit(self, **changes: Any) -> None:
+    def submit(self, *, daemon: bool = False, **changes: Any) -> None:
+        """Submit the job; with `daemon` as people do, so that a controller is started where none is."""
         path = self.root / "job.yaml"
         path.write_text(json.dumps(job_yaml(**changes), indent=2))  # JSON is YAML
-        self.run("submit", str(path), "--no-daemon")
+        self.run("submit", str(path), *([] if daemon else ["--no-daemon"]))
 
     def run(self, *arguments: str) -> str:
         done = elastic(*arguments, environ=self.environ)
