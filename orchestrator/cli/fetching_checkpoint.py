@@ -1,6 +1,5 @@
 """The model of a job's checkpoint, from the bucket into a folder: pinned while it is read, and verified."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from orchestrator.agent.run_directory import sha256
 from orchestrator.cli.pinning import Reader, pinned
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
@@ -107,9 +107,7 @@ def _fault(path: Path, file: ManifestFile) -> str:
     size_bytes = path.stat().st_size
     if size_bytes != file.size_bytes:
         return f"{size_bytes:,} of {file.size_bytes:,} bytes"
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return "" if digest == file.sha256 else "another SHA-256"
+    return "" if sha256(path) == file.sha256 else "another SHA-256"
 
 
 def _manifest(store: Store, checkpoint: str) -> Manifest:
