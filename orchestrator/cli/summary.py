@@ -128,7 +128,8 @@ def next_steps(status: JobStatus) -> list[tuple[str, str]]:
         case JobPhase.SUCCEEDED:
             return [fetch, story]
         case JobPhase.FAILED:
-            return [(f"elastic logs {name}", "all that the first worker printed"), story]
+            why = (f"elastic explain {name}", "each decision, and why nothing else was done")
+            return [(f"elastic logs {name}", "all that the first worker printed"), why]
         case JobPhase.CANCELLED:
             return [fetch, story] if status.checkpoint else [story]
         case _:
