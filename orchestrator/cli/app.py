@@ -19,6 +19,7 @@ from orchestrator.cli.commands import (
     pause,
     ps,
     resize,
+    rm,
     schema,
     show,
     submit,
@@ -70,6 +71,7 @@ app.command("cancel", rich_help_panel=CHANGE)(cancel.cancel)
 app.command("pause", rich_help_panel=CHANGE)(pause.pause)
 app.command("resume", rich_help_panel=CHANGE)(pause.resume)
 app.command("resize", rich_help_panel=CHANGE)(resize.resize)
+app.command("rm", rich_help_panel=CHANGE)(rm.rm)
 app.command("init", rich_help_panel=WRITE)(init.init)
 app.command("validate", rich_help_panel=WRITE)(validate.validate)
 app.command("schema", rich_help_panel=WRITE)(schema.schema)

@@ -411,7 +411,7 @@ def test_version_in_each_format(elastic: Elastic) -> None:
 def test_help_names_every_command_and_needs_no_store(elastic: Elastic) -> None:
     shown = elastic()
     assert shown.code == 0
-    watch, change = "submit ps show logs events explain wait fetch follow", "cancel pause resume resize"
+    watch, change = "submit ps show logs events explain wait fetch follow", "cancel pause resume resize rm"
     for name in f"{watch} {change} init validate schema daemon agent doctor version".split():
         assert f" {name} " in shown.out
         assert elastic(name, "--help").code == 0
