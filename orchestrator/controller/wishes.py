@@ -5,15 +5,19 @@ from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.requests import Request
 
+REMEMBERED = 32
+"""So many requests are known after they were carried out and removed: one that was sent twice may arrive late."""
+
 
 def take_requests(draft: Draft) -> None:
     """Apply the requests that were not applied before, oldest first."""
-    waiting = draft.seen.requests
-    done = tuple(r for r in draft.record.requests_done if any(request.id == r for request in waiting))
+    waiting, done = draft.seen.requests, draft.record.requests_done
     for request in waiting:
         if request.id not in done:
             _take(draft, request)
             done = (*done, request.id)
+    still_there = {request.id for request in waiting}
+    done = tuple(r for i, r in enumerate(done, start=1) if r in still_there or len(done) - i < REMEMBERED)
     if done != draft.record.requests_done:
         draft.set(requests_done=done)
 

@@ -48,7 +48,9 @@ def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stor
         store.create(layout.spec_key(spec.name), body)
     except Conflict as conflict:
         present = store.get(layout.spec_key(spec.name))
-        half_done = present is not None and present.body == body and store.get(layout.record_key(spec.name)) is None
+        if present is None:  # another write of the key was under way, and came to nothing
+            raise StoreError(f"'{spec.name}' could not be written to {store.url}: submit it again") from conflict
+        half_done = present.body == body and store.get(layout.record_key(spec.name)) is None
         if not half_done:
             raise NameTaken(
                 f"a job named '{spec.name}' exists already in {store.url}: choose another name with --name, "

@@ -59,10 +59,13 @@ class Event(BaseModel):
 
 def write_event(store: Store, job: str, event: Event) -> None:
     """Append one event; writing it again is writing it once, for its number is its key."""
+    key = layout.event_key(job, event.number)
     try:
-        store.create(layout.event_key(job, event.number), event.model_dump_json().encode())
-    except Conflict:
-        return  # a controller before us wrote it and died before it could say so
+        store.create(key, event.model_dump_json().encode())
+    except Conflict as conflict:
+        # A controller before us wrote it and died before it could say so, or another write of it was under way.
+        if store.get(key) is None:
+            raise StoreError(f"{store.url}: {key} could not be written: {conflict}") from conflict
 
 
 def read_events(store: Store, job: str, after: int = 0) -> Iterator[Event]:

@@ -94,6 +94,8 @@ def _write(store: Store, key: str, new: M, write: Callable[[bytes], str]) -> Sto
             raise ReplyLost(f"Cannot tell whether {key} was written: it cannot be read back. {error}") from error
         if found is not None and _nonce_of(found) == new.nonce:
             return Stored(new, found.etag)
+        if found is None and new.seq == 1:
+            raise ReplyLost(f"{key} was sent and is not there: it may still come") from outcome
         raise Conflict(f"{key} was written by somebody else") from outcome
 
 

@@ -41,6 +41,7 @@ class Scene:
         )
         self.head: Head | None = None
         self.requests: list[Request] = []
+        self.asked = 0
         self.views: dict[str, InstanceView] = {}
         self.prices = {"local": price_usd_per_hour}
         self.refusals: dict[int, LaunchFailure] = {}
@@ -215,7 +216,8 @@ class Scene:
 
     def ask(self, kind: Literal["cancel", "pause", "resume", "resize"], workers: int | None = None) -> "Scene":
         """A person leaves a request; nothing is decided yet."""
-        request = Request(id=f"r{len(self.requests) + 1}-{self.now:%H%M%S}", kind=kind, at=self.now, by="ada",
+        self.asked += 1
+        request = Request(id=f"r{self.asked}-{self.now:%H%M%S}", kind=kind, at=self.now, by="ada",
                           workers=workers)  # fmt: skip
         self.requests.append(request)
         return self

@@ -229,7 +229,7 @@ def test_every_request_is_told_once_and_removed_wherever_the_job_stands(situatio
     assert "ada" in told[0].message
     assert scene.requests == []
     assert DropRequest("digits", request.id) in scene.effects
-    assert scene.settle().record.requests_done == ()
+    assert request.id in scene.settle().record.requests_done  # one that was sent twice may come again, late
 
 
 def test_a_request_that_could_not_be_removed_yet_is_not_honoured_again() -> None:

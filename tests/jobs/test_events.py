@@ -1,13 +1,15 @@
 """Events: numbered, in order, never rewritten."""
 
+from collections.abc import Callable
+
 import pytest
 
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import Event, EventKind, read_events, write_event
-from orchestrator.store import ReplyLost, StoreError
+from orchestrator.store import Conflict, ReplyLost, StoreError
 from orchestrator.store.memory import MemoryStore
 from tests.jobs.conftest import NOW
-from tests.support.interposed import InterposedStore, LostReplies
+from tests.support.interposed import InterposedStore, LostReplies, Operation
 
 
 def event(number: int, message: str = "") -> Event:
@@ -55,3 +57,15 @@ def test_what_is_no_event_is_named(store: MemoryStore) -> None:
     store.put(layout.event_key("digits", 1), b"{}")
     with pytest.raises(StoreError, match=r"events/000000000001\.json is not an event"):
         list(read_events(store, "digits"))
+
+
+def test_a_write_that_was_refused_and_left_nothing_is_no_event() -> None:
+    """S3 answers 409 while another write of the key is under way; that one may come to nothing."""
+
+    def refuse(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        if operation == "create":
+            raise Conflict(f"{key} is being written by others")
+        return call()
+
+    with pytest.raises(StoreError, match=r"events/000000000001\.json could not be written"):
+        write_event(InterposedStore(MemoryStore(), refuse), "digits", event(1))

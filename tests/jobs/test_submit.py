@@ -23,12 +23,12 @@ from orchestrator.jobs.bucket import (
 )
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
-from orchestrator.store import ReplyLost, StoreError
+from orchestrator.store import Conflict, ReplyLost, StoreError
 from orchestrator.store.document import random_nonce
 from orchestrator.store.local import LocalStore
 from orchestrator.store.memory import MemoryStore
 from tests.jobs.conftest import NOW
-from tests.support.interposed import InterposedStore, LostReplies
+from tests.support.interposed import InterposedStore, LostReplies, Operation
 from tests.support.specs import job_spec
 
 Nonce = Callable[[], str]
@@ -129,3 +129,15 @@ def test_a_store_is_told_from_an_earlier_one_at_the_same_address(tmp_path: Path)
     assert store_identity(LocalStore(tmp_path / "store"), random_nonce) == first
     shutil.rmtree(tmp_path / "store")
     assert store_identity(LocalStore(tmp_path / "store"), random_nonce) != first
+
+
+def test_a_name_that_was_refused_and_that_nobody_has_is_not_taken(store: MemoryStore, nonce: Nonce) -> None:
+    """S3 answers 409 while another write of the key is under way; that one may come to nothing."""
+
+    def refuse(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        if operation == "create" and key.endswith("spec.json"):
+            raise Conflict(f"{key} is being written by others")
+        return call()
+
+    with pytest.raises(StoreError, match="submit it again"):
+        submit_job(InterposedStore(store, refuse), job_spec("digits"), NOW, nonce)

@@ -1,0 +1,259 @@
+"""The cloud: instances that cost money from launch to end, and an API that may be slow, stale or out of everything.
+
+What is promised of every fleet holds here too: an instance of one name is started at most once, ever. The rest is as on
+EC2: what is described may lie minutes back; a launch may be done though its reply was lost; a timer on the instance
+itself, outside the agent, ends it when its allowance is used or its agent never came up or has died.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from orchestrator.errors import ElasticError
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+from orchestrator.simulator.faults import Fault, Faults
+from orchestrator.simulator.story import Story
+from orchestrator.simulator.timeline import Died, Process, Timeline
+
+T = TypeVar("T")
+
+BOOT_LIMIT_S = 300.0
+"""An instance whose agent is not up by then ends itself."""
+DEAD_AGENT_LIMIT_S = 120.0
+"""The same, when its agent has died."""
+NOTICE_S = 120.0
+FORGOTTEN_AFTER_S = 3600.0
+"""An instance that has ended is described for so long."""
+_GIVEN_UP_AFTER_S = (2.0, 25.0)
+
+
+class CloudAway(ElasticError):
+    """The cloud did not answer; what was asked may have been done, or may still be."""
+
+
+@dataclass
+class Instance:
+    """One instance, from launch to end."""
+
+    name: str
+    request: LaunchRequest
+    launched_s: float
+    boots_at_s: float
+    usd_per_hour: float
+    allowance_s: float | None
+    """What the timer on the instance itself is set to."""
+    ended_s: float | None = None
+    end: Callable[[str], None] = field(default=lambda _why: None)
+    """Ends what runs on it."""
+    notice: Callable[[], None] = field(default=lambda: None)
+    """Tells what runs on it that it will be taken away."""
+    orphan_since_s: float | None = None
+    """Since when nobody wants it."""
+
+    @property
+    def live(self) -> bool:
+        return self.ended_s is None
+
+    def cost_usd(self, now_s: float) -> float:
+        """What it has cost up to now."""
+        return self.usd_per_hour * ((now_s if self.ended_s is None else self.ended_s) - self.launched_s) / 3600
+
+    def worst_usd(self) -> float:
+        """What it will have cost at its end, whoever watches over it."""
+        if self.ended_s is not None or self.allowance_s is None:
+            return self.cost_usd(self.launched_s if self.ended_s is None else self.ended_s)
+        return self.usd_per_hour * self.allowance_s / 3600
+
+
+class Cloud:
+    """All instances that there ever were, and the state of the API."""
+
+    def __init__(self, timeline: Timeline, faults: Faults, story: Story) -> None:
+        self.timeline = timeline
+        self.faults = faults
+        self.story = story
+        self.instances: dict[str, Instance] = {}
+        self.usd_per_hour = 1.0
+        self.boots: Callable[[Instance], None] = lambda _instance: None
+        """Called when an instance has booted: its agent starts."""
+        self.watchers: list[Callable[[Instance, str], None]] = []
+        """Called with an instance and what happened to it: "launched", "ended", "allowance", "asked again"."""
+        self.away_until_s = self.no_capacity_until_s = self.quota_until_s = self.lag_s = 0.0
+
+    def live(self) -> list[Instance]:
+        return [instance for instance in self.instances.values() if instance.live]
+
+    def launch(self, request: LaunchRequest, by: str) -> None:
+        """Start an instance, or do nothing if one of that name was ever started. Raises LaunchError."""
+        if (present := self.instances.get(request.instance)) is not None:
+            self._tell(present, "asked again" if present.request == request else "asked again for something else")
+            return
+        now_s, chance = self.timeline.now_s, self.faults.chance
+        if now_s < self.no_capacity_until_s:
+            self.faults.count(Fault.NO_CAPACITY)
+            self.story.fault(by, "launch {}: no capacity", request.instance)
+            raise LaunchError("there is no capacity now", permanent=False)
+        if now_s < self.quota_until_s:
+            self.faults.count(Fault.QUOTA)
+            self.story.fault(by, "launch {}: over the quota", request.instance)
+            raise LaunchError("the quota is used up", permanent=False)
+        instance = Instance(
+            request.instance,
+            request,
+            now_s,
+            now_s + chance.uniform(15.0, 60.0),
+            self.usd_per_hour,
+            request.allowance_s,
+        )
+        self.instances[instance.name] = instance
+        self.story.tell(by, "the cloud starts {} (allowance {})", instance.name, request.allowance_s)
+        self._tell(instance, "launched")
+        self.set_allowance(instance, request.allowance_s)
+        self.timeline.at(instance.launched_s + BOOT_LIMIT_S + 60.0, lambda: self._check_agent(instance))
+        if self.faults.comes(Fault.NEVER_REPORTS, 0.03):
+            self.story.fault(instance.name, "boots and will never report")
+        else:
+            self.timeline.at(instance.boots_at_s, lambda: self.boots(instance) if instance.live else None)
+
+    def _check_agent(self, instance: Instance) -> None:
+        """cloud-init's own watch: without an agent there is nothing to wait for."""
+        if instance.live and not self.agent_alive(instance):
+            self.end(instance, "its agent never came up")
+
+    def agent_alive(self, instance: Instance) -> bool:  # noqa: ARG002 - replaced by whoever runs the agents
+        return True
+
+    def agent_died(self, instance: Instance) -> None:
+        """The unit that watches over the agent turns the machine off before long."""
+        within_s = self.faults.chance.uniform(1.0, DEAD_AGENT_LIMIT_S)
+        self.timeline.after(within_s, lambda: self.end(instance, "its agent has died"))
+
+    def set_allowance(self, instance: Instance, allowance_s: float | None) -> None:
+        """Set the timer on the instance."""
+        instance.allowance_s = allowance_s
+        if allowance_s is not None:
+            self._tell(instance, "allowance")
+            self.timeline.at(instance.launched_s + allowance_s, lambda: self._allowance_used(instance))
+
+    def _allowance_used(self, instance: Instance) -> None:
+        allowance_s = instance.allowance_s
+        if allowance_s is not None and self.timeline.now_s >= instance.launched_s + allowance_s - 1e-6:
+            self.end(instance, "its allowance is used")
+
+    def end(self, instance: Instance, why: str) -> None:
+        """An instance ends, whoever wanted it."""
+        if not instance.live:
+            return
+        instance.ended_s = self.timeline.now_s
+        self.story.tell(instance.name, "the instance ends: {}", why)
+        instance.end(why)
+        self._tell(instance, "ended")
+
+    def terminate(self, name: str) -> None:
+        instance = self.instances.get(name)
+        if instance is not None:
+            self.end(instance, "terminated by the API")
+
+    def preempt(self, instance: Instance, *, notice: bool) -> None:
+        """The cloud wants it back."""
+        if not instance.live:
+            return
+        if not notice:
+            self.faults.count(Fault.PREEMPTION)
+            self.story.fault(instance.name, "is taken away without notice")
+            self.end(instance, "preempted")
+            return
+        self.faults.count(Fault.PREEMPTION_NOTICE)
+        self.story.fault(instance.name, "is told that it will be taken away")
+        instance.notice()
+        self.timeline.after(NOTICE_S, lambda: self.end(instance, "preempted after a notice"))
+
+    def state(self, name: str, at_s: float) -> InstanceState | None:
+        """How an instance was at a moment."""
+        instance = self.instances.get(name)
+        if instance is None or at_s < instance.launched_s:
+            return None
+        if instance.ended_s is not None and at_s >= instance.ended_s:
+            return InstanceState.GONE if at_s < instance.ended_s + FORGOTTEN_AFTER_S else None
+        return InstanceState.RUNNING if at_s >= instance.boots_at_s else InstanceState.STARTING
+
+    def _tell(self, instance: Instance, what: str) -> None:
+        for watcher in self.watchers:
+            watcher(instance, what)
+
+
+class CloudView:
+    """A fleet (`orchestrator.fleets.protocol.Fleet`) as one controller has it."""
+
+    def __init__(self, cloud: Cloud, process: Process) -> None:
+        self._cloud = cloud
+        self._process = process
+
+    @property
+    def lag_s(self) -> float:
+        return self._cloud.lag_s
+
+    def launch(self, request: LaunchRequest) -> None:
+        self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, self._process.name))
+
+    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
+        names = list(instances)
+
+        def describe() -> dict[str, InstanceState]:
+            cloud = self._cloud
+            at_s = cloud.timeline.now_s
+            if cloud.lag_s and cloud.faults.chance.random() < 0.3:
+                cloud.faults.count(Fault.STALE_DESCRIBE)
+                at_s -= cloud.faults.chance.uniform(0.0, cloud.lag_s)
+            return {name: state for name in names if (state := cloud.state(name, at_s)) is not None}
+
+        return self._call("describe", describe)
+
+    def terminate(self, instance: str) -> None:
+        self._call(f"terminate {instance}", lambda: self._cloud.terminate(instance))
+
+    def usd_per_hour(self, instance_type: str) -> float:  # noqa: ARG002 - one price for all
+        return self._cloud.usd_per_hour
+
+    def _call(self, what: str, apply: Callable[[], T]) -> T:
+        process, cloud = self._process, self._cloud
+        if not process.alive:
+            raise Died
+        if cloud.away_until_s > cloud.timeline.now_s:
+            process.sleep(cloud.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+            cloud.faults.count(Fault.CLOUD_OUTAGE)
+            raise CloudAway(f"{what}: the cloud does not answer")
+        fault = cloud.faults.in_call()
+        if fault is None:
+            return apply()
+        cloud.faults.count(fault)
+        cloud.story.fault(process.name, "{}: {}", fault, what)
+        return cast(T, self._disturbed(fault, what, apply))
+
+    def _disturbed(self, fault: Fault, what: str, apply: Callable[[], object]) -> object:
+        process, cloud = self._process, self._cloud
+        chance = cloud.faults.chance
+        if fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER):
+            if fault is Fault.CRASH_AFTER:
+                self._unseen(apply)
+            process.die()
+            raise Died
+        if fault in (Fault.DELAYED, Fault.STALLED):
+            process.sleep(chance.uniform(1.0, 20.0) if fault is Fault.DELAYED else chance.uniform(20.0, 200.0))
+            return apply()
+        if fault is Fault.DOUBLED:
+            cloud.timeline.after(chance.uniform(0.0, 60.0), lambda: self._unseen(apply))
+            return apply()
+        if fault is Fault.LATE:
+            cloud.timeline.after(chance.uniform(0.0, 60.0), lambda: self._unseen(apply))
+        elif fault in (Fault.REPLY_LOST, Fault.OWN_412):
+            self._unseen(apply)
+        process.sleep(chance.uniform(*_GIVEN_UP_AFTER_S))
+        raise CloudAway(f"{what}: no answer that tells ({fault})")
+
+    @staticmethod
+    def _unseen(apply: Callable[[], object]) -> None:
+        try:
+            apply()
+        except LaunchError:
+            return

@@ -1,0 +1,83 @@
+"""Invariants of the instances, looked at after each change of the cloud or of a record.
+
+- Nothing is launched without an intent in the record, and what is launched again is launched as it was.
+- Every live instance is wanted by its job, or is dead within `BOUND_S`, also if no controller ever returns.
+- What was spent and what is running at its worst never exceed the budget.
+"""
+
+from orchestrator.simulator.cloud import Cloud, Instance
+from orchestrator.simulator.job_rules import JobFacts, JobRules
+from orchestrator.simulator.violation import Violation
+
+BOUND_S = 600.0
+_TOLERANCE_USD = 1e-6
+
+
+class CloudRules:
+    """Follows the instances of all jobs."""
+
+    def __init__(self, cloud: Cloud, jobs: JobRules) -> None:
+        self._cloud = cloud
+        self._jobs = jobs
+        self._of_job: dict[str, list[Instance]] = {}
+        self.launches = 0
+
+    def happened(self, instance: Instance, what: str) -> None:
+        """The cloud did something to an instance."""
+        job = instance.request.job
+        facts = self._jobs.jobs[job]
+        if what == "launched":
+            self._launched(instance, facts)
+        elif what == "asked again for something else":
+            raise Violation("a launch that is asked for again is the same", f"{instance.name}: {instance.request}")
+        if what in ("launched", "allowance", "ended"):
+            self._check_budget(job, facts)
+
+    def _launched(self, instance: Instance, facts: JobFacts) -> None:
+        self.launches += 1
+        job = instance.request.job
+        self._of_job.setdefault(job, []).append(instance)
+        if instance.name not in facts.intents:
+            raise Violation("nothing is launched without an intent", f"{instance.name} of {job}")
+        self._look_at(instance, facts.wanted())
+
+    def record_changed(self, job: str, facts: JobFacts) -> None:
+        """What is wanted may have changed."""
+        wanted = facts.wanted()
+        for instance in self._of_job.get(job, ()):
+            if instance.live:
+                self._look_at(instance, wanted)
+
+    def _look_at(self, instance: Instance, wanted: set[str]) -> None:
+        if instance.name in wanted:
+            instance.orphan_since_s = None
+        elif instance.orphan_since_s is None:
+            since_s = instance.orphan_since_s = self._cloud.timeline.now_s
+            self._cloud.timeline.at(since_s + BOUND_S, lambda: self._check_dead(instance, since_s))
+
+    def _check_dead(self, instance: Instance, since_s: float) -> None:
+        if instance.live and instance.orphan_since_s == since_s:
+            raise Violation(
+                "every live instance is wanted, or dead within the bound",
+                f"{instance.name} lives on {BOUND_S:.0f} s after nobody wanted it",
+            )
+
+    def _check_budget(self, job: str, facts: JobFacts) -> None:
+        if facts.max_cost is None:
+            return
+        instances = self._of_job.get(job, ())
+        unbounded = [i.name for i in instances if i.live and i.allowance_s is None]
+        if unbounded:
+            raise Violation("whoever has a budget gives allowances", f"{unbounded} of {job} may live for ever")
+        worst_usd = sum(instance.worst_usd() for instance in instances)
+        if worst_usd > facts.max_cost + _TOLERANCE_USD:
+            raise Violation(
+                "spent and the worst of what runs never exceed the budget",
+                f"{job}: {worst_usd:.4f} of {facts.max_cost:.4f}",
+            )
+
+    def check_all_dead(self) -> None:
+        """Nothing is left that costs money."""
+        live = [instance.name for instance in self._cloud.live()]
+        if live:
+            raise Violation("a finished job has no instance", f"{live} live on")
