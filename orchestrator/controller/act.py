@@ -54,6 +54,7 @@ class Actor:
         done = decision.record is not seen.record
         if done:
             watch.record.wrote(document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce))
+            watch.written_at_s = self.monotonic()
             self._flush(job, decision.record, watch)
         elif any(isinstance(effect, Launch) for effect in decision.effects):
             self._confirm(watch, stored)

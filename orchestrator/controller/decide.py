@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.controller import facts
-from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling, since_s
+from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling
+from orchestrator.controller.budget import can_extend, extended, is_low
 from orchestrator.controller.draft import Draft
-from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
+from orchestrator.controller.effects import Effect
 from orchestrator.controller.limits import limit_reached
-from orchestrator.controller.observation import InstanceView, Observation
-from orchestrator.controller.placement import launch_request, provision, release
-from orchestrator.controller.recovery import exit_of, is_due, is_usable
+from orchestrator.controller.observation import Observation
+from orchestrator.controller.orders import effects_of
+from orchestrator.controller.placement import provision, release, why_not_payable
+from orchestrator.controller.recovery import is_due, is_usable
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
-from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.jobs.record import Cause, Generation, JobRecord, Outcome
+from orchestrator.jobs.record import Cause, JobRecord, Outcome
 
 MAX_LOSSES = 20
 """Instances may be taken away many times before the first checkpoint; more often than this, something else is wrong."""
@@ -55,7 +56,8 @@ def decide(seen: Observation, now: datetime) -> Decision:
         _pursue(draft)
     facts.forget_ended_instances(draft)
     record = seen.record
-    if draft.record != seen.record.model_copy(update={"outbox": ()}):
+    if draft.record is not draft.before and draft.record != draft.before:
+        draft.count_time()
         draft.set(epoch=seen.epoch)
         record = draft.record
     return Decision(record, tuple(effects_of(record, seen, now)))
@@ -74,7 +76,8 @@ def _take_over(draft: Draft) -> None:
 
 
 def _pursue(draft: Draft) -> None:
-    record, limit = draft.record, limit_reached(draft.seen.spec, draft.record, draft.now)
+    _extend_lives(draft)
+    record, limit = draft.record, _limit(draft)
     if record.wanted == "cancel":
         _cancel(draft)
     elif _outcome(draft) == "finished":
@@ -103,6 +106,41 @@ def _pursue(draft: Draft) -> None:
         _run(draft)
 
 
+def _working(draft: Draft) -> tuple[str, ...]:
+    """Instances whose workers train."""
+    return draft.running.instances if draft.running is not None else ()
+
+
+def _extend_lives(draft: Draft) -> None:
+    """Give those that work more to live, from what is not reserved; it is in the record before they are told."""
+    if draft.running is None or draft.running.phase is GenerationPhase.DRAINING:
+        return
+    working, uses = _working(draft), draft.uses_now()
+    if not any(is_low(use) for use in uses if use.instance in working):
+        return
+    counted = draft.record.model_copy(update={"uses": uses})
+    by_s = can_extend(draft.seen.spec, counted, draft.age_s, working)
+    if by_s:
+        draft.count_time()
+        draft.set(uses=extended(draft.record.uses, working, by_s))
+
+
+def _limit(draft: Draft) -> str | None:
+    """The limit that is or was reached: what an end gives back begins nothing new."""
+    if draft.record.limit is not None:
+        return draft.record.limit
+    working, uses = _working(draft), draft.uses_now()
+    limit = limit_reached(
+        draft.seen.spec,
+        age_s=draft.age_s,
+        spent_usd=draft.record.spent_usd + sum(use.cost_usd(use.lived_s) for use in uses),
+        working=tuple(use for use in uses if use.instance in working),
+    )
+    if limit is not None:
+        draft.set(limit=limit)
+    return limit
+
+
 def _cancel(draft: Draft) -> None:
     """End everything at once; the job is cancelled when nothing of it is left."""
     release(draft)
@@ -125,6 +163,7 @@ def _end(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
 
 def _conclude(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> None:
     """Enter a phase in which nothing runs, and say with what the job got there."""
+    draft.count_time()
     draft.go(phase, reason)
     record, limits = draft.record, draft.seen.spec.limits
     draft.event(
@@ -135,7 +174,7 @@ def _conclude(draft: Draft, phase: JobPhase, kind: EventKind, reason: str) -> No
         max_failures=limits.max_failures,
         spend_usd=round(record.spend_usd(draft.now), 6),
         max_cost_usd=limits.max_cost,
-        age_s=(draft.now - record.created_at).total_seconds(),
+        age_s=round(draft.age_s, 3),
         deadline_s=limits.deadline,
     )
 
@@ -172,8 +211,17 @@ def _run(draft: Draft) -> None:
     elif running is None and ready:
         _start(draft)
     elif running is None and upcoming is None and is_due(draft.record.retry_at, draft.now):
-        rung, cause, reason = _next_generation(draft)
+        _go_on(draft)
+
+
+def _go_on(draft: Draft) -> None:
+    """Provision the next generation when none runs: if the budget pays for it."""
+    rung, cause, reason = _next_generation(draft)
+    refusal = why_not_payable(draft, rung)
+    if not refusal:
         provision(draft, rung, cause, reason)
+    elif not any(use.instance in draft.record.retired for use in draft.record.uses):  # else it may, when those are gone
+        _end(draft, JobPhase.FAILED, EventKind.FAILED, refusal)
 
 
 def _drop_unwanted(draft: Draft) -> None:
@@ -194,7 +242,7 @@ def _consider_resize(draft: Draft) -> None:
         return
     pinned = record.pinned_rung
     if pinned is not None:
-        if pinned != running.rung and pinned not in _unavailable(draft):
+        if pinned != running.rung and pinned not in facts.unavailable_rungs(draft):
             workers = spec.resources.ladder[pinned].world_size
             _resize(
                 draft,
@@ -207,7 +255,8 @@ def _consider_resize(draft: Draft) -> None:
         return
     beats = [draft.seen.view(i).heartbeat for i in running.instances]
     fresh = tuple(beat.utilization if beat and beat.generation == running.number else None for beat in beats)
-    inputs = ScalingInputs(running.rung, fresh, since_s(record.last_resize_at, draft.now), _unavailable(draft))
+    since_resize_s = None if record.last_resize_age_s is None else draft.age_s - record.last_resize_age_s
+    inputs = ScalingInputs(running.rung, fresh, since_resize_s, facts.unavailable_rungs(draft))
     decision = decide_scaling(spec, inputs)
     if decision.verdict == "up":
         _resize(draft, EventKind.SCALE_UP, decision.to_rung, "scale_up", decision.reason, decision.inputs)
@@ -216,19 +265,21 @@ def _consider_resize(draft: Draft) -> None:
 
 
 def _resize(draft: Draft, kind: EventKind, rung: int, cause: Cause, reason: str, inputs: dict[str, object]) -> None:
+    refusal = why_not_payable(draft, rung)
+    if refusal:
+        facts.leave_alone(draft, rung)
+        message = f"rung {rung} is left alone for a while: {refusal}; training goes on as it is ({reason})"
+        draft.event(EventKind.NO_CAPACITY, message, **{**inputs, "to_rung": rung})
+        return
     draft.event(kind, reason, **{**inputs, "to_rung": rung})
     provision(draft, rung, cause, f"launching what rung {rung} needs while training goes on")
-
-
-def _unavailable(draft: Draft) -> frozenset[int]:
-    return frozenset(rung for rung, until in draft.record.unavailable_rungs.items() if draft.now < until)
 
 
 def _drain(draft: Draft, reason: str) -> None:
     running = draft.running
     if running is None or running.phase is GenerationPhase.DRAINING:
         return
-    draft.advance(GenerationPhase.DRAINING, drain_reason=reason, drain_at=draft.now)
+    draft.advance(GenerationPhase.DRAINING, drain_reason=reason, drain_at=draft.now, drain_age_s=draft.age_s)
     message = f"generation {running.number} checkpoints and ends: {reason}"
     draft.event(EventKind.DRAINING, message, wanted=draft.record.wanted, committed_step=draft.record.committed_step)
 
@@ -241,7 +292,7 @@ def _start(draft: Draft) -> None:
         if not old.released:
             draft.retire(tuple(i for i in old.instances if i not in upcoming.instances))
         if old.rung != upcoming.rung:
-            draft.set(resizes=record.resizes + 1, last_resize_at=draft.now)
+            draft.set(resizes=record.resizes + 1, last_resize_at=draft.now, last_resize_age_s=draft.age_s)
     started = upcoming.model_copy(update={"phase": GenerationPhase.STARTING, "started_at": draft.now})
     draft.set(generation=started, upcoming=None, started_at=record.started_at or draft.now)
     workers = draft.seen.spec.resources.ladder[upcoming.rung].world_size
@@ -270,115 +321,3 @@ def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
     if last.drain_reason is None:
         return rung, "preemption", f"going on from step {step}: the instance was asked to end"
     return rung, "resume", f"going on from step {step}"
-
-
-# --- what must be done ------------------------------------------------------------------------------------------------
-
-
-def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effect]:
-    """Everything that the record says should be and that is not seen."""
-    effects: list[Effect] = [DropRequest(record.name, r.id) for r in seen.requests if r.id in record.requests_done]
-    effects += _terminations(record, seen)
-    effects += [Forget(instance) for instance in seen.record.retired if instance not in record.retired]
-    if record.phase.over:
-        return effects
-    current = record.generation
-    if current is not None and current.phase in (
-        GenerationPhase.STARTING,
-        GenerationPhase.TRAINING,
-        GenerationPhase.DRAINING,
-    ):
-        effects += _effects_of_current(record, current, seen)
-    elif current is not None and not current.released:
-        effects += _stop_survivors(record, current, seen)
-    if record.upcoming is not None and is_due(record.retry_at, now):
-        for slot in record.upcoming.slots:
-            if not slot.seen and seen.view(slot.instance).state is None:
-                effects.append(Launch(launch_request(seen.spec, record.upcoming, slot.instance)))
-    return effects
-
-
-def _terminations(record: JobRecord, seen: Observation) -> list[Effect]:
-    """Whoever is retired is ended; who has stopped working only once the next workers have their orders.
-
-    Ending an instance takes a moment, and between two generations training stands still.
-    """
-    current = record.generation
-    waiting = (
-        current is not None
-        and current.phase is GenerationPhase.STARTING
-        and any(not _has_orders(current, seen.view(i)) for i in current.instances)
-    )
-    return [
-        Terminate(instance)
-        for instance in record.retired
-        if not facts.is_ended(view := seen.view(instance)) and not (waiting and _has_stopped(view))
-    ]
-
-
-def _has_orders(generation: Generation, view: InstanceView) -> bool:
-    return view.assignment is not None and view.assignment.generation == generation.number
-
-
-def _has_stopped(view: InstanceView) -> bool:
-    return view.heartbeat is not None and view.heartbeat.state == "stopped"
-
-
-def _effects_of_current(record: JobRecord, current: Generation, seen: Observation) -> list[Effect]:
-    head = seen.head
-    if head is None or (head.epoch, head.generation) != (seen.epoch, current.number):
-        return [Seal(record.name, seen.epoch, current.number)]
-    if not current.sealed:
-        return []  # the record first takes in what the seal has fixed
-    effects: list[Effect] = []
-    address, port = _meeting_point(current, seen)
-    for node, instance in enumerate(current.instances):
-        present = seen.view(instance).assignment
-        wanted = _assignment(seen, current, node, address, port)
-        if present is None or not present.same_order(wanted):
-            effects.append(Assign(instance, wanted))
-    return effects
-
-
-def _stop_survivors(record: JobRecord, ended: Generation, seen: Observation) -> list[Effect]:
-    """Whoever still works for a generation that has ended waits in vain for the others: it is told to stop."""
-    effects: list[Effect] = []
-    for instance in ended.instances:
-        view = seen.view(instance)
-        present = view.assignment
-        if present is None or present.generation != ended.number or instance in record.retired:
-            continue
-        if present.action != "stop" and exit_of(ended.number, view) is None:
-            effects.append(Assign(instance, present.model_copy(update={"epoch": seen.epoch, "action": "stop"})))
-    return effects
-
-
-def _meeting_point(current: Generation, seen: Observation) -> tuple[str, int]:
-    """Where the nodes of a generation meet: where one of them was sent already, else where the first one offers."""
-    for instance in current.instances:
-        present = seen.view(instance).assignment
-        if present is not None and present.generation == current.number:
-            return present.master_address, present.master_port
-    first = seen.view(current.instances[0]).heartbeat
-    return (first.address, first.port) if first else ("127.0.0.1", 0)
-
-
-def _assignment(seen: Observation, current: Generation, node: int, address: str, port: int) -> Assignment:
-    spec, rung = seen.spec, seen.spec.resources.ladder[current.rung]
-    return Assignment(
-        epoch=seen.epoch,
-        job=spec.name,
-        generation=current.number,
-        action="drain" if current.phase is GenerationPhase.DRAINING else "run",
-        node_rank=node,
-        nodes=rung.count,
-        workers=rung.workers,
-        master_address=address,
-        master_port=port,
-        resume=current.resume,
-        training=spec.training.model_dump(mode="json"),
-        env=spec.resources.env,
-        checkpoint_every_s=spec.checkpoint.every,
-        checkpoints_kept=spec.checkpoint.keep,
-        keep_free_bytes=spec.checkpoint.keep_free,
-    )

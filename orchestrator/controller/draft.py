@@ -14,7 +14,7 @@ from orchestrator.jobs.phases import (
     check_generation_transition,
     check_job_transition,
 )
-from orchestrator.jobs.record import Generation, JobRecord
+from orchestrator.jobs.record import Generation, InstanceUse, JobRecord
 
 
 class Draft:
@@ -23,7 +23,37 @@ class Draft:
     def __init__(self, seen: Observation, now: datetime) -> None:
         self.seen = seen
         self.now = now
-        self.record: JobRecord = seen.record.model_copy(update={"outbox": ()})
+        self.before: JobRecord = seen.record.model_copy(update={"outbox": ()})
+        self.record: JobRecord = self.before
+        self._uncounted_s = seen.record.since_counted_s(now) if seen.since_written_s is None else seen.since_written_s
+        self._is_counted = False
+
+    @property
+    def age_s(self) -> float:
+        """How long the job has existed, by no wall clock that this controller can do without."""
+        return self.record.age_s if self._is_counted else self.record.age_s + self._uncounted_s
+
+    def uses_now(self) -> tuple[InstanceUse, ...]:
+        """What costs money, with how long it has lived by now."""
+        if self._is_counted:
+            return self.record.uses
+        return tuple(use.model_copy(update={"lived_s": self._lived_s(use)}) for use in self.record.uses)
+
+    def count_time(self) -> None:
+        """Add to the record the time that has passed since it was last written."""
+        if not self._is_counted:
+            self.set(age_s=self.age_s, counted_at=self.now, uses=self.uses_now())
+            self._is_counted = True
+
+    def _lived_s(self, use: InstanceUse) -> float:
+        """How long an instance has lived: what its agent says, or has been counted, whichever is more."""
+        view, passed_s = self.seen.view(use.instance), self._uncounted_s
+        if view.heartbeat is not None:
+            return max(use.lived_s + passed_s, view.heartbeat.uptime_s + view.silent_s)
+        if self.seen.since_written_s is None:  # nobody has counted: for money, rather too much than too little
+            counted_at = self.record.counted_at or use.since
+            passed_s = max(0.0, (self.now - counted_at).total_seconds())
+        return use.lived_s + passed_s
 
     def set(self, **changes: Any) -> None:
         """Change fields other than the phase."""

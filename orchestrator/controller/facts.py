@@ -3,20 +3,22 @@
 from datetime import timedelta
 from statistics import fmean
 
+from orchestrator.controller.autoscaling import since_s
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.observation import InstanceView
-from orchestrator.controller.placement import release, replace_lost_slot
+from orchestrator.controller.placement import grant_for, release, replace_lost_slot, use
 from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is_lost, judge
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
+from orchestrator.jobs.record import Generation, Outcome, Slot
 
 NOTE_EVERY_S = 10.0
 DRAIN_TIMEOUT_S = 180.0
 NO_CAPACITY_RETRY_S = 5.0
 RUNG_UNAVAILABLE_S = 600.0
+NEVER_AGAIN = timedelta(days=365)
 MAX_LAUNCH_ATTEMPTS = 3
 RECENT_SAMPLES = 10
 
@@ -31,6 +33,7 @@ _NOTICE_EVENTS = {
 def take_in(draft: Draft) -> None:
     """Bring the record up to what is seen."""
     _mark_seen(draft)
+    _charge_ended(draft)
     _tell_notices(draft)
     head = draft.seen.head
     if head is not None and head.step != draft.record.committed_step:
@@ -48,18 +51,26 @@ def is_ended(view: InstanceView) -> bool:
 
 
 def forget_ended_instances(draft: Draft) -> None:
-    """Retired instances that are gone leave the record; what they cost stays."""
+    """Retired instances that are gone leave the record."""
     ended = {i for i in draft.record.retired if is_ended(draft.seen.view(i))}
     if ended:
         draft.set(retired=tuple(i for i in draft.record.retired if i not in ended))
         told = {i: number for i, number in draft.record.notices_told.items() if i not in ended}
         draft.set(notices_told=told)
-    stopped = [use for use in draft.record.uses if draft.seen.view(use.instance).state in (None, InstanceState.GONE)]
-    if stopped:
-        cost = sum(use.usd_per_hour * max(0.0, (draft.now - use.since).total_seconds()) / 3600 for use in stopped)
-        draft.set(
-            uses=tuple(use for use in draft.record.uses if use not in stopped), spent_usd=draft.record.spent_usd + cost
-        )
+
+
+def _charge_ended(draft: Draft) -> None:
+    """What instances that are gone have cost is spent. Absent is not gone: a launch may not be shown yet."""
+    ended = {
+        use.instance
+        for use in draft.record.uses
+        if is_ended(view := draft.seen.view(use.instance)) or view.state is InstanceState.GONE
+    }
+    if ended:
+        draft.count_time()
+        cost = sum(use.cost_usd(use.lived_s) for use in draft.record.uses if use.instance in ended)
+        rest = tuple(use for use in draft.record.uses if use.instance not in ended)
+        draft.set(uses=rest, spent_usd=draft.record.spent_usd + cost)
 
 
 def check_upcoming(draft: Draft) -> None:
@@ -70,14 +81,15 @@ def check_upcoming(draft: Draft) -> None:
     for slot in upcoming.slots:
         failure = draft.seen.view(slot.instance).launch_failure
         if failure is not None and not slot.seen:
-            _launch_failed(draft, upcoming, failure.message, permanent=failure.permanent)
+            _launch_failed(draft, upcoming, slot.instance, failure.message, permanent=failure.permanent)
             return
         if is_lost(slot, draft.seen.view(slot.instance)):
             _did_not_come_up(draft, upcoming, slot)
             return
 
 
-def _launch_failed(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
+def _launch_failed(draft: Draft, upcoming: Generation, instance: str, why: str, *, permanent: bool) -> None:
+    _forgive(draft, instance)
     if draft.running is not None:
         _call_off_resize(draft, upcoming, why, permanent=permanent)
         return
@@ -93,13 +105,36 @@ def _launch_failed(draft: Draft, upcoming: Generation, why: str, *, permanent: b
         draft.event(EventKind.NO_CAPACITY, reason, rung=upcoming.rung, permanent=False)
 
 
+def _forgive(draft: Draft, instance: str) -> None:
+    """A launch that failed for certain has cost nothing, up to now."""
+    draft.count_time()
+    draft.set(
+        uses=tuple(
+            use.model_copy(update={"since": draft.now, "lived_s": 0.0}) if use.instance == instance else use
+            for use in draft.record.uses
+        )
+    )
+
+
 def _call_off_resize(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
     """A resize that cannot be had: training goes on as it is, and the rung is left alone for a while."""
-    until = draft.now + timedelta(seconds=RUNG_UNAVAILABLE_S if not permanent else 365 * 24 * 3600)
     release(draft, keep_running=True)
-    draft.set(unavailable_rungs={**draft.record.unavailable_rungs, upcoming.rung: until})
+    leave_alone(draft, upcoming.rung, permanent=permanent)
     message = f"rung {upcoming.rung} cannot be had: {why}; training goes on as it is"
     draft.event(EventKind.NO_CAPACITY, message, rung=upcoming.rung, permanent=permanent)
+
+
+def leave_alone(draft: Draft, rung: int, *, permanent: bool = False) -> None:
+    """A rung is not tried again for a while, or never."""
+    until = draft.now + (NEVER_AGAIN if permanent else timedelta(seconds=RUNG_UNAVAILABLE_S))
+    draft.set(unavailable_rungs={**draft.record.unavailable_rungs, rung: until})
+
+
+def unavailable_rungs(draft: Draft) -> frozenset[int]:
+    """Rungs that are left alone now. A time further ahead than any that is ever set was set by another clock."""
+    left_s = {rung: (until - draft.now).total_seconds() for rung, until in draft.record.unavailable_rungs.items()}
+    never_s = NEVER_AGAIN.total_seconds() / 2
+    return frozenset(rung for rung, s in left_s.items() if 0 < s <= RUNG_UNAVAILABLE_S or s > never_s)
 
 
 def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
@@ -108,11 +143,16 @@ def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
     replaced = replace_lost_slot(upcoming, slot.instance, draft.record.name)
     new = next(s.instance for s in replaced.slots if s not in upcoming.slots)
     attempt = int(new.rsplit("-a", 1)[1])
-    if attempt < MAX_LAUNCH_ATTEMPTS:
+    kind = draft.seen.spec.resources.ladder[upcoming.rung].instance
+    granted = grant_for(draft, kind, 1)
+    if attempt < MAX_LAUNCH_ATTEMPTS and not granted.refusal:
+        use(draft, kind, (new,), granted.allowance_s)
         draft.set(upcoming=replaced)
         draft.event(EventKind.INSTANCE_LOST, f"{slot.instance} did not come up; trying another", attempt=attempt)
         return
     why = f"{slot.instance} did not come up after {attempt} tries"
+    if granted.refusal:
+        why = f"{slot.instance} did not come up, and {granted.refusal}"
     if draft.running is not None:
         _call_off_resize(draft, upcoming, why, permanent=False)
         return
@@ -123,7 +163,7 @@ def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
 
 
 def _mark_seen(draft: Draft) -> None:
-    """Slots whose instance is there; from then on it costs money, and its absence means something."""
+    """Slots whose instance is there; from then on its absence means something."""
     for name in ("generation", "upcoming"):
         generation: Generation | None = getattr(draft.record, name)
         if generation is None or generation.phase is GenerationPhase.ENDED:
@@ -132,9 +172,7 @@ def _mark_seen(draft: Draft) -> None:
         if not new:
             continue
         slots = tuple(Slot(instance=s.instance, seen=s.seen or s.instance in new) for s in generation.slots)
-        price = draft.seen.prices.get(draft.seen.spec.resources.ladder[generation.rung].instance, 0.0)
-        uses = tuple(InstanceUse(instance=i, usd_per_hour=price, since=draft.now) for i in new)
-        draft.set(uses=(*draft.record.uses, *uses), **{name: generation.model_copy(update={"slots": slots})})
+        draft.set(**{name: generation.model_copy(update={"slots": slots})})
 
 
 def _tell_notices(draft: Draft) -> None:
@@ -174,7 +212,8 @@ def _note_progress(draft: Draft, *, at_end: bool = False) -> None:
     running = draft.running
     if running is None:
         return
-    recent = draft.record.noted_at is not None and draft.now - draft.record.noted_at < timedelta(seconds=NOTE_EVERY_S)
+    noted_at = draft.record.noted_at
+    recent = noted_at is not None and timedelta(0) <= draft.now - noted_at < timedelta(seconds=NOTE_EVERY_S)
     if recent and not at_end:
         return
     beats = [b for i in running.instances if (b := draft.seen.view(i).heartbeat) and b.generation == running.number]
@@ -197,7 +236,7 @@ def _take_in_first_step(draft: Draft) -> None:
         beat = draft.seen.view(instance).heartbeat
         if beat is not None and beat.generation == running.number and beat.progress is not None:
             draft.advance(GenerationPhase.TRAINING, training_at=draft.now)
-            waited = (draft.now - (running.started_at or running.created_at)).total_seconds()
+            waited = since_s(running.started_at or running.created_at, draft.now) or 0.0
             message = f"generation {running.number} trains from step {running.resume_step}"
             draft.event(EventKind.TRAINING, message, step=beat.progress.step, after_s=round(waited, 1))
             return
@@ -208,11 +247,11 @@ def _take_in_end(draft: Draft) -> None:
     running = draft.running
     if running is None:
         return
-    judgement = judge(running, draft.seen.instances)
-    # By both clocks: the wall clock may jump, and this controller may not have looked for long.
+    judgement = judge(running, draft.seen.instances, draft.seen.spec.limits.stall)
+    # By the job's age, and by this controller's own clock, for it may not have looked for long.
     overdue = (
-        running.drain_at is not None
-        and draft.now - running.drain_at > timedelta(seconds=DRAIN_TIMEOUT_S)
+        running.drain_age_s is not None
+        and draft.age_s - running.drain_age_s > DRAIN_TIMEOUT_S
         and all(draft.seen.view(i).stalled_s > DRAIN_TIMEOUT_S for i in running.instances)
     )
     if judgement.verdict == "alive" and overdue:
@@ -223,17 +262,19 @@ def _take_in_end(draft: Draft) -> None:
     elif judgement.verdict == "lost":
         draft.retire(judgement.instances)
         _end_generation(draft, "lost", EventKind.INSTANCE_LOST, judgement.message)
+    elif judgement.verdict == "stalled":
+        _end_generation(draft, "failed", EventKind.WORKER_FAILED, judgement.message, stalled=True)
     elif judgement.verdict in ("failed", "refused"):
         _end_generation(draft, judgement.verdict, EventKind.WORKER_FAILED, judgement.message)
     else:
         _end_generation(draft, judgement.verdict, EventKind.GENERATION_ENDED, judgement.message)
 
 
-def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: str) -> None:
+def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: str, *, stalled: bool = False) -> None:
     _note_progress(draft, at_end=True)
     running, record = draft.running, draft.record
     assert running is not None
-    draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome=outcome)
+    draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome=outcome, stalled=stalled)
     progressed = running.sealed and record.committed_step > running.resume_step
     draft.event(
         kind,

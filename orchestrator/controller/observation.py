@@ -48,6 +48,8 @@ class Observation:
     instances: Mapping[str, InstanceView]
     prices: Mapping[str, float]
     """US dollars an hour by instance type of the ladder."""
+    since_written_s: float | None = None
+    """How long ago this controller wrote the record, by its own monotonic clock; None: another did."""
 
     def view(self, instance: str) -> InstanceView:
         return self.instances.get(instance, InstanceView())

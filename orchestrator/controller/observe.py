@@ -68,7 +68,8 @@ class Observer:
         stored, spec = watch.record.stored, watch.spec
         assert stored is not None and spec is not None
         record = stored.value
-        views = {i: self._view(i, watch) for i in instances_of(record)}
+        now_s = self.monotonic()
+        views = {i: self._view(i, watch, now_s) for i in instances_of(record)}
         fleet = spec.resources.fleet
         observation = Observation(
             epoch=epoch,
@@ -78,6 +79,7 @@ class Observer:
             requests=requests,
             instances=views,
             prices={rung.instance: self._price(fleet, rung.instance) for rung in spec.resources.ladder},
+            since_written_s=None if watch.written_at_s is None else max(0.0, now_s - watch.written_at_s),
         )
         return observation, stored
 
@@ -109,8 +111,7 @@ class Observer:
             return False
         return head is None or (head.value.epoch, head.value.generation) != (epoch, current.number)
 
-    def _view(self, instance: str, watch: JobWatch) -> InstanceView:
-        now_s = self.monotonic()
+    def _view(self, instance: str, watch: JobWatch, now_s: float) -> InstanceView:
         heartbeat, assignment = watch.heartbeat(instance, now_s), watch.assignment(instance).stored
         return InstanceView(
             state=watch.states.get(instance),

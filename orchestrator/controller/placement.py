@@ -1,28 +1,65 @@
 """Which instances a new generation runs on: those that are there and fit are kept, the rest are launched. Pure."""
 
+from orchestrator.controller.budget import Grant, grant
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.recovery import is_usable
 from orchestrator.fleets.protocol import LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
-from orchestrator.jobs.record import Cause, Generation, Slot
+from orchestrator.jobs.record import Cause, Generation, InstanceUse, Slot
 from orchestrator.spec.models import JobSpec
 
 
+def why_not_payable(draft: Draft, rung: int) -> str:
+    """Why the budget does not pay for another generation on a rung; empty if it does."""
+    size = draft.seen.spec.resources.ladder[rung]
+    missing = size.count - len(_kept_instances(draft, rung))
+    return grant_for(draft, size.instance, missing).refusal if missing else ""
+
+
+def grant_for(draft: Draft, instance_type: str, count: int) -> Grant:
+    """How long so many new instances may live."""
+    counted = draft.record.model_copy(update={"uses": draft.uses_now()})
+    return grant(draft.seen.spec, counted, draft.age_s, count, draft.seen.prices.get(instance_type, 0.0))
+
+
+def use(draft: Draft, instance_type: str, instances: tuple[str, ...], allowance_s: float | None) -> None:
+    """From now on these cost money: that is in the record before any of them is launched."""
+    draft.count_time()
+    price = draft.seen.prices.get(instance_type, 0.0)
+    new = (InstanceUse(instance=i, usd_per_hour=price, since=draft.now, allowance_s=allowance_s) for i in instances)
+    draft.set(uses=(*draft.record.uses, *new))
+
+
 def provision(draft: Draft, rung: int, cause: Cause, reason: str) -> None:
-    """Make the next generation the upcoming one. Its slots are the intents to launch what is missing."""
+    """Make the next generation the upcoming one. Its slots are the intents to launch what is missing.
+
+    It must be payable: see `why_not_payable`.
+    """
     number = draft.record.last_generation + 1
     kept = _kept_instances(draft, rung)
-    count = draft.seen.spec.resources.ladder[rung].count
+    size = draft.seen.spec.resources.ladder[rung]
+    count = size.count
     slots = tuple(
         Slot(instance=kept[slot], seen=True)
         if slot < len(kept)
         else Slot(instance=layout.instance_id(draft.record.name, number, slot, attempt=0))
         for slot in range(count)
     )
+    new = tuple(slot.instance for slot in slots[len(kept) :])
+    granted = grant_for(draft, size.instance, len(new)) if new else Grant(None)
+    use(draft, size.instance, new, granted.allowance_s)
     upcoming = Generation(number=number, rung=rung, cause=cause, slots=slots, created_at=draft.now)
     draft.set(upcoming=upcoming, last_generation=number, retry_at=None)
-    draft.event(EventKind.PROVISIONING, reason, generation=number, rung=rung, cause=cause, instances=upcoming.instances)
+    draft.event(
+        EventKind.PROVISIONING,
+        reason,
+        generation=number,
+        rung=rung,
+        cause=cause,
+        instances=upcoming.instances,
+        allowance_s=granted.allowance_s,
+    )
 
 
 def _kept_instances(draft: Draft, rung: int) -> list[str]:
@@ -45,7 +82,7 @@ def replace_lost_slot(upcoming: Generation, lost: str, job: str) -> Generation:
     return upcoming.model_copy(update={"slots": tuple(slots)})
 
 
-def launch_request(spec: JobSpec, generation: Generation, instance: str) -> LaunchRequest:
+def launch_request(spec: JobSpec, generation: Generation, instance: str, allowance_s: float | None) -> LaunchRequest:
     """What the fleet is asked for."""
     size = spec.resources.ladder[generation.rung]
     return LaunchRequest(
@@ -55,6 +92,7 @@ def launch_request(spec: JobSpec, generation: Generation, instance: str) -> Laun
         instance_type=size.instance,
         workers=size.workers,
         cores_per_worker=spec.training.threads,
+        allowance_s=allowance_s,
     )
 
 

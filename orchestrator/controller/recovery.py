@@ -16,11 +16,6 @@ from orchestrator.jobs.record import Generation, Slot
 
 UNRESPONSIVE_AFTER_S = 30.0
 SILENCE_IS_LOSS_AFTER_S = 300.0
-STALL_AFTER_S = 900.0
-"""Workers that report no new step for so long, and before the first no new activity, are stuck.
-
-Longer than any start, evaluation or checkpoint; what takes longer, as images that are brought or looked at, is told.
-"""
 MAX_BACKOFF_S = 60.0
 
 
@@ -28,14 +23,17 @@ MAX_BACKOFF_S = 60.0
 class Judgement:
     """How a generation stands."""
 
-    verdict: Literal["alive", "finished", "drained", "failed", "refused", "lost"]
+    verdict: Literal["alive", "finished", "drained", "failed", "refused", "lost", "stalled"]
     message: str = ""
     instances: tuple[str, ...] = ()
     """The instances that the verdict is about."""
 
 
-def judge(generation: Generation, views: Mapping[str, InstanceView]) -> Judgement:
-    """Judge the workers of a generation that was started."""
+def judge(generation: Generation, views: Mapping[str, InstanceView], stall_after_s: float) -> Judgement:
+    """Judge the workers of a generation that was started.
+
+    Workers that report no new step for `stall_after_s`, and before the first no new activity, stand still.
+    """
     exits = {i: exited for i in generation.instances if (exited := exit_of(generation.number, views.get(i)))}
     refused = [(i, exited) for i, exited in exits.items() if exited.outcome == "refused"]
     if refused:
@@ -52,9 +50,9 @@ def judge(generation: Generation, views: Mapping[str, InstanceView]) -> Judgemen
         return Judgement("lost", _why_lost(lost, views), tuple(lost))
     if len(exits) < len(generation.slots):
         stalled_s = min((views[i].stalled_s for i in generation.instances if i in views), default=0.0)
-        if stalled_s > STALL_AFTER_S:
+        if stalled_s > stall_after_s:
             return Judgement(
-                "failed", f"no new step for {stalled_s:.0f} s{_while(generation, views)}", generation.instances
+                "stalled", f"no new step for {stalled_s:.0f} s{_while(generation, views)}", generation.instances
             )
         return Judgement("alive")
     if all(exited.outcome == "finished" for exited in exits.values()):

@@ -123,6 +123,8 @@ class JobWatch:
     """What the heartbeats told of the head when it was last read."""
     head_age: int = 0
     """For how many looks it has not been read."""
+    written_at_s: float | None = None
+    """When this controller wrote the record last."""
     decided_at_s: float | None = None
     """When the last decision was made that changed nothing; None: none since something has changed."""
 
@@ -140,6 +142,7 @@ class JobWatch:
     def doubt(self) -> None:
         """What is remembered of the documents may be wrong: all will be read again."""
         self.record.is_known = self.head.is_known = False
+        self.written_at_s = None
         for assignment in self.assignments.values():
             assignment.is_known = False
         self.head_told = self.decided_at_s = None

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.store.document import Document
 
+LEAVE_WITHIN_S = 300.0
+"""An agent that has to end begins so long before: time to checkpoint and to commit."""
+
 AgentState = Literal["booting", "ready", "restoring", "running", "draining", "stopped", "leaving"]
 
 
@@ -18,6 +21,8 @@ class Assignment(Document):
     generation: int
     action: Literal["run", "drain", "stop"]
     """run: train; drain: checkpoint, commit, stop, stay; stop: end the workers without more ado."""
+    dump_stacks: bool = False
+    """With stop: the workers stand still, so have them say first where."""
     node_rank: int = 0
     nodes: int = 1
     workers: int = 1
@@ -123,5 +128,7 @@ class Heartbeat(Frozen):
     activity: str = ""
     """What it does before the first step, when that takes long: bringing images, looking at them."""
     complaint: str = ""
-    """What keeps images or checkpoint from coming, while it tries again and again."""
+    """What keeps images or checkpoint from coming, or checkpoints from going, while it tries again and again."""
+    uncommitted_s: float = 0.0
+    """For how long there have been steps of which none is committed: all of them would be lost."""
     notices: tuple[Notice, ...] = ()

@@ -1,5 +1,6 @@
 """The record: the truth about a job. Only the leading controller writes it, by compare-and-swap."""
 
+import math
 from datetime import datetime
 from typing import Literal
 
@@ -9,6 +10,9 @@ from orchestrator.jobs.events import Event
 from orchestrator.jobs.instances import TrainerProgress
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.store.document import Document
+
+MAX_UNCOUNTED_S = 3600.0
+"""So much time counts at most where only wall clocks tell of it: while there was no controller."""
 
 
 class Slot(BaseModel):
@@ -46,8 +50,12 @@ class Generation(BaseModel):
     """When the first new step was seen."""
     ended_at: datetime | None = None
     drain_at: datetime | None = None
+    drain_age_s: float | None = None
+    """The same as an age of the job."""
     drain_reason: str | None = None
     outcome: Outcome | None = None
+    stalled: bool = False
+    """Whether it was ended because its workers came no further."""
     released: bool = False
     """Whether its instances were let go: they are in `retired`, or gone, or work for the next generation."""
 
@@ -67,6 +75,18 @@ class InstanceUse(BaseModel):
     """When it was decided to launch it."""
     allowance_s: float | None = None
     """How long it may live at most, whoever watches over it; None: as long as it is needed."""
+    lived_s: float = 0.0
+    """How long it had lived when time was last counted (`JobRecord.counted_at`)."""
+
+    def cost_usd(self, lived_s: float) -> float:
+        """What it costs, having lived so long: never more than its allowance."""
+        bounded_s = lived_s if self.allowance_s is None else min(lived_s, self.allowance_s)
+        return self.usd_per_hour * max(0.0, bounded_s) / 3600
+
+    @property
+    def worst_usd(self) -> float:
+        """What it costs at the very most: endless for one that costs money and may live for ever."""
+        return self.cost_usd(math.inf) if self.usd_per_hour else 0.0
 
 
 class JobRecord(Document):
@@ -84,6 +104,11 @@ class JobRecord(Document):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    age_s: float = 0.0
+    """How long the job has existed when time was last counted. Added up bit by bit, so that no clock that jumps can end
+    a job, or give it endless time."""
+    counted_at: datetime | None = None
+    """When that was, by the wall clock of who did it."""
 
     generation: Generation | None = None
     """The one whose workers run, or the last that ran."""
@@ -105,6 +130,8 @@ class JobRecord(Document):
     """Nothing is launched before this."""
     resizes: int = 0
     last_resize_at: datetime | None = None
+    last_resize_age_s: float | None = None
+    """The same as an age of the job."""
     unresponsive: tuple[str, ...] = ()
     """Instances of the generation that were silent at the last look: each is told once."""
     unavailable_rungs: dict[int, datetime] = Field(default_factory=dict)
@@ -113,6 +140,8 @@ class JobRecord(Document):
     utilization_percent: float | None = None
     utilization_source: Literal["nvml", "cpu"] | None = None
 
+    limit: str | None = None
+    """The limit that was reached, in words: from then on the job is being ended."""
     uses: tuple[InstanceUse, ...] = ()
     spent_usd: float = 0.0
     """What the instances that are gone have cost; those in `uses` come on top."""
@@ -124,7 +153,12 @@ class JobRecord(Document):
     outbox: tuple[Event, ...] = ()
     """Events decided together with this version of the record; in the bucket before the next one is written."""
 
+    def since_counted_s(self, now: datetime) -> float:
+        """Time since it was last counted, by the wall clock: at most as much as can be told from a wrong clock."""
+        seconds = (now - (self.counted_at or self.created_at)).total_seconds()
+        return min(max(0.0, seconds), MAX_UNCOUNTED_S)
+
     def spend_usd(self, now: datetime) -> float:
         """What the job has cost up to now."""
-        running = sum(use.usd_per_hour * (now - use.since).total_seconds() / 3600 for use in self.uses)
-        return self.spent_usd + max(0.0, running)
+        since_s = self.since_counted_s(now)
+        return self.spent_usd + sum(use.cost_usd(use.lived_s + since_s) for use in self.uses)

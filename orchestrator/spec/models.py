@@ -177,6 +177,11 @@ class Limits(Strict):
     deadline: PositiveDuration | None = Field(
         None, description="Longest time from submit to end; without it no limit.", examples=["6h"]
     )
+    stall: PositiveDuration = Field(
+        900.0,
+        description="Workers that report no new step for so long are started again; longer than any start, "
+        "evaluation or checkpoint.",
+    )
     max_failures: Annotated[int, Field(ge=0)] = Field(
         3, description="How many generations in a row may fail without progress before the job fails."
     )

@@ -34,6 +34,10 @@ class Scene:
     def __init__(self, spec: JobSpec | None = None, *, price_usd_per_hour: float = 0.0) -> None:
         self.spec = spec or job_spec()
         self.now = START
+        self.elapsed_s = 0.0
+        """The controller's own clock, which never jumps."""
+        self.written: tuple[int, float] | None = None
+        """Which leader wrote the record last, and when by that clock."""
         self.epoch = 1
         submitted = Event(number=1, at=START, epoch=0, generation=0, kind=EventKind.SUBMITTED, message="submitted")
         self.record = JobRecord(
@@ -62,6 +66,9 @@ class Scene:
             requests=tuple(self.requests),
             instances=dict(self.views),
             prices=self.prices,
+            since_written_s=self.elapsed_s - self.written[1]
+            if self.written and self.written[0] == self.epoch
+            else None,
         )
 
     def decide(self) -> Decision:
@@ -76,6 +83,7 @@ class Scene:
             assert [event.number for event in new] == list(range(first, first + len(new)))
             assert decision.record.last_event == seen.record.last_event + len(new)
             self.events += new
+            self.written = self.epoch, self.elapsed_s
         _check_rest(seen, decision.record, self.now)
         self.record = decision.record
         return decision
@@ -130,6 +138,11 @@ class Scene:
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> "Scene":
+        self.elapsed_s += seconds
+        return self.jump(seconds)
+
+    def jump(self, seconds: float) -> "Scene":
+        """The wall clock jumps; no time passes."""
         self.now += timedelta(seconds=seconds)
         return self
 
@@ -276,7 +289,7 @@ def _check_rest(seen: Observation, record: JobRecord, now: datetime) -> None:
     """However often one and the same world is looked at, the record comes to rest and nothing is told twice."""
     told = list(record.outbox)
     for _ in range(ROUNDS):
-        after = decide(replace(seen, record=record), now).record
+        after = decide(replace(seen, record=record, since_written_s=0.0), now).record
         if after is record:
             break
         told += after.outbox

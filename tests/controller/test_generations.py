@@ -12,7 +12,6 @@ from orchestrator.controller.observation import LaunchFailure
 from orchestrator.controller.recovery import (
     MAX_BACKOFF_S,
     SILENCE_IS_LOSS_AFTER_S,
-    STALL_AFTER_S,
     UNRESPONSIVE_AFTER_S,
     backoff_s,
     is_due,
@@ -22,6 +21,9 @@ from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from tests.controller.builders import Scene, provisioning, starting, training, waiting_after_failure
 from tests.support.specs import job_spec
+
+STALL_S = 900.0
+"""What limits.stall is when nothing is said."""
 
 
 def test_the_first_instances_are_launched_on_the_smallest_rung() -> None:
@@ -323,9 +325,9 @@ def test_a_drain_that_takes_for_ever_is_a_loss() -> None:
 def test_workers_that_come_no_further_are_ended_and_started_again() -> None:
     scene = training(job_spec())
     [instance] = scene.generation.instances
-    scene.says(instance, "running", stalled_s=STALL_AFTER_S).settle()
+    scene.says(instance, "running", stalled_s=STALL_S).settle()
     assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
-    scene.says(instance, "running", stalled_s=STALL_AFTER_S + 1).settle()
+    scene.says(instance, "running", stalled_s=STALL_S + 1).settle()
     assert "no new step" in scene.last(EventKind.WORKER_FAILED).message
     assert scene.record.failures == 1
 
@@ -338,7 +340,7 @@ def test_what_hindered_workers_that_came_no_further_is_told() -> None:
         "activity": "bringing 3 of 9 files",
         "complaint": "the images cannot be fetched yet",
     }
-    scene.says(instance, "restoring", stalled_s=STALL_AFTER_S + 1, **told).settle()
+    scene.says(instance, "restoring", stalled_s=STALL_S + 1, **told).settle()
     assert scene.last(EventKind.WORKER_FAILED).message.endswith(
         "no new step for 901 s: the images cannot be fetched yet"
     )

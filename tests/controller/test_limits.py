@@ -5,8 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.controller.budget import DRAIN_BEFORE_S, EXTEND_AT_LEAST_S
+from orchestrator.controller.observation import LaunchFailure
+from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.instances import LEAVE_WITHIN_S
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from tests.controller.builders import SITUATIONS, START, Scene, training
+from tests.controller.test_wishes import finish
 from tests.support.specs import job_spec
 
 
@@ -39,18 +44,22 @@ def test_who_finishes_at_the_deadline_has_finished() -> None:
     assert scene.is_in(JobPhase.SUCCEEDED)
 
 
-def test_the_budget_ends_it_before_it_is_overdrawn_by_much() -> None:
-    scene = training(job_spec(limits={"max_cost": 1.0}), price_usd_per_hour=2.0)
-    scene.pass_time(1799).settle()
-    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
-    scene.pass_time(1).settle()
-    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.DRAINING)
-    scene.exit("drained", step=40)
+def test_the_budget_ends_it_early_enough_that_what_was_paid_for_is_committed() -> None:
+    scene = training(job_spec(limits={"max_cost": 10.0}), price_usd_per_hour=2.0)
+    paid_s = 5 * 3600
+    while scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING):
+        assert scene.elapsed_s < paid_s
+        scene.pass_time(5).settle()
+    assert paid_s - DRAIN_BEFORE_S - 2 * EXTEND_AT_LEAST_S < scene.elapsed_s < paid_s - LEAVE_WITHIN_S
+    assert "max_cost $10.00 pays for no more" in (scene.generation.drain_reason or "")
+    scene.pass_time(20).commit(40).exit("drained", step=40)
     assert scene.is_in(JobPhase.FAILED)
-    assert scene.record.reason == "$1.00 are spent of max_cost $1.00"
+    assert scene.record.committed_step == 40
+    assert scene.alive() == set()
+    assert scene.record.spent_usd < 10
 
 
-def test_spending_is_the_sum_over_all_instances_from_first_seen_to_gone() -> None:
+def test_spending_is_the_sum_over_all_instances_from_the_intent_to_gone() -> None:
     scene = training(job_spec(instances=2), price_usd_per_hour=3.0)
     assert scene.record.spend_usd(START + timedelta(hours=1)) == pytest.approx(6.0)
     scene.pass_time(1800).exit("failed", message="boom").pass_time(1800)
@@ -66,8 +75,55 @@ def test_during_a_resize_both_sizes_cost() -> None:
     assert scene.record.spend_usd(scene.now) == pytest.approx(3.0)
 
 
-def test_a_clock_that_jumps_back_costs_nothing() -> None:
-    scene = training(price_usd_per_hour=1.0).pass_time(-3600)
-    assert scene.record.spend_usd(scene.now) == 0
-    scene.commit(100).exit("finished", step=100)
-    assert scene.record.spent_usd == 0
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_jumps_neither_ends_a_job_nor_gives_it_endless_time(days: int) -> None:
+    scene = training(job_spec(limits={"deadline": 3600.0, "max_cost": 2.0}), price_usd_per_hour=1.0)
+    scene.pass_time(600).settle().jump(days * 86_400).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    assert scene.record.age_s <= 600
+    scene.pass_time(2900).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    scene.pass_time(100).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.DRAINING)
+    scene.exit("drained", step=40)
+    assert scene.record.spent_usd == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_the_next_leader_whose_clock_is_wrong_by_a_day_counts_an_hour_at_most(days: int) -> None:
+    scene = training(job_spec(limits={"deadline": 6 * 3600.0}), price_usd_per_hour=1.0)
+    scene.epoch = 2
+    scene.pass_time(60).jump(days * 86_400).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    assert scene.record.age_s <= 3600
+    assert scene.record.spend_usd(scene.now) <= 1.0
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+@pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
+def test_after_a_jump_a_job_goes_on_within_minutes_wherever_it_stands(
+    situation: Callable[[object], Scene], days: int
+) -> None:
+    scene = situation(job_spec(limits={"deadline": 6 * 3600.0, "max_cost": 50.0})).jump(days * 86_400).settle()
+    if scene.record.wanted == "pause":
+        scene.ask("resume")
+    assert finish(scene.pass_time(120)).is_in(JobPhase.SUCCEEDED)
+
+
+def test_a_drain_that_hangs_is_noticed_though_the_clock_jumped_back() -> None:
+    scene = training().ask("pause").settle().jump(-86_400)
+    [instance] = scene.generation.instances
+    scene.says(instance, "draining").pass_time(200).says(instance, "draining", stalled_s=200.0).settle()
+    assert scene.is_in(JobPhase.PAUSED)
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_rung_that_could_not_be_had_is_tried_again_after_ten_minutes_though_the_clock_jumped(days: int) -> None:
+    scene = training()
+    scene.refusals[2] = LaunchFailure("no capacity", permanent=False)
+    scene.train(20, percent=95.0, samples=60)
+    assert scene.kinds()[-1] is EventKind.NO_CAPACITY
+    scene.refusals.clear()
+    scene.jump(days * 86_400).train(21, percent=95.0, samples=60)
+    scene.pass_time(601).train(30, percent=95.0, samples=120)
+    assert scene.upcoming.rung == 1

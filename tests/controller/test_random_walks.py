@@ -33,12 +33,12 @@ NOT_BY_CHANCE = {
 class Walk:
     """A scene to which things happen by chance."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, limits: dict[str, float] | None = None) -> None:
         self.chance = random.Random(seed)
         spec = job_spec(
             sizes=(1, 2, 4),
             instances=self.chance.choice([1, 2]),
-            limits={"max_failures": self.chance.choice([0, 3, 100])},
+            limits={"max_failures": self.chance.choice([0, 3, 100]), **(limits or {})},
             scaling={"window": 2.0, "warm_up": 1.0, "cooldown": 5.0},
         )
         self.scene = Scene(spec, price_usd_per_hour=1.0)

@@ -1,0 +1,147 @@
+"""Allowances: what is spent and what may be spent by whatever runs never exceeds the budget, whoever is away."""
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from orchestrator.controller.budget import can_extend, extended, grant, unreserved_usd
+from orchestrator.controller.effects import Assign, Launch
+from orchestrator.controller.observation import LaunchFailure
+from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.jobs.record import InstanceUse, JobRecord
+from tests.controller.builders import Scene, provisioning, training
+from tests.controller.test_random_walks import Walk
+from tests.support.specs import job_spec
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def record(*uses: tuple[float, float], spent_usd: float = 0.0) -> JobRecord:
+    """A record with uses of (price, allowance)."""
+    return JobRecord(
+        name="digits",
+        reason="",
+        created_at=NOW,
+        spent_usd=spent_usd,
+        uses=tuple(
+            InstanceUse(instance=f"i{n}", usd_per_hour=price, since=NOW, allowance_s=allowance_s)
+            for n, (price, allowance_s) in enumerate(uses)
+        ),
+    )
+
+
+def spec(max_cost: float | None = None, deadline: float | None = None) -> Any:
+    return job_spec(limits={"max_cost": max_cost, "deadline": deadline})
+
+
+def test_new_instances_get_half_of_what_is_not_reserved() -> None:
+    assert grant(spec(10.0), record(), 0.0, 2, 1.0).allowance_s == 2.5 * 3600
+    assert grant(spec(10.0), record((1.0, 3600.0), spent_usd=1.0), 0.0, 1, 2.0).allowance_s == 2 * 3600
+
+
+def test_what_is_too_little_to_share_is_given_whole_if_nothing_else_runs() -> None:
+    assert grant(spec(1.0), record(), 0.0, 1, 4.0).allowance_s == 900
+    assert "does not pay for 10m of it: $1.00 are left, and it costs $4.00 an hour" in (
+        grant(spec(1.25), record((1.0, 900.0)), 0.0, 1, 4.0).refusal
+    )
+    assert grant(spec(1.0), record(), 0.0, 1, 7.0).refusal
+
+
+def test_without_a_budget_or_a_price_only_the_deadline_bounds_a_life() -> None:
+    assert grant(spec(), record(), 0.0, 1, 1.0).allowance_s is None
+    assert grant(spec(5.0), record(), 0.0, 1, 0.0).allowance_s is None
+    assert grant(spec(deadline=3600.0), record(), 600.0, 1, 1.0).allowance_s == 3000 + 600
+    assert grant(spec(100.0, 3600.0), record(), 0.0, 1, 1.0).allowance_s == 3600 + 600
+
+
+def test_lives_are_extended_by_half_of_the_rest_until_that_is_not_worth_a_word() -> None:
+    job, now, extensions = spec(2.0), record((1.0, 3600.0)), []
+    while by_s := can_extend(job, now, 0.0, ("i0",)):
+        extensions.append(by_s)
+        now = now.model_copy(update={"uses": extended(now.uses, ("i0",), by_s)})
+    assert extensions == [1800, 900, 450, 225, 112, 113 // 2 + 56] or sum(extensions) >= 3600 - 60
+    assert unreserved_usd(job, now) >= 0
+
+
+def test_the_allowance_is_in_the_record_before_anything_is_launched() -> None:
+    scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    decision = scene.decide()
+    [launch] = [effect for effect in decision.effects if isinstance(effect, Launch)]
+    [use] = decision.record.uses
+    assert (use.instance, use.allowance_s) == (launch.request.instance, 2 * 3600)
+    assert launch.request.allowance_s == use.allowance_s
+
+
+def test_who_works_is_told_of_a_longer_life_when_half_of_it_is_over() -> None:
+    scene = training(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    scene.pass_time(3600 - 1).settle()
+    assert scene.assignment().allowance_s == 7200
+    scene.pass_time(2)
+    decision = scene.decide()
+    assert decision.record.uses[0].allowance_s == 7200 + 3600
+    [told] = [effect.assignment for effect in decision.effects if isinstance(effect, Assign)]
+    assert (told.allowance_s, told.action) == (7200 + 3600, "run")
+
+
+def test_a_launch_that_failed_for_certain_costs_nothing_and_is_asked_for_again_in_the_same_words() -> None:
+    scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    scene.refusals[1] = LaunchFailure("no capacity", permanent=False)
+    for _ in range(20):
+        scene.settle().pass_time(600)
+    scene.refusals.clear()
+    scene.settle()
+    requests = {effect.request for effect in scene.effects if isinstance(effect, Launch)}
+    assert len(requests) == 1
+    assert scene.record.spend_usd(scene.now) == pytest.approx(0.0, abs=0.2)
+    assert scene.come_up().is_in(JobPhase.RUNNING)
+
+
+def test_a_resize_that_cannot_be_paid_is_not_begun_and_that_is_said_once() -> None:
+    scene = training(job_spec(limits={"max_cost": 0.25}), price_usd_per_hour=1.0)
+    for step in range(20, 30):
+        scene.pass_time(5).train(step, percent=95.0, samples=60)
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    assert scene.record.upcoming is None
+    assert scene.kinds().count(EventKind.NO_CAPACITY) == 1
+    assert "the budget of $0.25 does not pay for 10m of it" in scene.last(EventKind.NO_CAPACITY).message
+
+
+def test_a_restart_that_cannot_be_paid_ends_the_job() -> None:
+    scene = training(job_spec(limits={"max_cost": 0.25}), price_usd_per_hour=1.0)
+    scene.pass_time(400).settle().lose()
+    assert scene.is_in(JobPhase.FAILED)
+    assert "the budget of $0.25 does not pay for 10m of it" in scene.record.reason
+
+
+def test_what_an_instance_says_of_its_age_counts_where_nobody_has_looked_for_long() -> None:
+    scene = training(job_spec(limits={"max_cost": 40.0}), price_usd_per_hour=1.0)
+    [instance] = scene.generation.instances
+    scene.epoch = 2
+    scene.pass_time(5 * 3600).says(instance, "running", uptime_s=5 * 3600.0).settle()
+    assert scene.record.spend_usd(scene.now) == pytest.approx(5.0)
+
+
+def test_an_instance_never_costs_more_than_its_allowance() -> None:
+    scene = provisioning(job_spec(limits={"max_cost": 4.0})).pass_time(0)
+    assert scene.record.uses[0].allowance_s is None, "it is free"
+    scene = training(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    scene.epoch = 2
+    scene.pass_time(50 * 3600).lose()
+    assert scene.record.spent_usd <= 2.0
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_happens_the_worst_that_can_come_is_paid(seed: int) -> None:
+    """What is spent by the record, and what runs at its price for as long as it may, stay below the budget."""
+    budget = random.Random(seed).choice([0.3, 1.0, 3.0])
+    walk = Walk(seed, limits={"max_cost": budget})
+    for _ in range(60):
+        walk.step()
+        now = walk.scene.record
+        worst = now.spent_usd + sum(use.worst_usd for use in now.uses)
+        assert worst <= budget + 1e-6, f"${worst} of ${budget}"
+        named = {use.instance for use in now.uses}
+        assert walk.scene.alive() <= named, "something runs that nobody pays for"
