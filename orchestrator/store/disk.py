@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,12 +54,15 @@ def arriving(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def copy(source: BinaryIO, target: BinaryIO, progress: Progress | None) -> None:
-    """Copy all that is left of one open file to another."""
+def copy(source: BinaryIO, target: BinaryIO, progress: Progress | None) -> str:
+    """Copy all that is left of one open file to another; return its SHA-256."""
+    digest = sha256()
     while chunk := source.read(_CHUNK_BYTES):
         target.write(chunk)
+        digest.update(chunk)
         if progress is not None:
             progress(len(chunk))
+    return digest.hexdigest()
 
 
 def sync_directory(directory: Path) -> None:

@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b, md5
+from hashlib import blake2b, file_digest, md5
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +61,7 @@ class LocalStore:
         with explained(f"use the directory {self._root} as a store", StoreUnreachable):
             for directory in (self._root, self._temporaries, self._locks):
                 directory.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            self._sweep(_STALE_AFTER_S)
             with self._temporary(b"", durable=False):
                 pass  # the directory can be written to
 
@@ -154,32 +154,40 @@ class LocalStore:
         self._check_root()
         yield from directories(self._root, prefix)
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> None:
+    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
         target = self._path(key)
         temporary = self._temporary_path()
         with explained(f"upload {path} as {key} to {self._url}"):
             source = path.resolve(strict=True)
             try:
-                if not _linked(source, temporary):
-                    _copied(source, temporary, progress)
-                elif progress is not None:
-                    progress(source.stat().st_size)
+                if _linked(source, temporary):
+                    digest = _sha256(temporary)
+                    if progress is not None:
+                        progress(source.stat().st_size)
+                else:
+                    digest = _copied(source, temporary, progress)
                 with self._locked(key):
                     self._place(target, lambda: os.replace(temporary, target))
             finally:
                 temporary.unlink(missing_ok=True)  # os.replace leaves it where both were the same file already
             self._make_durable(target.parent)
+        return digest
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
         origin = self._path(key)
         with explained(f"read {key} in {self._url}"):
             try:
                 # what fails on the way to `path` is explained by `arriving`: here only the object itself can be missing
                 with open(origin, "rb") as source, arriving(path) as temporary, open(temporary, "wb") as target:
-                    copy(source, target, progress)
+                    return copy(source, target, progress)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._check_root()
                 raise Missing(key) from None
+
+    def abort_uploads(self, prefix: str, older_than_s: float) -> int:
+        split_prefix(prefix)
+        with explained(f"sweep {self._temporaries}"):
+            return self._sweep(older_than_s)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -285,14 +293,22 @@ class LocalStore:
                 return  # not empty, or somebody else did it
             directory = directory.parent
 
-    def _sweep(self) -> None:
+    def _sweep(self, older_than_s: float) -> int:
         """Remove temporary files of writers that died. Their change time counts: an upload keeps its file's age."""
+        removed = 0
         for path in self._temporaries.iterdir():
             try:
-                if self._now() - path.stat().st_ctime > _STALE_AFTER_S:
+                if self._now() - path.stat().st_ctime > older_than_s:
                     path.unlink()
+                    removed += 1
             except FileNotFoundError:
                 continue  # its writer, or another sweep, was first
+        return removed
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _hash(body: bytes) -> str:
@@ -325,9 +341,10 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def _copied(source: Path, target: Path, progress: Progress | None) -> None:
+def _copied(source: Path, target: Path, progress: Progress | None) -> str:
     with open(source, "rb") as reader, open(target, "xb") as writer:
-        copy(reader, writer, progress)
+        digest = copy(reader, writer, progress)
         writer.flush()
         os.fsync(writer.fileno())
     target.chmod(0o444)
+    return digest

@@ -13,6 +13,8 @@ _KNOWN = "file:///DIRECTORY, a plain directory, or s3://BUCKET/PREFIX"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
+_ENCRYPTIONS = ("AES256", "aws:kms")
+
 
 def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
     """Open the store that is named, or else the one in `ELASTIC_STORE`, or else a directory of the user's own.
@@ -68,6 +70,17 @@ def _s3(url: str, environ: Mapping[str, str]) -> Store:
             check_key(prefix)
     except StoreError as error:
         raise UsageError(f"The prefix in {url!r} cannot be used. {error}") from error
-    from orchestrator.store.s3 import connect  # brings boto3, which a local store does without
+    return _connected(parts.netloc, prefix, environ)
 
-    return connect(parts.netloc, prefix, expected_owner=environ.get("ELASTIC_BUCKET_OWNER"))
+
+def _connected(bucket: str, prefix: str, environ: Mapping[str, str]) -> Store:
+    from orchestrator.store.s3 import Settings, connect  # brings boto3, which a local store does without
+
+    encryption, kms_key_id = environ.get("ELASTIC_S3_SSE") or None, environ.get("ELASTIC_S3_KMS_KEY_ID") or None
+    if encryption not in (None, *_ENCRYPTIONS):
+        raise UsageError(
+            f"ELASTIC_S3_SSE={encryption} is no encryption that S3 knows: use {' or '.join(_ENCRYPTIONS)}."
+        )
+    if kms_key_id and encryption != "aws:kms":
+        raise UsageError("ELASTIC_S3_KMS_KEY_ID names a key, which is only used with ELASTIC_S3_SSE=aws:kms.")
+    return connect(bucket, prefix, Settings(environ.get("ELASTIC_BUCKET_OWNER"), encryption, kms_key_id))

@@ -128,12 +128,12 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
-        """The objects whose key starts with the prefix and sorts after `start_after`.
+        """The objects whose key starts with the prefix and sorts after `start_after`, in byte order.
 
-        The objects of one directory come in the byte order of their names; directories come where the store puts them:
-        most sort whole keys in byte order (`a-b/x` before `a/x`, `-` being before `/`), some go from path to path. So
-        `start_after` is for a prefix with no directory under it. Fetched lazily: what appears or goes during the
-        iteration may or may not be seen; all else is seen once.
+        But for one thing that stores order each in their way: what lies under a directory `a`, and what goes on from
+        the same `a` by a character before `/` (`a-b`, `a.b`). So the objects of one directory are in order, and those
+        of directories whose names have one length. `start_after` is for a prefix without directories. Fetched lazily:
+        what appears or goes during the iteration may or may not be seen; all else is seen once.
         """
         ...
 
@@ -146,13 +146,27 @@ class Store(Protocol):
         """
         ...
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> None:
-        """Write a large file under a key that is never used again. Durable, not conditional.
+    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+        """Write a large file under a key that is never used again; return its SHA-256. Durable, not conditional.
 
-        The file must never change afterwards: a local store shares it by a hard link and makes it read-only.
+        The file must never change afterwards: a local store shares it by a hard link and makes it read-only. Where it
+        goes in parts, a second try goes on with those that are there, also after the process was killed; only whoever
+        sends the file may send it, and not twice at a time.
         """
         ...
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
-        """Write an object to a file, which appears whole or not at all. Raises `Missing` when there is no object."""
+    def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
+        """Write an object to a file, which appears whole or not at all, and return its SHA-256.
+
+        Where it comes in parts, a second try goes on with those that are there, in a hidden file beside it. Raises
+        `Missing` when there is no object.
+        """
+        ...
+
+    def abort_uploads(self, prefix: str, older_than_s: float) -> int:
+        """End uploads under a prefix that were begun so long ago and are not finished; return how many.
+
+        What they have sent so far lies unseen and is paid for. The age is by the store's own clock. A local store
+        cannot tell for which keys its temporary files are: it removes all of that age.
+        """
         ...

@@ -1,8 +1,12 @@
 """A store in a bucket: AWS S3, or a server that speaks its protocol and keeps its conditions (see `probe`).
 
-Small objects are written by PutObject, conditional where it matters, sent once by botocore and repeated here, because
-only here it is known what a second answer means after a first that was lost. Large files go by boto3's transfers to
-keys that are never used again, so that botocore's own repeats do no harm.
+Small objects are written by PutObject, conditional where it matters (`s3_requests` says how they are repeated); large
+files go in parts (`s3_upload`, `s3_download`) to keys that are never used again.
+
+Settings are botocore's own: credentials, profile, `AWS_REGION`, `AWS_ENDPOINT_URL_S3`; and three of elastic's, which
+every request then carries that can: `ELASTIC_BUCKET_OWNER`, the account that the bucket must belong to;
+`ELASTIC_S3_SSE`, how the service is to encrypt what is written (`AES256` or `aws:kms`; without, as the bucket is set
+up), and `ELASTIC_S3_KMS_KEY_ID`, with which key.
 
 General purpose buckets only: directory buckets (S3 Express) list in no order.
 """
@@ -11,48 +15,26 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3.session
-from boto3.exceptions import Boto3Error, RetriesExceededError, S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
-from orchestrator.store.disk import arriving, explained
+from orchestrator.store import s3_download, s3_upload
 from orchestrator.store.keys import check_directory, check_key, split_prefix
-from orchestrator.store.protocol import (
-    UNCHANGED,
-    Conflict,
-    Entry,
-    Missing,
-    Object,
-    Progress,
-    ReplyLost,
-    StoreError,
-    Unchanged,
-)
-from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, explain
+from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, Unchanged
+from orchestrator.store.s3_requests import NotModified, Requests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ListObjectsV2RequestTypeDef
 
-TRIES = 6
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 3.0
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 15.0
-TRANSFER_TRIES = 5
-
-# boto3's other transfer client (CRT) ignores a custom endpoint
-_TRANSFER = TransferConfig(preferred_transfer_client="classic")
 
 T = TypeVar("T")
-
-
-class _NotModified(Exception):
-    """The answer 304."""
 
 
 class S3Store:
@@ -60,24 +42,18 @@ class S3Store:
 
     def __init__(
         self,
-        once: "S3Client",
-        transfers: "S3Client",
+        client: "S3Client",
         bucket: str,
         prefix: str = "",
         *,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`once` must send each request a single time; `transfers` repeats by itself. `connect` makes both.
-
-        `jitter` draws from [0, 1): which share of a pause is waited, so that clients do not come back all at once.
-        """
-        self._client = once
-        self._transfers = transfers
+        """`client` must send each request a single time, as one by `make_client` does; `jitter`: see `Requests`."""
+        self._client = client
+        self._requests = Requests(client, bucket, sleep=sleep, jitter=jitter)
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
-        self._sleep = sleep
-        self._jitter = jitter
 
     @property
     def url(self) -> str:
@@ -95,7 +71,7 @@ class S3Store:
             return self.get(key)
         try:
             return self._get(key, lambda name: self._client.get_object(Bucket=self._bucket, Key=name, IfNoneMatch=etag))
-        except _NotModified:
+        except NotModified:
             return UNCHANGED
 
     def create(self, key: str, body: bytes) -> str:
@@ -116,7 +92,7 @@ class S3Store:
         name = self._name(key)
         if etag is None:
             with suppress(Missing):  # some servers say so; S3 does not
-                self._send(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name), writes=True)
+                self._requests.send(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name), writes=True)
         else:
             self._change(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name, IfMatch=etag))
 
@@ -135,23 +111,15 @@ class S3Store:
             for found in page.get("CommonPrefixes", []):
                 yield found["Prefix"].removeprefix(full).rstrip("/")
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> None:
-        name = self._name(key)
-        with explained(f"read {path}"):
-            self._transfer(
-                key,
-                lambda: self._transfers.upload_file(str(path), self._bucket, name, Callback=progress, Config=_TRANSFER),
-            )
+    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+        return s3_upload.upload(self._requests, key, self._name(key), path, progress)
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
-        name = self._name(key)
-        with arriving(path) as temporary:
-            self._transfer(
-                key,
-                lambda: self._transfers.download_file(
-                    self._bucket, name, str(temporary), Callback=progress, Config=_TRANSFER
-                ),
-            )
+    def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
+        return s3_download.download(self._requests, key, self._name(key), path, progress)
+
+    def abort_uploads(self, prefix: str, older_than_s: float) -> int:
+        split_prefix(prefix)
+        return s3_upload.abort_uploads(self._requests, self._root + prefix, older_than_s)
 
     def _name(self, key: str) -> str:
         return self._root + check_key(key)
@@ -164,7 +132,7 @@ class S3Store:
             return Object(key, answer["Body"].read(), answer["ETag"])
 
         try:
-            return self._send(key, read)
+            return self._requests.send(key, read)
         except Missing:
             return None
 
@@ -175,93 +143,39 @@ class S3Store:
 
     def _change(self, key: str, request: Callable[[], T]) -> T:
         try:
-            return self._send(key, request, writes=True)
+            return self._requests.send(key, request, writes=True)
         except Missing as missing:
             raise Conflict(f"{key} is gone") from missing
 
     def _pages(self, request: "ListObjectsV2RequestTypeDef") -> Iterator["ListObjectsV2OutputTypeDef"]:
         while True:
-            page = self._send(request["Prefix"], lambda: self._client.list_objects_v2(**request))
+            page = self._requests.send(request["Prefix"], lambda: self._client.list_objects_v2(**request))
             yield page
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _send(self, key: str, request: Callable[[], T], *, writes: bool = False) -> T:
-        """Send until the answer is certain, at most `TRIES` times with growing, random pauses.
 
-        A conflict or absence that follows a lost reply may be one's own doing, hence `ReplyLost` and not `Conflict`.
-        """
-        doubtful = False
-        failure: Failure
-        for attempt in range(TRIES):
-            if attempt:
-                self._sleep(self._jitter() * min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))
-            try:
-                return request()
-            except FAILURES as error:
-                failure = error
-            match classify(failure):
-                case Answer.LATER | Answer.BUSY:
-                    continue
-                case Answer.UNKNOWN:
-                    doubtful = writes
-                case Answer.UNCHANGED:
-                    raise _NotModified from failure
-                case Answer.LOST if not doubtful:
-                    raise Conflict(f"{key} is not what it was") from failure
-                case Answer.ABSENT if not doubtful:
-                    raise Missing(key) from failure
-                case _:
-                    break
-        why = self._explain(failure, key)
-        if doubtful:
-            raise ReplyLost(f"Whether {key} was written is not known, a reply was lost. {why}") from failure
-        if classify(failure) is Answer.BUSY:
-            raise Conflict(f"{key} is being written by others") from failure
-        raise why from failure
+@dataclass(frozen=True)
+class Settings:
+    """What is said with every request that can carry it. The module's documentation names the variables."""
 
-    def _transfer(self, key: str, run: Callable[[], None]) -> None:
-        """Run one of boto3's transfers; find the real failure in what it raises."""
-        try:
-            run()
-        except (*FAILURES, Boto3Error) as error:
-            failure: BaseException | None = error
-            if isinstance(error, S3UploadFailedError):
-                failure = error.__context__
-            elif isinstance(error, RetriesExceededError):
-                failure = getattr(error, "last_exception", None)  # the type stubs do not know it
-            if not isinstance(failure, FAILURES):
-                raise StoreError(f"The transfer of {key} with {self.url} failed: {error}.") from error
-            if classify(failure) is Answer.ABSENT:
-                self._check_bucket()
-                raise Missing(key) from error
-            raise self._explain(failure, key) from error
-
-    def _check_bucket(self) -> None:
-        """HeadObject answers a bare 404 for a missing object and for a missing bucket; a listing tells which."""
-        self._send("", lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._root, MaxKeys=1))
-
-    def _explain(self, failure: Failure, key: str) -> StoreError:
-        return explain(failure, key, self._bucket, self._client.meta.endpoint_url)
+    owner: str | None = None
+    encryption: str | None = None
+    kms_key_id: str | None = None
 
 
 def connect(
-    bucket: str, prefix: str = "", *, expected_owner: str | None = None, session: boto3.session.Session | None = None
+    bucket: str, prefix: str = "", settings: Settings | None = None, session: boto3.session.Session | None = None
 ) -> S3Store:
-    """The store in a bucket, with credentials, region and endpoint as botocore finds them. Sends nothing yet.
-
-    With `expected_owner`, an AWS account id, every request says that the bucket must be that account's.
-    """
-    session = session or boto3.session.Session()
-    once, transfers = (make_client(session, tries, expected_owner) for tries in (1, TRANSFER_TRIES))
-    return S3Store(once, transfers, bucket, prefix)
+    """The store in a bucket, with credentials, region and endpoint as botocore finds them. Sends nothing yet."""
+    return S3Store(make_client(session or boto3.session.Session(), settings), bucket, prefix)
 
 
-def make_client(session: boto3.session.Session, tries: int, expected_owner: str | None) -> "S3Client":
-    """A client that sends each request up to so many times."""
+def make_client(session: boto3.session.Session, settings: Settings | None = None) -> "S3Client":
+    """A client that sends each request a single time."""
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": tries},
+        retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
     )
@@ -274,8 +188,8 @@ def make_client(session: boto3.session.Session, tries: int, expected_owner: str 
             response_checksum_validation="when_required",
         )
         client = session.client("s3", config=config.merge(own))
-    if expected_owner:
-        _say_owner(client, expected_owner)
+    if settings is not None:
+        _say_always(client, settings)
     return client
 
 
@@ -284,11 +198,15 @@ def is_amazons(client: "S3Client") -> bool:
     return ".amazonaws." in client.meta.endpoint_url
 
 
-def _say_owner(client: "S3Client", owner: str) -> None:
-    """Add ExpectedBucketOwner to every request that can carry it, those inside a transfer included."""
+def _say_always(client: "S3Client", settings: Settings) -> None:
+    """Add the settings to every request that has a place for them."""
+    said = {
+        "ExpectedBucketOwner": settings.owner,
+        "ServerSideEncryption": settings.encryption,
+        "SSEKMSKeyId": settings.kms_key_id,
+    }
 
     def add(params: dict[str, Any], model: Any, **_: object) -> None:
-        if "ExpectedBucketOwner" in model.input_shape.members:
-            params["ExpectedBucketOwner"] = owner
+        params.update({name: value for name, value in said.items() if value and name in model.input_shape.members})
 
     client.meta.events.register("before-parameter-build.s3", add)

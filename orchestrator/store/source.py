@@ -5,12 +5,9 @@ from pathlib import Path
 
 import boto3.session
 
-from orchestrator.store.disk import arriving
-from orchestrator.store.protocol import Entry, Missing, StoreError
-from orchestrator.store.s3 import TRANSFER_TRIES, S3Store, make_client
-
-_WHOLE_BYTES = 16 * 1024**2
-"""Up to here an object is read by one request; larger ones by boto3's transfers, in parts."""
+from orchestrator.store.protocol import Conflict, Entry, Missing, StoreError
+from orchestrator.store.s3 import S3Store, make_client
+from orchestrator.store.s3_download import Version
 
 
 class SourceChanged(StoreError):
@@ -22,8 +19,7 @@ class S3Source:
 
     def __init__(self, bucket: str, prefix: str) -> None:
         session = boto3.session.Session()
-        once, transfers = (make_client(session, tries, expected_owner=None) for tries in (1, TRANSFER_TRIES))
-        self._objects = _AnyKey(once, transfers, bucket, prefix)
+        self._objects = _AnyKey(make_client(session), bucket, prefix)
 
     @property
     def url(self) -> str:
@@ -38,23 +34,10 @@ class S3Source:
 
         Raises SourceChanged when it is no longer the one listed, and StoreError.
         """
-        if entry.size > _WHOLE_BYTES:
-            self._fetch_in_parts(entry, path)
-            return
-        found = self._objects.get(entry.key)
-        if found is None or found.etag != entry.etag:
-            raise self._changed(entry)
-        with arriving(path) as temporary:
-            temporary.write_bytes(found.body)
-
-    def _fetch_in_parts(self, entry: Entry, path: Path) -> None:
-        with arriving(path) as temporary:
-            try:
-                self._objects.download(entry.key, temporary)
-            except Missing:
-                raise self._changed(entry) from None
-            if temporary.stat().st_size != entry.size:
-                raise self._changed(entry)
+        try:
+            self._objects.fetch(entry, path)
+        except (Missing, Conflict):
+            raise self._changed(entry) from None
 
     def _changed(self, entry: Entry) -> SourceChanged:
         return SourceChanged(f"{self.url}/{entry.key} was changed or removed while it was being fetched")
@@ -62,6 +45,10 @@ class S3Source:
 
 class _AnyKey(S3Store):
     """A store's requests for keys that are not of its own making."""
+
+    def fetch(self, entry: Entry, path: Path) -> None:
+        """Download the very version of an object that was listed."""
+        Version(self._requests, entry.key, self._name(entry.key), entry.etag, entry.size).fetch(path)
 
     def _name(self, key: str) -> str:
         return self._root + key

@@ -232,7 +232,7 @@ def test_an_object_that_changes_under_the_hand_is_noticed(url: str, tmp_path: Pa
 
 
 def test_a_large_object_comes_in_parts(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.source._WHOLE_BYTES", 2)
+    monkeypatch.setattr("orchestrator.store.s3_download.PART_BYTES", 2)
     source = open_s3(url)
     for entry in source.list():
         source.fetch(entry, tmp_path / entry.key)
@@ -243,7 +243,7 @@ def test_a_large_object_comes_in_parts(url: str, tmp_path: Path, monkeypatch: py
 def test_a_large_object_that_changes_under_the_hand_never_appears(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.store.source._WHOLE_BYTES", 2)
+    monkeypatch.setattr("orchestrator.store.s3_download.PART_BYTES", 2)
     source = open_s3(url)
     entry = next(source.list())
     put(url, {entry.key: b"of another size"})

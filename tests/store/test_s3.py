@@ -28,7 +28,8 @@ from orchestrator.store import (
     open_store,
 )
 from orchestrator.store.document import Document
-from orchestrator.store.s3 import TRIES, S3Store, connect, make_client
+from orchestrator.store.s3 import S3Store, connect, make_client
+from orchestrator.store.s3_requests import TRIES
 from tests.support.moto_server import running_moto
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ class Bench:
     """A store whose client takes faults and whose pauses are noted instead of waited."""
 
     def __init__(self, bucket: str) -> None:
-        self.client: S3Client = make_client(boto3.session.Session(), 1, None)
+        self.client: S3Client = make_client(boto3.session.Session())
         self.pauses: list[float] = []
         prefix = secrets.token_hex(6)
-        self.store = S3Store(self.client, self.client, bucket, prefix, sleep=self.pauses.append, jitter=lambda: 1.0)
+        self.store = S3Store(self.client, bucket, prefix, sleep=self.pauses.append, jitter=lambda: 1.0)
         self.requests: list[str] = []
         self.client.meta.events.register("before-send.s3", self._note)
 
@@ -317,7 +318,7 @@ def test_only_small_puts_are_ever_conditional(bucket: str, tmp_path: Path) -> No
 
 def test_its_own_endpoint_is_spoken_to_by_path(moto_server: str) -> None:
     """A server of one's own seldom has a host name for each bucket."""
-    client = make_client(boto3.session.Session(), 1, None)
+    client = make_client(boto3.session.Session())
     url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
     assert url.startswith(f"{moto_server}/bucket/key?")
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar, cast
 
 from orchestrator.store.protocol import Entry, Object, Progress, ReplyLost, Store, StoreUnreachable, Unchanged
 
-Operation = Literal["get", "create", "replace", "put", "delete", "list", "prefixes", "upload", "download"]
+Operation = Literal["get", "create", "replace", "put", "delete", "list", "prefixes", "upload", "download", "abort"]
 Around = Callable[[Operation, str, Callable[[], object]], object]
 """Called instead of each operation, with its name, its key and the operation itself, to be called or not."""
 
@@ -59,11 +59,14 @@ class InterposedStore:
     def prefixes(self, prefix: str) -> Iterator[str]:
         return iter(self._do("prefixes", prefix, lambda: list(self.inner.prefixes(prefix))))
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> None:
-        self._do("upload", key, lambda: self.inner.upload(path, key, progress))
+    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+        return self._do("upload", key, lambda: self.inner.upload(path, key, progress))
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
-        self._do("download", key, lambda: self.inner.download(key, path, progress))
+    def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
+        return self._do("download", key, lambda: self.inner.download(key, path, progress))
+
+    def abort_uploads(self, prefix: str, older_than_s: float) -> int:
+        return self._do("abort", prefix, lambda: self.inner.abort_uploads(prefix, older_than_s))
 
     def _do(self, operation: Operation, key: str, call: Callable[[], T]) -> T:
         return cast(T, self.around(operation, key, call))

@@ -1,0 +1,110 @@
+"""Large files from S3, by ranges of one version, going on where an earlier try was interrupted."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from orchestrator.store.disk import arriving
+from orchestrator.store.partial import continued
+from orchestrator.store.parts import PART_BYTES, in_order
+from orchestrator.store.protocol import Conflict, Missing, Progress, StoreError
+from orchestrator.store.s3_requests import Requests
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_VERSIONS = 3  # a key that changes more often while it is read is not one to be read so
+_CHUNK_BYTES = 1024**2
+
+
+def download(requests: Requests, key: str, name: str, path: Path, progress: Progress | None) -> str:
+    """Write the object under `name`, the whole key in the bucket, to a file; return its SHA-256.
+
+    Never mixes two versions: one that is replaced meanwhile is fetched again from its beginning. Raises `Missing` and
+    `StoreError`.
+    """
+    for _ in range(_VERSIONS):
+        try:
+            head = requests.send(key, lambda: requests.client.head_object(Bucket=requests.bucket, Key=name))
+        except Missing:
+            requests.check_bucket(name)
+            raise
+        version = Version(requests, key, name, head["ETag"], head["ContentLength"], progress)
+        try:
+            return version.fetch(path)
+        except Conflict:
+            version.take_back()
+    raise StoreError(f"{key} in s3://{requests.bucket} was replaced {_VERSIONS} times while it was fetched: try again.")
+
+
+class Version:
+    """One version of an object, by its etag."""
+
+    def __init__(
+        self, requests: Requests, key: str, name: str, etag: str, size_bytes: int, progress: Progress | None = None
+    ) -> None:
+        self._requests = requests
+        self._key = key
+        self._name = name
+        self._etag = etag
+        self._size_bytes = size_bytes
+        self._progress = progress
+        self._told_bytes = 0
+
+    def fetch(self, path: Path) -> str:
+        """Write it to a file, which appears whole; return its SHA-256. Raises `Conflict` when there is another now."""
+        whole = sha256()
+        if self._size_bytes <= PART_BYTES:
+            body = self._range(0)
+            whole.update(body)
+            with arriving(path) as temporary:
+                temporary.write_bytes(body)
+            self._tell(len(body))
+        else:
+            with continued(path, f"s3://{self._requests.bucket}/{self._name} {self._etag}") as file:
+                self._go_on(file, whole)
+        return whole.hexdigest()
+
+    def _go_on(self, file: BinaryIO, whole: "_Hash") -> None:
+        while chunk := file.read(_CHUNK_BYTES):
+            whole.update(chunk)
+            self._tell(len(chunk))
+        for body in in_order(self._ranges(file.tell())):
+            file.write(body)
+            whole.update(body)
+            self._tell(len(body))
+
+    def _ranges(self, start: int) -> Iterator[Callable[[], bytes]]:
+        return (partial(self._range, first) for first in range(start, self._size_bytes, PART_BYTES))
+
+    def _range(self, first: int) -> bytes:
+        """The bytes from `first` on, a part of them."""
+        size_bytes = min(PART_BYTES, self._size_bytes - first)
+        if size_bytes == 0:
+            return b""  # an empty object has no range
+        body, etag = self._requests.send(self._key, lambda: self._get(f"bytes={first}-{first + size_bytes - 1}"))
+        if etag != self._etag:
+            raise Conflict(f"{self._key} is not what it was")
+        if len(body) != size_bytes:
+            raise StoreError(
+                f"{self._key} in s3://{self._requests.bucket}: {len(body)} bytes came where {size_bytes} were asked "
+                "for. The server does not keep to ranges: use another."
+            )
+        return body
+
+    def _get(self, extent: str) -> tuple[bytes, str]:
+        answer = self._requests.client.get_object(
+            Bucket=self._requests.bucket, Key=self._name, Range=extent, IfMatch=self._etag
+        )
+        return answer["Body"].read(), answer["ETag"]
+
+    def take_back(self) -> None:
+        """What was told of it is void."""
+        self._tell(-self._told_bytes)
+
+    def _tell(self, some_bytes: int) -> None:
+        self._told_bytes += some_bytes
+        if self._progress is not None:
+            self._progress(some_bytes)

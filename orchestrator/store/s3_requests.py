@@ -1,0 +1,89 @@
+"""Requests to S3, repeated until the answer is certain.
+
+botocore sends each once, and they are repeated here, because only here it is known what a second answer means after a
+first that was lost.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestrator.store.protocol import Conflict, Missing, ReplyLost, StoreError
+from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, explain
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+TRIES = 6
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 3.0
+
+T = TypeVar("T")
+
+
+class NotModified(Exception):
+    """The answer 304."""
+
+
+class Requests:
+    """What all requests to one bucket have in common. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`client` must send each request a single time.
+
+        `jitter` draws from [0, 1): which share of a pause is waited, so that clients do not come back all at once.
+        """
+        self.client = client
+        self.bucket = bucket
+        self._sleep = sleep
+        self._jitter = jitter
+
+    def send(self, key: str, request: Callable[[], T], *, writes: bool = False) -> T:
+        """Send until the answer is certain, at most `TRIES` times with growing, random pauses.
+
+        Raises `Missing`, `Conflict`, `NotModified` and `StoreError`. A conflict or absence that follows a lost reply
+        may be one's own doing, hence with `writes` `ReplyLost` and not `Conflict`.
+        """
+        doubtful = False
+        failure: Failure
+        for attempt in range(TRIES):
+            if attempt:
+                self._sleep(self._jitter() * min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))
+            try:
+                return request()
+            except FAILURES as error:
+                failure = error
+            match classify(failure):
+                case Answer.LATER | Answer.BUSY:
+                    continue
+                case Answer.UNKNOWN:
+                    doubtful = writes
+                case Answer.UNCHANGED:
+                    raise NotModified from failure
+                case Answer.LOST if not doubtful:
+                    raise Conflict(f"{key} is not what it was") from failure
+                case Answer.ABSENT if not doubtful:
+                    raise Missing(key) from failure
+                case _:
+                    break
+        why = self._explain(failure, key)
+        if doubtful:
+            raise ReplyLost(f"Whether {key} was written is not known, a reply was lost. {why}") from failure
+        if classify(failure) is Answer.BUSY:
+            raise Conflict(f"{key} is being written by others") from failure
+        raise why from failure
+
+    def check_bucket(self, name: str) -> None:
+        """HeadObject answers a bare 404 for a missing object and for a missing bucket; a listing tells which."""
+        self.send("", lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1))
+
+    def _explain(self, failure: Failure, key: str) -> StoreError:
+        return explain(failure, key, self.bucket, self.client.meta.endpoint_url)
