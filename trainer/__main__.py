@@ -1,6 +1,8 @@
 """`python -m trainer CONFIG RUN_DIR`: one rank, or the only one."""
 
+import faulthandler
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ def main() -> int:
 
     Signals, options and config come before torch is imported: an early stop is not lost, a mistake is answered at once.
     """
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # whoever ends it for standing still asks first where
     stop = StopRequest().listen()
     try:
         options = parse_options(sys.argv[1:], os.environ)

@@ -5,17 +5,19 @@ compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+import errno
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ValidationError
 
-from orchestrator.agent.background import Background, in_pieces
-from orchestrator.agent.equipment import LocalCheckpoint, Run
+from orchestrator.agent.background import in_pieces
+from orchestrator.agent.equipment import Equipment, LocalCheckpoint, Run
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Manifest, ManifestFile, NotYetAssigned, Superseded, commit, load_owned_head, reject
 from orchestrator.jobs.instances import Assignment
+from orchestrator.jobs.pins import PinWatch
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Conflict, Store, StoreError
 
@@ -45,8 +47,7 @@ class Committer:
         kept: int,
         nonce: Nonce,
         tell: Tell,
-        background: Background,
-        look_every_s: float,
+        equipment: Equipment,
     ) -> None:
         self._store = store
         self._lineage = lineage
@@ -54,14 +55,18 @@ class Committer:
         self._kept = kept
         self._nonce = nonce
         self._tell = tell
-        self._look_every_s = look_every_s
+        self._look_every_s = equipment.look_every_s
         self._settling = False
         self._abandoned = False
-        self._complaint = ""
+        self._told = False
+        self._state = ""
         self._uploaded: tuple[int, Manifest] | None = None
+        self._sending: int | None = None
+        self._sent: dict[str, ManifestFile] = {}
+        self._pins = PinWatch(store, lineage.job, equipment.monotonic)
         self.committed_step: int | None = None
         self.superseded = False
-        self._task = background.start(in_pieces(self._pieces()), "committer", nice=True)
+        self._task = equipment.background.start(in_pieces(self._pieces()), "committer", nice=True)
 
     @property
     def done(self) -> bool:
@@ -72,6 +77,11 @@ class Committer:
     def crashed(self) -> bool:
         """Whether that is so by a fault of its own."""
         return self._task.crashed
+
+    @property
+    def hindrance(self) -> str:
+        """What keeps the newest checkpoint from being the head."""
+        return self._state or "the trainer has written no checkpoint"
 
     def settle(self) -> None:
         """The trainer has ended: commit what is left, then be done."""
@@ -99,47 +109,62 @@ class Committer:
     def _try(self, checkpoint: LocalCheckpoint) -> Generator[float, None, bool]:
         """Commit one checkpoint; False: not now, try again."""
         try:
+            self._state = f"step {checkpoint.step} is being uploaded"
             manifest = yield from self._upload(checkpoint)
             if self._abandoned:
                 return False
             commit(self._store, self._lineage.job, self._lineage.epoch(), manifest, self._nonce)
             self.committed_step = checkpoint.step
-            self._complaint = ""
+            self._told = False
+            self._state = ""
             yield 0.0
-            remove_old(self._store, self._lineage, manifest, self._kept)
+            remove_old(self._store, self._lineage, manifest, self._kept, self._pins.pinned)
             return True
         except Superseded:
             self.superseded = True
             return True
-        except NotYetAssigned:
+        except NotYetAssigned as error:
+            self._state = f"step {checkpoint.step} waits for the new leader's orders: {error}"
             return False
         except (StoreError, OSError) as error:
-            if not self._complaint:  # once until a checkpoint is committed again, not once a step
-                self._complaint = str(error)
-                self._tell("checkpoint_failed", f"step {checkpoint.step} could not be committed, trying again: {error}")
+            self._state = f"step {checkpoint.step} could not be committed, trying again: {error}"
+            if not self._told:  # once until a checkpoint is committed again, not once a step
+                self._told = True
+                self._tell("checkpoint_failed", self._state)
             return False
 
     def _upload(self, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
         """Upload a checkpoint once: by the second try it may be the head, and must not be touched."""
         if self._uploaded is None or self._uploaded[0] != checkpoint.step:
-            manifest = yield from upload(self._store, self._lineage, checkpoint)
+            if self._sending != checkpoint.step:
+                self._sending, self._sent = checkpoint.step, {}
+            manifest = yield from upload(self._store, self._lineage, checkpoint, self._sent)
             self._uploaded = (checkpoint.step, manifest)
         return self._uploaded[1]
 
 
-def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
-    """Hash and upload a checkpoint's files, then its manifest; a piece of work for each."""
+def upload(
+    store: Store, lineage: Lineage, checkpoint: LocalCheckpoint, sent: dict[str, ManifestFile]
+) -> Generator[float, None, Manifest]:
+    """Hash and upload a checkpoint's files, then its manifest; a piece of work for each.
+
+    `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to.
+    """
     prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
-    files = []
-    try:
-        for file in checkpoint.files():
+    for file in checkpoint.files():
+        if file.name in sent:
+            continue
+        try:
             digest = file.upload(store, prefix + file.name)
-            files.append(ManifestFile(name=file.name, size_bytes=file.size_bytes, sha256=digest))
-            yield 0.0
-    except (StoreError, OSError):
-        _remove(store, prefix)  # half a checkpoint is of no use, and a full disk would stay full
-        raise
-    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=tuple(files))
+        except (StoreError, OSError) as error:
+            if _no_space(error):  # it would stay full
+                sent.clear()
+                _remove(store, prefix)
+            raise
+        sent[file.name] = ManifestFile(name=file.name, size_bytes=file.size_bytes, sha256=digest)
+        yield 0.0
+    files = tuple(sent[name] for name in sorted(sent))
+    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=files)
     body = manifest.model_dump_json(indent=2).encode()
     try:
         store.create(layout.manifest_key(prefix), body)
@@ -152,11 +177,22 @@ def upload(store: Store, lineage: Lineage, checkpoint: LocalCheckpoint) -> Gener
     return manifest
 
 
-def remove_old(store: Store, lineage: Lineage, head: Manifest, kept: int) -> None:
+def _no_space(error: BaseException | None) -> bool:
+    """Whether a disk that is full is behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
+def remove_old(
+    store: Store, lineage: Lineage, head: Manifest, kept: int, pinned: Callable[[], Collection[str]]
+) -> None:
     """Remove sound checkpoints beyond `kept`, and what is of no use: half uploaded, rejected, or past the head.
 
-    Never the head's, and never a newer generation's: whoever has been superseded meanwhile removes nothing. Raises
-    Superseded or NotYetAssigned.
+    Never the head's, nor one that somebody reads, nor a newer generation's: whoever has been superseded meanwhile
+    removes nothing. Raises Superseded or NotYetAssigned.
     """
     whole: list[str] = []
     useless: list[str] = []
@@ -169,9 +205,14 @@ def remove_old(store: Store, lineage: Lineage, head: Manifest, kept: int) -> Non
             useless.append(prefix)
         else:
             whole.append(prefix)
-    load_owned_head(store, lineage.job, lineage.epoch(), lineage.generation)  # the listing may have taken its time
-    for prefix in [*useless, *whole[:-kept]]:
-        _remove(store, prefix)
+    old = [*useless, *whole[:-kept]]
+    if not old:
+        return
+    held = pinned()
+    load_owned_head(store, lineage.job, lineage.epoch(), lineage.generation)  # looking around may have taken its time
+    for prefix in old:
+        if prefix not in held:
+            _remove(store, prefix, pinned)
 
 
 def _checkpoints(store: Store, job: str) -> Iterator[tuple[str, int, int]]:
@@ -181,10 +222,18 @@ def _checkpoints(store: Store, job: str) -> Iterator[tuple[str, int, int]]:
             yield layout.checkpoint_at(job, name), *parsed
 
 
-def _remove(store: Store, prefix: str) -> None:
-    """Remove a checkpoint's objects: the manifest first, so that half a checkpoint never looks whole."""
+def _remove(store: Store, prefix: str, pinned: Callable[[], Collection[str]] = tuple) -> None:
+    """Remove a checkpoint's objects: the manifest first, so that half a checkpoint never looks whole.
+
+    A reader claims a checkpoint and then looks whether its manifest is there. Who has found it there has claimed it
+    before it was removed here, so its claim is seen now, and the checkpoint stays.
+    """
     with contextlib.suppress(StoreError, Conflict):  # what stays now is removed after a later commit
+        manifest = store.get(layout.manifest_key(prefix))
         store.delete(layout.manifest_key(prefix))
+        if manifest is not None and prefix in pinned():
+            store.create(manifest.key, manifest.body)
+            return
         for entry in list(store.list(prefix)):
             store.delete(entry.key)
 

@@ -142,6 +142,10 @@ class Workers(Protocol):
         """Have the ranks checkpoint and end: those that were not asked before, with `again` all of them."""
         ...
 
+    def dump_stacks(self) -> None:
+        """Have every rank print where its threads are. Only before `kill`: who does not know the signal ends by it."""
+        ...
+
     def kill(self) -> None:
         """Begin to end launcher, ranks, and all that they have started; `gone` tells when that is so."""
         ...

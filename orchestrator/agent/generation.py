@@ -3,6 +3,7 @@
 Nothing here waits. What takes time is asked for, and later turns see that it is done, or that its time is up.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,6 +12,7 @@ from orchestrator.agent.equipment import Equipment, LogFile, Place, Workers
 from orchestrator.agent.logs import LogShipper, Stream
 from orchestrator.agent.restoring import Restoring
 from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, as_activity, as_progress
+from orchestrator.agent.uncommitted import Uncommitted
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
 from orchestrator.jobs.pace import Pace
@@ -23,6 +25,12 @@ commit is fenced, like that of an agent that is cut off."""
 TAIL_WITHIN_S = 10.0
 """The last lines of the log that are not shipped by then are lost; and processes not gone by then will never go."""
 ASK_AGAIN_AFTER_S = 5.0
+DRAIN_WITHIN_S = 300.0
+"""Workers that have not ended by then will not. A controller that is there gives up on them earlier."""
+COMMIT_WITHIN_S = 900.0
+"""After the workers have ended: what nobody can commit for so long does not keep an instance for ever."""
+DUMP_WITHIN_S = 2.0
+"""Between the question where the workers are and their end."""
 
 State = Literal["restoring", "running", "draining", "stopped"]
 
@@ -66,8 +74,9 @@ class GenerationRun:
         self._conclude_by = 0.0
         self._drain_asked = False
         self._stop_asked = ""
-        self._abandon_by = float("inf")
+        self._drain_by = self._commit_by = self._abandon_by = self._kill_at = math.inf
         self._ask_again_at = 0.0
+        self._uncommitted = Uncommitted(assignment.checkpoint_every_s)
         self._restoring = Restoring(store, assignment, lambda: self.epoch, self._run, equipment, nonce, tell)
 
     @property
@@ -77,8 +86,8 @@ class GenerationRun:
 
     @property
     def complaint(self) -> str:
-        """What keeps images or checkpoint from coming; no sign of life, however it changes."""
-        return self._restoring.complaint if self.state == "restoring" else ""
+        """What keeps images or checkpoint from coming, or checkpoints from going; no sign of life."""
+        return self._restoring.complaint if self.state == "restoring" else self._uncommitted.complaint
 
     @property
     def stepping(self) -> bool:
@@ -89,24 +98,30 @@ class GenerationRun:
     def committed_step(self) -> int | None:
         return self._committer.committed_step if self._committer else None
 
+    @property
+    def uncommitted_s(self) -> float:
+        """For how long there have been steps of which none is committed."""
+        return self._uncommitted.seconds(self._equipment.monotonic())
+
     def drain(self, why: str) -> None:
         """Ask the workers to checkpoint and end; asking again is asking once."""
         if self._drain_asked or self._stop_asked or self._over:
             return
         self._log(f"generation {self.number}: draining: {why}")
         self._drain_asked = True
+        self._drain_by = self._equipment.monotonic() + DRAIN_WITHIN_S
         if self.state == "running":
             self._ask_to_drain()
         else:
             self._end_restoring()
 
-    def stop(self, why: str) -> None:
-        """End the workers at once; nothing more of theirs is committed."""
+    def stop(self, why: str, *, dump_stacks: bool = False) -> None:
+        """End the workers at once; nothing more of theirs is committed. First they may say where they stand still."""
         if self._stop_asked or self._over:
             return
         self._log(f"generation {self.number}: stopping: {why}")
         self._stop_asked = why
-        self.workers.kill()
+        self._kill(dump_stacks and self._ended is None and self.state != "restoring")
         self._end_restoring()
         if self._committer:
             self._committer.abandon()
@@ -124,6 +139,7 @@ class GenerationRun:
             self._after_restoring()
             return False
         first = self._read_progress()
+        self._keep_time()
         if self.state == "draining" and self._ended is None:
             self._ask_to_drain()
         committed = self._committer is None or self._committer.done  # read first: how it ended is known then
@@ -137,6 +153,25 @@ class GenerationRun:
     @property
     def _over(self) -> bool:
         return self.exit is not None or self._concluding is not None
+
+    def _kill(self, dump_stacks: bool) -> None:
+        if not dump_stacks:
+            self.workers.kill()
+            return
+        self.workers.dump_stacks()
+        self._kill_at = self._equipment.monotonic() + DUMP_WITHIN_S
+        self._tell("note", "the workers stand still: where each thread of theirs is, is in the log of each rank")
+
+    def _keep_time(self) -> None:
+        """Whatever does not come to its end by itself is brought to it."""
+        now = self._equipment.monotonic()
+        if now >= self._kill_at:
+            self._kill_at = math.inf
+            self.workers.kill()
+        if self._ended is None and now > self._drain_by:
+            self.stop(f"the workers did not drain within {DRAIN_WITHIN_S:g} s", dump_stacks=True)
+        elif self._ended is not None and now > self._commit_by:
+            self.stop(f"what was left could not be committed within {COMMIT_WITHIN_S:g} s")
 
     def _ask_to_drain(self) -> None:
         """Ask the ranks that were not asked before; from time to time, all of them."""
@@ -184,8 +219,7 @@ class GenerationRun:
                 self._assignment.checkpoints_kept,
                 self._nonce,
                 self._tell,
-                equipment.background,
-                equipment.look_every_s,
+                equipment,
             )
         self._shipper = LogShipper(self._store, self._streams(), equipment.background, self._pace.ship_logs_s)
         self.state = "running"
@@ -209,6 +243,10 @@ class GenerationRun:
         committer = self._committer
         if committer is None or self._stop_asked:
             return
+        now, hindrance = self._equipment.monotonic(), committer.hindrance
+        complaint = self._uncommitted.look(now, self._last_step, committer.committed_step, hindrance)
+        if complaint is not None:
+            self._tell("checkpoint_failed", complaint)
         if committer.crashed:
             # Training on without checkpoints would be for nothing: fail, so that the next generation tries again.
             message = "the agent's committer has ended by a fault of its own: see agent.log"
@@ -222,6 +260,8 @@ class GenerationRun:
             if self._ended is not None:
                 self._read_progress()
                 self._after_workers_ended(self._ended)
+            elif self._stop_asked and self._abandoned:
+                self._ended = self._stopped()  # not even SIGKILL has ended them: nobody waits for ever
         if self._ended is not None and committed:
             self._finish(self._doubted(self._ended))
 
@@ -232,6 +272,7 @@ class GenerationRun:
         elif ended.outcome in ("failed", "refused") and self._drain_asked:
             message = f"ended while draining: {ended.message}"
             self._ended = ended.model_copy(update={"outcome": "drained", "message": message})
+        self._commit_by = self._equipment.monotonic() + COMMIT_WITHIN_S
         if self._committer:
             self._committer.settle()
 

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -123,6 +124,7 @@ class Bringing:
         place.mkdir(exist_ok=True)
         with arriving(_begun(place)) as temporary:  # first: what comes is of use also when the prefix changes meanwhile
             temporary.write_text(json.dumps([[entry.key, entry.size, entry.etag] for entry in listing.entries]))
+        _remove_parts(place)
         missing = _missing(listing, place)
         _check_space(place, missing)
         size_bytes = sum(entry.size for entry in missing)
@@ -202,6 +204,13 @@ def _check_names(keys: Sequence[str], url: str) -> None:
             raise BadFolder(f"the object {key[:200]!r} under {url} cannot be a file here: give it another name")
         if key in directories:
             raise BadFolder(f"{key!r} under {url} is an object and a directory of others: give it another name")
+
+
+def _remove_parts(place: Path) -> None:
+    """Free the disk of files that were on their way when an agent was killed: the lock is held, so nobody sends them."""
+    for path in place.rglob(".*.part"):
+        if re.fullmatch(r"\.[0-9a-f]{12}\.part", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _missing(listing: _Listing, place: Path) -> list[Entry]:

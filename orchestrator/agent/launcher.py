@@ -119,6 +119,11 @@ class TorchrunWorkers:
                 self._asked.add(rank.pid)
                 _send(rank, signal.SIGTERM)
 
+    def dump_stacks(self) -> None:
+        """SIGUSR1 to the ranks: they print the stacks of their threads into their logs."""
+        for rank in self._ranks():
+            _send(rank, signal.SIGUSR1)
+
     def kill(self) -> None:
         """End launcher and ranks at once, and all that ranks have started, also if their parents are gone."""
         if self._process.poll() is None:

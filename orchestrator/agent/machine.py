@@ -53,7 +53,7 @@ class Machine:
         return TorchrunWorkers(self._work_dir / f"launcher-{self._launchers}.log", self._environ, self._program)
 
     def run_directory(self, generation: int) -> RunDirectory:
-        return RunDirectory(self._work_dir / f"run-g{generation:06d}")
+        return RunDirectory.of(self._work_dir, generation)
 
     def images(
         self,

@@ -13,8 +13,9 @@ from orchestrator.agent.equipment import Place
 from orchestrator.agent.launcher import TRAINER, Program
 from orchestrator.agent.machine import Machine
 from orchestrator.agent.supervisor import Supervisor
+from orchestrator.agent.watchdog import watch
 from orchestrator.fleets.local import PROCESS_FILE
-from orchestrator.fleets.processes import write_identity
+from orchestrator.fleets.processes import MARKER, write_identity
 from orchestrator.store.document import random_nonce
 from orchestrator.store.owner import this_process
 from orchestrator.store.protocol import Store
@@ -30,6 +31,7 @@ def run_agent(
     gpus: tuple[int, ...],
     work_dir: Path,
     idle_exit_s: float,
+    allowance_s: float | None = None,
     image_cache: Path | None = None,
     program: Program = TRAINER,
 ) -> int:
@@ -43,11 +45,12 @@ def run_agent(
             return 0
         write_identity(work_dir / PROCESS_FILE, this_process(instance))
         image_cache = image_cache or platformdirs.user_cache_path("elastic") / "images"
-        place = Place(instance, job, workers, cores, gpus, idle_exit_s)
+        place = Place(instance, job, workers, cores, gpus, idle_exit_s, allowance_s=allowance_s)
         machine = Machine(place, work_dir, image_cache, os.environ, program)
         supervisor = Supervisor(store, place, machine, random_nonce, _log)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))
+        watch(supervisor.overdue, os.environ.get(MARKER), _log)
         supervisor.run()
     return 0
 

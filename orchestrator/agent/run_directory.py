@@ -7,6 +7,7 @@
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
 | `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
 | SIGTERM | agent | finish the step, write a checkpoint, exit 75 |
+| SIGUSR1 | agent | print the stacks of all threads to standard error and go on; SIGKILL follows, for it stands still |
 | exit 0 / 75 | trainer | finished / drained, resume me |
 | exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
 """
@@ -32,6 +33,7 @@ BAD_INPUT = 2
 """What was asked for cannot be done, as far as the trainer can tell."""
 HOPELESS = 4
 """Training went wrong in a way that it would again from the same checkpoint."""
+_RUN = "run-g"
 _STEP = re.compile(r"step-(\d{12})")
 _LONGEST_ACTIVITY = 300
 
@@ -93,6 +95,11 @@ class RunDirectory:
         self.path = path
         self._lines = ProgressReader(self.progress)
 
+    @classmethod
+    def of(cls, work_dir: Path, generation: int) -> "RunDirectory":
+        """Where a generation works within an instance's directory."""
+        return cls(work_dir / f"{_RUN}{generation:06d}")
+
     @property
     def config(self) -> Path:
         return self.path / "config.json"
@@ -114,8 +121,13 @@ class RunDirectory:
         return self.path / "logs"
 
     def prepare(self, config: Mapping[str, Any]) -> None:
-        """Make it anew: whatever an earlier try left is removed."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Make it anew: whatever an earlier try left is removed, and so are the run directories of generations before.
+
+        One generation after the other works on an instance, and what lies in the directory of one that has ended was
+        committed or given up.
+        """
+        for path in [self.path, *self.path.parent.glob(f"{_RUN}*")]:
+            shutil.rmtree(path, ignore_errors=True)
         self.checkpoints.mkdir(parents=True)
         self.logs.mkdir()
         self.config.write_text(json.dumps(config, indent=2))

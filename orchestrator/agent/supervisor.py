@@ -4,6 +4,7 @@ A generation on this instance goes through restoring -> running -> (draining) ->
 committing, shipping logs) has threads of its own, so the heartbeat never waits for it.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,17 +14,22 @@ from orchestrator.agent.equipment import Equipment, Place, Workers
 from orchestrator.agent.generation import GenerationRun
 from orchestrator.agent.sampling import UtilizationWindow
 from orchestrator.jobs import layout
-from orchestrator.jobs.instances import AgentState, Assignment, Heartbeat, Notice
+from orchestrator.jobs.instances import LEAVE_WITHIN_S, AgentState, Assignment, Heartbeat, Notice
 from orchestrator.jobs.pace import Pace, pace_of
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import UNCHANGED, Store, StoreError
 
-STORE_LOST_AFTER_S = 600.0
+STORE_LOST_AFTER_S = 480.0
 """Cut off from the bucket for so long, an agent checkpoints and ends: nobody can tell it that its job is over."""
-LEAVE_WITHIN_S = 300.0
-"""What is not committed by then is given up, so that an agent that has to end does end."""
+LEAVE_LOST_WITHIN_S = 60.0
+"""The time for that: a store that was away for so long will hardly be back for the last commit."""
+LAST_MOMENTS_S = 45.0
+"""What giving up takes: restoring or committing is left to itself, the tail of the log to be shipped or not."""
+HUNG_AFTER_S = 600.0
+HARD_END_AFTER_S = 5.0
+"""From when the agent should have ended by itself until its process is ended."""
 NOTICES_KEPT = 20
 WARM_WITHIN_S = 60.0
 """A launcher that is not warm by then is given work all the same: its end will tell what is wrong with it."""
@@ -51,7 +57,8 @@ class Supervisor:
         self._log = log
         self._pace = pace or pace_of(store.billed)
         self._monotonic = equipment.monotonic
-        self._leave_by: float | None = None
+        self._leave_by = math.inf
+        self._turned_at = equipment.monotonic()
         self._why_leaving = ""
         self._assignment: Assignment | None = None
         self._assignment_etag: str | None = None
@@ -70,9 +77,11 @@ class Supervisor:
         self._told: tuple[object, ...] = ()
         log(f"instance {place.instance} is ready: {place.workers} workers on {place.cores} cores")
 
-    def leave(self, why: str) -> None:
-        """Drain, commit, end. Safe to call from a signal handler; turns do it."""
-        self._why_leaving = self._why_leaving or why
+    def leave(self, why: str, within_s: float = LEAVE_WITHIN_S) -> None:
+        """Drain, commit, end. What is not committed by then is given up. Safe to call from a signal handler."""
+        if not self._leaving:
+            self._leave_by = self._monotonic() + within_s
+            self._why_leaving = why
 
     def run(self) -> None:
         """Supervise until there is a reason to leave and the workers have ended."""
@@ -81,6 +90,10 @@ class Supervisor:
 
     def turn(self) -> float | None:
         """Do what is due now; returns after how many seconds to be called again, or None: the agent has ended."""
+        self._turned_at = self._monotonic()
+        if self._left_s <= 0:
+            self._end_hard()
+            return None
         self._follow_assignment()
         self._follow_workers()
         self._consider_leaving()
@@ -90,11 +103,27 @@ class Supervisor:
         self._tell()
         return self._pause_s()
 
+    def overdue(self) -> str | None:
+        """Why this process must end at once though its turns do not end it; to be asked by another thread."""
+        hung_s = self._monotonic() - self._turned_at
+        if self._left_s < -HARD_END_AFTER_S:
+            return f"the allowance of {self._allowance_s:g} s is used, and a turn takes {hung_s:.0f} s"
+        if hung_s > HUNG_AFTER_S:
+            return f"a turn has taken {hung_s:.0f} s"
+        return None
+
     def _end(self) -> None:
         self._log(f"leaving: {self._why_leaving}")
         if self._warm is not None:
             self._warm.kill()
         self._send_heartbeat("leaving")
+
+    def _end_hard(self) -> None:
+        """Whatever still hangs: what is not paid for must not go on."""
+        self._log(f"ending at once: the allowance of {self._allowance_s:g} s is used")
+        for workers in (self._warm, self._run.workers if self._run is not None else None):
+            if workers is not None:
+                workers.kill()
 
     def _pause_s(self) -> float:
         """Until something is due; workers, and a launcher that gets warm, are looked at more often."""
@@ -102,7 +131,7 @@ class Supervisor:
         due = min(at for what, at in self._due.items() if not (self._leaving and what == "job"))
         if not self._idle or self._warming:
             due = min(due, now + self._equipment.look_every_s)
-        return max(0.0, due - now)
+        return max(0.0, min(due - now, self._left_s))
 
     @property
     def _leaving(self) -> bool:
@@ -125,7 +154,7 @@ class Supervisor:
             if wanted.action == "drain":
                 current.drain("the controller asked")
             elif wanted.action == "stop":
-                current.stop("the controller asked")
+                current.stop("the controller asked", dump_stacks=wanted.dump_stacks)
         elif self._leaving:
             return
         elif current is not None and current.exit is None:
@@ -189,25 +218,38 @@ class Supervisor:
 
     def _consider_leaving(self) -> None:
         now = self._monotonic()
+        if self._left_s <= LEAVE_WITHIN_S:
+            within_s = min(LEAVE_WITHIN_S, max(0.0, self._left_s - LAST_MOMENTS_S))
+            self.leave(f"the allowance of {self._allowance_s:g} s is used", within_s)
+            self._leave_by = min(self._leave_by, now + within_s)
         if self._leaving:
             self._drain_to_leave(now)
         elif self._idle and now - self._busy_until > self._place.idle_exit_s:
             self.leave(f"nothing to do for {self._place.idle_exit_s:g} s")
         elif now - self._last_contact > STORE_LOST_AFTER_S:
-            self.leave(f"the store has not answered for {STORE_LOST_AFTER_S:g} s")
+            self.leave(f"the store has not answered for {STORE_LOST_AFTER_S:g} s", LEAVE_LOST_WITHIN_S)
         elif self._is_due("job", self._pace.job_check_s) and self._job_is_over():
             if self._run is not None:
                 self._run.stop("the job is over")
             self.leave("the job is over")
 
     def _drain_to_leave(self, now: float) -> None:
-        if self._leave_by is None:
-            self._leave_by = now + LEAVE_WITHIN_S
         if self._run is None:
             return
         self._run.drain(self._why_leaving)
-        if now > self._leave_by:
-            self._run.stop(f"what was left could not be committed within {LEAVE_WITHIN_S:g} s")
+        if now >= self._leave_by:
+            self._run.stop("what was left could not be committed in time")
+
+    @property
+    def _allowance_s(self) -> float | None:
+        """How long this instance may live: as whoever launched it has said, until an assignment says otherwise."""
+        return self._place.allowance_s if self._assignment is None else self._assignment.allowance_s
+
+    @property
+    def _left_s(self) -> float:
+        """For how long it may go on."""
+        allowance_s = self._allowance_s
+        return math.inf if allowance_s is None else allowance_s - self._equipment.age_s()
 
     def _job_is_over(self) -> bool:
         try:
@@ -274,7 +316,8 @@ class Supervisor:
             utilization=self._window.value() if current and current.stepping else None,
             exit=current.exit if current else None,
             activity=current.activity if current and current.state in ("restoring", "running") else "",
-            complaint=current.complaint if current and current.state == "restoring" else "",
+            complaint=current.complaint if current else "",
+            uncommitted_s=round(current.uncommitted_s, 1) if current else 0.0,
             notices=self._notices,
         )
         try:

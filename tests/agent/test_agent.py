@@ -16,13 +16,13 @@ import pytest
 
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.machine import Machine
-from orchestrator.agent.supervisor import LEAVE_WITHIN_S, STORE_LOST_AFTER_S, Supervisor
+from orchestrator.agent.supervisor import STORE_LOST_AFTER_S, Supervisor
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_heartbeat, load_record, submit_job
 from orchestrator.jobs.head import Head, load_head, seal
-from orchestrator.jobs.instances import Assignment, Heartbeat
+from orchestrator.jobs.instances import LEAVE_WITHIN_S, Assignment, Heartbeat
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce

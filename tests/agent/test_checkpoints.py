@@ -10,8 +10,10 @@ from typing import TypeVar
 import pytest
 
 from orchestrator.agent import checkpoints
-from orchestrator.agent.background import NICENESS, Threads
+from orchestrator.agent.background import NICENESS
 from orchestrator.agent.checkpoints import Committer, Lineage, remove_old, restore, upload
+from orchestrator.agent.equipment import Place
+from orchestrator.agent.machine import Machine
 from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory, sha256
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head, Manifest, NotYetAssigned, Superseded, commit, load_head, seal
@@ -23,7 +25,6 @@ from tests.support.interposed import Away, InterposedStore, LostReplies, undistu
 from tests.support.waiting import wait_until
 
 JOB = "digits"
-LOOK_EVERY_S = 0.01
 Nonce = Callable[[], str]
 T = TypeVar("T")
 
@@ -47,6 +48,15 @@ def shaky(store: MemoryStore) -> InterposedStore:
     return InterposedStore(store)
 
 
+class ImpatientMachine(Machine):
+    """The real one, looked at all the time."""
+
+    look_every_s = 0.01
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(Place("i", JOB, 1, 1, (), 60.0), root, root, {})
+
+
 class Agent:
     """A committer and what it was told."""
 
@@ -62,8 +72,7 @@ class Agent:
             kept,
             nonce,
             lambda kind, text: told.append((kind, text)),
-            Threads(),
-            LOOK_EVERY_S,
+            ImpatientMachine(run.path.parent),
         )
 
     def wait_for(self, step: int) -> None:
@@ -116,6 +125,11 @@ def write(run: RunDirectory, step: int, *, final: bool = False, extra: str = "")
     return LocalCheckpoint(place, step)
 
 
+def nobody() -> tuple[str, ...]:
+    """No checkpoint is being read by anybody."""
+    return ()
+
+
 def head_of(store: MemoryStore) -> Head:
     stored = load_head(store, JOB)
     assert stored is not None
@@ -132,7 +146,7 @@ def commit_steps(store: MemoryStore, nonce: Nonce, tmp_path: Path, *steps: int, 
     run.prepare({})
     seal(store, JOB, 1, generation, nonce)
     for step in steps:
-        manifest = at_once(upload(store, Lineage(JOB, generation, lambda: 1), write(run, step)))
+        manifest = at_once(upload(store, Lineage(JOB, generation, lambda: 1), write(run, step), {}))
         commit(store, JOB, 1, manifest, nonce)
 
 
@@ -329,7 +343,7 @@ def test_what_half_uploads_left_does_not_take_a_sound_ones_place(
     store.put(layout.checkpoint_prefix(JOB, 15, 1) + "state.bin", b"half")
     store.put(layout.checkpoint_prefix(JOB, 99, 1) + "state.bin", b"half, and past the head")
     commit_steps(store, nonce, tmp_path, 20, generation=2)
-    remove_old(store, Lineage(JOB, 2, lambda: 1), Manifest(step=20, generation=2, final=False, files=()), kept=2)
+    remove_old(store, Lineage(JOB, 2, lambda: 1), Manifest(step=20, generation=2, final=False, files=()), 2, nobody)
     assert names(store) == ["000000000010-g000001", "000000000020-g000002"]
 
 
@@ -339,7 +353,7 @@ def test_a_rejected_one_does_not_take_a_sound_ones_place(store: MemoryStore, non
     seal(store, JOB, 1, 2, nonce)
     assert restore_into(store, tmp_path / "second", generation=2) == 10
     commit_steps(store, nonce, tmp_path, 30, generation=2)
-    remove_old(store, Lineage(JOB, 2, lambda: 1), Manifest(step=30, generation=2, final=False, files=()), kept=2)
+    remove_old(store, Lineage(JOB, 2, lambda: 1), Manifest(step=30, generation=2, final=False, files=()), 2, nobody)
     assert names(store) == ["000000000010-g000001", "000000000030-g000002"]
 
 
@@ -353,7 +367,7 @@ def test_whoever_was_superseded_removes_nothing_of_its_successors(
     store.put(layout.checkpoint_prefix(JOB, 50, 2) + "state.bin", b"on its way")
     before = [entry.key for entry in store.list("")]
     with pytest.raises((Superseded, NotYetAssigned)):
-        remove_old(store, Lineage(JOB, 1, lambda: 1), Manifest(step=40, generation=1, final=False, files=()), kept=2)
+        remove_old(store, Lineage(JOB, 1, lambda: 1), Manifest(step=40, generation=1, final=False, files=()), 2, nobody)
     assert [entry.key for entry in store.list("")] == before
 
 
@@ -373,7 +387,8 @@ def test_whoever_is_superseded_while_it_looks_around_removes_nothing(
             InterposedStore(store, meanwhile),
             Lineage(JOB, 1, lambda: 1),
             Manifest(step=40, generation=1, final=False, files=()),
-            kept=2,
+            2,
+            nobody,
         )
     assert len(names(store)) == 5
 

@@ -37,6 +37,16 @@ def agent(
             show_default=False,
         ),
     ],
+    allowance: Annotated[
+        float | None,
+        typer.Option(
+            "--allowance",
+            metavar="DURATION",
+            parser=parse_seconds,
+            help="The instance may live so long; without: as long as it is needed.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Supervise the workers of an instance; fleets start this."""
@@ -52,5 +62,6 @@ def agent(
         gpus=parse_gpus(gpus),
         work_dir=work_dir,
         idle_exit_s=idle_exit,
+        allowance_s=allowance,
     )
     raise typer.Exit(code)

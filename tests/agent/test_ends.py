@@ -1,0 +1,240 @@
+"""An agent that has nothing to do, or must not go on, ends by itself: within ten minutes, whatever hangs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import load_record
+from orchestrator.jobs.head import seal
+from orchestrator.jobs.instances import LEAVE_WITHIN_S, TrainerExit
+from orchestrator.jobs.phases import JobPhase
+from orchestrator.store import document
+from orchestrator.store.document import random_nonce
+from tests.agent.virtual_machine import JOB, VirtualMachine
+from tests.support.interposed import Away
+
+BOUND_S = 600.0
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> VirtualMachine:
+    return VirtualMachine(tmp_path)
+
+
+@pytest.fixture
+def training(machine: VirtualMachine) -> VirtualMachine:
+    """One that has trained for a while and committed."""
+    machine.assign()
+    assert machine.live(100)
+    assert machine.committed == 60
+    return machine
+
+
+# --- no work ----------------------------------------------------------------------------------------------------------
+
+
+def never_told_to_work(machine: VirtualMachine) -> None:
+    """The controller is gone since it was launched."""
+
+
+def never_ready(machine: VirtualMachine) -> None:
+    """Its launcher hangs, and nobody gives it work."""
+    machine.cold = True
+
+
+def finished(machine: VirtualMachine) -> None:
+    machine.exits_with = TrainerExit(outcome="finished", code=0, message="finished")
+
+
+def failed(machine: VirtualMachine) -> None:
+    machine.exits_with = TrainerExit(outcome="failed", code=1, message="failed")
+
+
+def stopped(machine: VirtualMachine) -> None:
+    machine.assign("stop")
+
+
+def stopped_and_immortal(machine: VirtualMachine) -> None:
+    """Not even SIGKILL ends what hangs in the kernel."""
+    machine.immortal = True
+    machine.assign("stop")
+
+
+def drained(machine: VirtualMachine) -> None:
+    machine.assign("drain")
+
+
+def drained_and_deaf(machine: VirtualMachine) -> None:
+    machine.deaf = True
+    machine.assign("drain")
+
+
+def superseded(machine: VirtualMachine) -> None:
+    """It was taken for dead, and nobody tells it."""
+    seal(machine.bucket, JOB, 2, 2, random_nonce)
+
+
+def told_nonsense(machine: VirtualMachine) -> None:
+    machine.assign("stop")
+    machine.live(5)
+    machine.bucket.put(layout.assignment_key("digits-g1-n0-a0"), b"{")
+
+
+def job_over(machine: VirtualMachine) -> None:
+    record = load_record(machine.bucket, JOB)
+    over = record.value.model_copy(update={"phase": JobPhase.CANCELLED})
+    document.swap(machine.bucket, layout.record_key(JOB), record, over, random_nonce)
+
+
+def job_over_and_immortal(machine: VirtualMachine) -> None:
+    machine.immortal = True
+    job_over(machine)
+
+
+def job_removed(machine: VirtualMachine) -> None:
+    machine.bucket.delete(layout.record_key(JOB))
+
+
+def cut_off(machine: VirtualMachine) -> None:
+    """And the job may be over by now."""
+    machine.store.around = Away()
+
+
+def cut_off_and_deaf(machine: VirtualMachine) -> None:
+    machine.deaf = True
+    cut_off(machine)
+
+
+def cut_off_and_immortal(machine: VirtualMachine) -> None:
+    machine.immortal = machine.deaf = True
+    cut_off(machine)
+
+
+def asked_to_leave(machine: VirtualMachine) -> None:
+    machine.agent.leave("SIGTERM")
+
+
+def asked_to_leave_and_deaf(machine: VirtualMachine) -> None:
+    machine.deaf = machine.immortal = True
+    machine.agent.leave("SIGTERM")
+
+
+def asked_to_leave_and_cut_off(machine: VirtualMachine) -> None:
+    cut_off(machine)
+    machine.agent.leave("SIGTERM")
+
+
+@pytest.mark.parametrize("ill", [never_told_to_work, never_ready, cut_off, asked_to_leave, job_over, job_removed])
+def test_without_work_it_ends(machine: VirtualMachine, ill: Callable[[VirtualMachine], None]) -> None:
+    ill(machine)
+    assert not machine.live(BOUND_S)
+
+
+@pytest.mark.parametrize(
+    "ill",
+    [
+        finished,
+        failed,
+        stopped,
+        stopped_and_immortal,
+        drained,
+        drained_and_deaf,
+        superseded,
+        told_nonsense,
+        job_over,
+        job_over_and_immortal,
+        job_removed,
+        cut_off,
+        cut_off_and_deaf,
+        cut_off_and_immortal,
+        asked_to_leave,
+        asked_to_leave_and_deaf,
+        asked_to_leave_and_cut_off,
+    ],
+)
+def test_when_work_ends_it_ends(training: VirtualMachine, ill: Callable[[VirtualMachine], None]) -> None:
+    ill(training)
+    assert not training.live(BOUND_S), training.log
+    assert training.launchers[0].killed
+
+
+def test_work_that_can_be_done_is_done(training: VirtualMachine) -> None:
+    assert training.live(7200)
+    assert training.committed >= 7200
+
+
+def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachine) -> None:
+    """The store answers, but takes no checkpoint, and no controller is left to say so."""
+    training.store.around = Away(frozenset({"create", "upload"}))
+    training.assign("drain")
+    assert training.live(BOUND_S), "it tries for a while"
+    assert not training.live(BOUND_S)
+    assert training.beat.exit is not None
+    assert training.beat.exit.message == "drained"
+
+
+# --- the allowance ----------------------------------------------------------------------------------------------------
+
+ALLOWANCE_S = 1000.0
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> VirtualMachine:
+    """One that may live for a while and trains."""
+    machine = VirtualMachine(tmp_path, allowance_s=ALLOWANCE_S)
+    machine.assign(allowance_s=ALLOWANCE_S)
+    return machine
+
+
+def test_before_its_allowance_is_used_it_checkpoints_commits_and_ends(allowed: VirtualMachine) -> None:
+    assert allowed.live(ALLOWANCE_S - LEAVE_WITHIN_S - 1)
+    assert not allowed.live(20)
+    assert allowed.committed >= ALLOWANCE_S - LEAVE_WITHIN_S - 20
+    assert f"leaving: the allowance of {ALLOWANCE_S:g} s is used" in allowed.log
+    assert allowed.beat.state == "leaving"
+
+
+def test_its_own_account_of_its_age_is_told(allowed: VirtualMachine) -> None:
+    allowed.live(50)
+    assert allowed.beat.uptime_s == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize("ill", [cut_off_and_deaf, cut_off_and_immortal, asked_to_leave_and_deaf, drained_and_deaf])
+@pytest.mark.parametrize("at_s", [100, 690, 980])
+def test_by_then_it_has_ended_whatever_hangs(
+    allowed: VirtualMachine, at_s: int, ill: Callable[[VirtualMachine], None]
+) -> None:
+    allowed.live(at_s)
+    ill(allowed)
+    assert not allowed.live(ALLOWANCE_S - allowed.now_s)
+    assert all(ranks.killed for ranks in allowed.launchers)
+
+
+def test_time_to_commit_is_used_up_to_the_last_moments(allowed: VirtualMachine) -> None:
+    """The store is away until shortly before the end."""
+    allowed.live(ALLOWANCE_S - LEAVE_WITHIN_S - 50)
+    allowed.store.around = away = Away()
+    allowed.live(300)
+    away.away = False
+    assert not allowed.live(30)
+    assert allowed.committed >= ALLOWANCE_S - LEAVE_WITHIN_S - 1
+
+
+def test_with_less_than_it_takes_to_leave_it_leaves_at_once(tmp_path: Path) -> None:
+    machine = VirtualMachine(tmp_path, allowance_s=LEAVE_WITHIN_S / 2)
+    assert not machine.live(5)
+
+
+def test_the_controller_may_give_more_and_less(allowed: VirtualMachine) -> None:
+    allowed.live(500)
+    allowed.assign(allowance_s=3 * ALLOWANCE_S)
+    assert allowed.live(2 * ALLOWANCE_S)
+    allowed.assign(allowance_s=2.5 * ALLOWANCE_S)
+    assert not allowed.live(5)
+
+
+def test_without_an_allowance_it_lives_as_long_as_it_is_needed(allowed: VirtualMachine) -> None:
+    allowed.assign(allowance_s=None)
+    assert allowed.live(5 * ALLOWANCE_S)
