@@ -92,6 +92,8 @@ class LocalFleet:
         command += ["--instance", request.instance, "--job", request.job, "--workers", str(request.workers)]
         command += ["--cores", str(cores), "--gpus", ",".join(map(str, gpus)), "--work-dir", str(directory)]
         command += ["--idle-exit", f"{self.idle_exit_s:g}s"]
+        if request.allowance_s is not None:
+            command += ["--allowance", f"{request.allowance_s:g}s"]
         environ = {**self.environ, MARKER: str(directory)}
         with open(directory / "agent.log", "ab") as log:
             self._children[request.instance] = subprocess.Popen(

@@ -168,6 +168,14 @@ class Checkpoint(Strict):
     )
 
 
+class Logs(Strict):
+    """How much of what the workers print stays in the store."""
+
+    keep: Annotated[int, Field(ge=1)] = Field(
+        10, description="The logs of so many generations are kept, the newest; a generation is one life of the workers."
+    )
+
+
 class Limits(Strict):
     """When to stop."""
 
@@ -198,6 +206,7 @@ class JobSpec(Strict):
     scaling: Scaling = Field(default_factory=Scaling)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     limits: Limits = Field(default_factory=Limits)
+    logs: Logs = Field(default_factory=Logs)
     labels: dict[str, str] = Field(
         default_factory=dict,
         description="Key-value pairs of your own, to find the job by.",
