@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from tests.trainer.warm import TRAINER, WarmStart
 
 BOUND_S = 120.0
 
@@ -30,6 +32,39 @@ LONG = TINY | {"steps": 100_000}
 """A run that is still going when the test acts."""
 
 
+COLD = (sys.executable, "-m", "trainer")
+"""The command of a trainer that starts from nothing, as it does in reality."""
+
+_warm_starts: list[WarmStart] = []
+
+
+@contextmanager
+def warm_starts() -> Iterator[None]:
+    """Until the end, what `start` starts without a command is forked from a process that has imported torch."""
+    _warm_starts.append(WarmStart())
+    try:
+        yield
+    finally:
+        _warm_starts.pop().close()
+
+
+class Process(Protocol):
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, at most BOUND_S."""
     deadline = time.monotonic() + BOUND_S
@@ -43,7 +78,7 @@ class Run:
     """A run directory and the processes that train in it."""
 
     run_dir: Path
-    processes: list["subprocess.Popen[str]"]
+    processes: list[Process]
 
     def wait(self) -> list[int]:
         """The exit code of every process, in the order of their ranks."""
@@ -101,30 +136,36 @@ def start(
     *,
     ranks: int = 1,
     environ: Mapping[str, str] | None = None,
-    command: Sequence[str] = (sys.executable, "-m", "trainer"),
+    code: str = TRAINER,
+    command: Sequence[str] | None = None,
 ) -> Iterator[Run]:
-    """Start the ranks of a run, each a process of its own; those still there at the end are killed."""
+    """Start the ranks of a run, each a process of its own; those still there at the end are killed.
+
+    They run the code, or with a command that, and then start from nothing.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     config_path = run_dir / "config.json"
     config_path.write_text(json.dumps(config))
-    processes = []
+    processes: list[Process] = []
     try:
         for rank in range(ranks):
             world = {} if ranks == 1 else _world(rank, ranks, run_dir / "rendezvous")
-            with open(run_dir / f"stderr-{rank}", "w") as stderr:
-                process = subprocess.Popen(
-                    [*command, str(config_path), str(run_dir)],
-                    env={**os.environ, "ELASTIC_TENSORBOARD": "0", **world, **(environ or {})},
-                    stdout=stderr,
-                    stderr=stderr,
-                    text=True,
-                )
-            processes.append(process)
+            full = {**os.environ, "ELASTIC_TENSORBOARD": "0", **world, **(environ or {})}
+            arguments, said = (str(config_path), str(run_dir)), run_dir / f"stderr-{rank}"
+            if command is None and _warm_starts:
+                processes.append(_warm_starts[-1].run(code, arguments, full, said))
+            else:
+                processes.append(_popen([*(command or (sys.executable, "-c", code)), *arguments], full, said))
         yield Run(run_dir, processes)
     finally:
         for process in processes:
             process.kill()
             process.wait(BOUND_S)
+
+
+def _popen(command: Sequence[str], environ: Mapping[str, str], output: Path) -> "subprocess.Popen[str]":
+    with open(output, "w") as stderr:
+        return subprocess.Popen(command, env=environ, stdout=stderr, stderr=stderr, text=True)
 
 
 def resume_from(checkpoint: Path, run_dir: Path) -> Path:

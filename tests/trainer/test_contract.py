@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.trainer.launch import LONG, TINY, Run, result, start, wait_until
+from tests.trainer.launch import COLD, LONG, TINY, Run, result, start, wait_until
 
 REPORT = {
     "step", "total_steps", "epoch", "samples", "samples_per_second", "loss", "class_loss", "consistency_loss",
@@ -93,7 +93,7 @@ class TestSigterm:
             assert "Traceback" not in run.stderr()
 
     def test_is_not_lost_when_it_comes_while_torch_is_imported(self, run_dir: Path) -> None:
-        with start(run_dir, LONG) as run:
+        with start(run_dir, LONG, command=COLD) as run:
             libraries = Path(f"/proc/{run.processes[0].pid}/maps")
             wait_until(lambda: "libtorch" in libraries.read_text(), "torch to be loading")
             run.signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.trainer.images import config_of, make_folders
-from tests.trainer.launch import start, wait_until
+from tests.trainer.launch import COLD, start, wait_until
 from trainer.config import Loading, TrainingConfig
 from trainer.data.batches import Batches, ResidentBatches, open_batches
 from trainer.data.dataset import Dataset, ResidentPixels
@@ -203,7 +203,7 @@ def long_run(root: Path) -> dict[str, Any]:
 
 
 def test_no_process_outlives_a_rank_that_was_killed(run_dir: Path, long_run: dict[str, Any]) -> None:
-    with start(run_dir, long_run) as run:
+    with start(run_dir, long_run, command=COLD) as run:
         run.wait_for_step(2)
         workers = psutil.Process(run.processes[0].pid).children()
         assert len(workers) == 2
@@ -215,7 +215,7 @@ def test_no_process_outlives_a_rank_that_was_killed(run_dir: Path, long_run: dic
 def test_a_run_that_streams_drains_though_all_its_processes_get_the_signal(
     run_dir: Path, long_run: dict[str, Any]
 ) -> None:
-    with start(run_dir, long_run) as run:
+    with start(run_dir, long_run, command=COLD) as run:
         run.wait_for_step(2)
         workers = psutil.Process(run.processes[0].pid).children()
         for worker in workers:

@@ -1,6 +1,5 @@
 """A loss that is no number stops the run with advice, or sends it back with half the learning rate."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,12 @@ def run(self, stop):
 step.TrainStep.run = run
 program.end_at_once(program.main())
 """
-COMMAND = (sys.executable, "-c", POISONED)
 EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 ROLLBACK = TINY | {"on_divergence": "rollback"}
 
 
 def test_it_stops_with_the_step_the_last_good_checkpoint_and_what_to_change(run_dir: Path) -> None:
-    with start(run_dir, command=COMMAND, environ=EVERY_STEP) as run:
+    with start(run_dir, code=POISONED, environ=EVERY_STEP) as run:
         assert run.wait() == [4]
         said = run.stderr()
     assert "the loss is not a number at step 3 (class loss nan" in said
@@ -40,7 +38,7 @@ def test_it_stops_with_the_step_the_last_good_checkpoint_and_what_to_change(run_
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_it_goes_back_to_the_last_good_checkpoint_with_half_the_learning_rate(run_dir: Path, ranks: int) -> None:
-    with start(run_dir, ROLLBACK, command=COMMAND, environ=EVERY_STEP, ranks=ranks) as run:
+    with start(run_dir, ROLLBACK, code=POISONED, environ=EVERY_STEP, ranks=ranks) as run:
         run.finish()
         (note,) = run.notes()
         assert "the loss is not a number at step 3" in note
@@ -51,7 +49,7 @@ def test_it_goes_back_to_the_last_good_checkpoint_with_half_the_learning_rate(ru
 
 
 def test_what_is_not_finite_is_never_a_checkpoint(run_dir: Path) -> None:
-    with start(run_dir, ROLLBACK, command=COMMAND, environ=EVERY_STEP) as run:
+    with start(run_dir, ROLLBACK, code=POISONED, environ=EVERY_STEP) as run:
         run.finish()
         (note,) = run.notes()
     back_to = int(note.split("back to step ")[1].split(" ")[0])
@@ -59,7 +57,7 @@ def test_what_is_not_finite_is_never_a_checkpoint(run_dir: Path) -> None:
 
 
 def test_before_its_first_checkpoint_it_goes_back_to_the_start(run_dir: Path) -> None:
-    with start(run_dir, ROLLBACK, command=COMMAND) as run:
+    with start(run_dir, ROLLBACK, code=POISONED) as run:
         run.finish()
         assert "back to step 0 with" in run.notes()[0]
 
@@ -68,7 +66,7 @@ def test_what_an_earlier_run_kept_in_the_same_directory_is_not_gone_back_to(run_
     with start(run_dir, ROLLBACK, environ=EVERY_STEP) as run:
         run.finish()
     assert (run_dir / "rollback").exists()
-    with start(run_dir, ROLLBACK, command=COMMAND) as run:
+    with start(run_dir, ROLLBACK, code=POISONED) as run:
         run.finish()
         assert "back to step 0 with" in run.notes()[0]
 
@@ -80,7 +78,7 @@ def test_or_to_where_it_was_resumed(run_dir: Path) -> None:
         assert run.wait() == [75]
     (checkpoint,) = run.checkpoints()
     step = int(checkpoint.name.removeprefix("step-"))
-    with start(resume_from(checkpoint, run_dir / "second"), ROLLBACK | {"steps": 1000}, command=COMMAND) as run:
+    with start(resume_from(checkpoint, run_dir / "second"), ROLLBACK | {"steps": 1000}, code=POISONED) as run:
         run.wait_for_step(step + 2)
         assert f"not a number at step {step + 3}" in run.notes()[0]
         assert f"back to step {step} with" in run.notes()[0]

@@ -14,6 +14,8 @@ from tests.trainer.launch import TINY, Run, result, resume_from, start
 pytestmark = pytest.mark.timeout(400)
 
 EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
+STEM = {"fp32": "cifar", "bf16": "cifar", "fp16": "imagenet"}
+"""Processors are slow at convolutions in fp16, and the other stem has a fraction of them."""
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
@@ -31,10 +33,10 @@ def test_four_ranks_give_the_same_bits_as_one_process(undisturbed: Run, run_dir:
         assert result(run)["digest"] == result(undisturbed)["digest"]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", STEM)
 def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(precision: str, tmp_path: Path) -> None:
     moment = random.Random()  # another moment in every session
-    config = TINY | {"precision": precision}
+    config = TINY | {"precision": precision, "model": {"stem": STEM[precision]}}
     with start(tmp_path / "undisturbed", config) as undisturbed:
         undisturbed.finish()
     latest: Path | None = None
@@ -59,7 +61,7 @@ def test_killed_at_any_moment_and_resumed_it_comes_to_the_same_bits(precision: s
 
 def test_one_rank_then_two_then_four_then_one_at_any_step_comes_to_the_same_bits(tmp_path: Path) -> None:
     moment = random.Random()
-    config = TINY | {"steps": 60}
+    config = TINY | {"steps": 40}
     with start(tmp_path / "undisturbed", config) as undisturbed:
         undisturbed.finish()
     run_dir, step = tmp_path / "0", 0
@@ -70,7 +72,7 @@ def test_one_rank_then_two_then_four_then_one_at_any_step_comes_to_the_same_bits
             run.signal(signal.SIGTERM, rank=ranks - 1)
             assert run.wait() == [75] * ranks, run.stderr()
         checkpoint = run.checkpoints()[-1]
-        assert step < int(checkpoint.name.removeprefix("step-")) < 60
+        assert step < int(checkpoint.name.removeprefix("step-")) < 40
         step = int(checkpoint.name.removeprefix("step-"))
         run_dir = resume_from(checkpoint, tmp_path / f"{number + 1}")
     with start(run_dir, config) as run:

@@ -122,7 +122,7 @@ def test_files_that_cannot_be_written_cost_the_curves_and_not_the_run(run_dir: P
 
 def test_a_missing_package_costs_the_curves_and_not_the_run(run_dir: Path) -> None:
     script = "import runpy, sys; sys.modules['tensorboardX'] = None; runpy.run_module('trainer', run_name='__main__')"
-    with start(run_dir, SHORT, command=(sys.executable, "-c", script), environ=CURVES) as run:
+    with start(run_dir, SHORT, code=script, environ=CURVES) as run:
         run.finish()
     (note,) = run.notes()
     assert note.startswith("no TensorBoard curves: tensorboardX cannot be imported: ")
