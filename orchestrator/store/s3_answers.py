@@ -41,7 +41,7 @@ class Answer(Enum):
     """Everything but success."""
 
     UNCHANGED = auto()  # it still has that etag
-    ABSENT = auto()  # no such key
+    ABSENT = auto()  # no such key, or no such unfinished upload
     LOST = auto()  # the condition does not hold
     BUSY = auto()  # another conditional write of the key is under way: send the same again
     LATER = auto()  # not applied: send it again
@@ -53,7 +53,7 @@ _BY_CODE: Final[dict[str, Answer]] = {
     "NotModified": Answer.UNCHANGED,
     "NoSuchKey": Answer.ABSENT,
     "NoSuchBucket": Answer.REFUSED,
-    "NoSuchUpload": Answer.REFUSED,
+    "NoSuchUpload": Answer.ABSENT,
     "PreconditionFailed": Answer.LOST,
     "ConditionalRequestConflict": Answer.BUSY,
     "OperationAborted": Answer.LATER,

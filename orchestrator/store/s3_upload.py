@@ -58,8 +58,11 @@ def abort_uploads(requests: Requests, prefix: str, older_than_s: float) -> int:
     ended = 0
     for page in _unfinished(requests, prefix):
         date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is None:
+            continue  # nobody can tell how old they are
+        now = parsedate_to_datetime(date)  # in whole seconds, unlike the beginnings
         for begun in page.get("Uploads", []):
-            if date is None or (parsedate_to_datetime(date) - begun["Initiated"]).total_seconds() < older_than_s:
+            if (now - begun["Initiated"].replace(microsecond=0)).total_seconds() < older_than_s:
                 continue
             with suppress(Missing):  # whoever sent it has finished it meanwhile, or another has ended it
                 requests.send(begun["Key"], partial(_abort, requests, begun))

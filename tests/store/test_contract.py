@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -195,8 +196,9 @@ def test_a_large_file_goes_up_and_comes_down(store: Store, tmp_path: Path) -> No
     source.write_bytes(content)
     up: list[int] = []
     down: list[int] = []
-    store.upload(source, "jobs/digits/checkpoints/000100-g1/model.pt", up.append)
-    store.download("jobs/digits/checkpoints/000100-g1/model.pt", target, down.append)
+    sent = store.upload(source, "jobs/digits/checkpoints/000100-g1/model.pt", up.append)
+    came = store.download("jobs/digits/checkpoints/000100-g1/model.pt", target, down.append)
+    assert sent == came == sha256(content).hexdigest()
     assert target.read_bytes() == content
     assert sum(up) == sum(down) == len(content)
     assert [path.name for path in target.parent.iterdir()] == ["model.pt"], "no temporary file is left"
@@ -208,12 +210,24 @@ def test_a_file_can_be_uploaded_again(store: Store, tmp_path: Path) -> None:
     """As an agent does that was killed between upload and commit."""
     source = tmp_path / "model.pt"
     source.write_bytes(b"weights")
-    store.upload(source, "model.pt")
-    store.upload(source, "model.pt")
+    assert store.upload(source, "model.pt") == store.upload(source, "model.pt") == sha256(b"weights").hexdigest()
     source.unlink()
     source.write_bytes(b"other weights")
     store.upload(source, "model.pt")
     assert body_of(store, "model.pt") == b"other weights"
+
+
+def test_an_empty_file_is_a_file(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert store.upload(tmp_path / "empty", "empty") == store.download("empty", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b""
+
+
+def test_what_is_finished_is_no_unfinished_upload(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(9 * 1024**2))
+    store.upload(tmp_path / "large", "jobs/digits/large")
+    assert store.abort_uploads("jobs/digits/", 0) == 0
+    assert [entry.size for entry in store.list("")] == [9 * 1024**2]
 
 
 def test_an_uploaded_file_outlives_its_source(store: Store, tmp_path: Path) -> None:

@@ -3,18 +3,15 @@
 A real client talks to moto's server; faults are put in at botocore's events, so that its real error handling runs.
 """
 
-import io
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3.session
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
-from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import ConnectTimeoutError
 
 from orchestrator.errors import CredentialsError, UsageError
 from orchestrator.store import (
@@ -28,75 +25,18 @@ from orchestrator.store import (
     open_store,
 )
 from orchestrator.store.document import Document
-from orchestrator.store.s3 import S3Store, connect, make_client
+from orchestrator.store.s3 import connect, make_client
 from orchestrator.store.s3_requests import TRIES
 from tests.support.moto_server import running_moto
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
+from tests.support.s3_faults import Bench, timed_out
 
 OWNER = "123456789012"
-
-
-class Bench:
-    """A store whose client takes faults and whose pauses are noted instead of waited."""
-
-    def __init__(self, bucket: str) -> None:
-        self.client: S3Client = make_client(boto3.session.Session())
-        self.pauses: list[float] = []
-        prefix = secrets.token_hex(6)
-        self.store = S3Store(self.client, bucket, prefix, sleep=self.pauses.append, jitter=lambda: 1.0)
-        self.requests: list[str] = []
-        self.client.meta.events.register("before-send.s3", self._note)
-
-    def _note(self, event_name: str, **_: object) -> None:
-        self.requests.append(event_name.rpartition(".")[2])
-
-    def answer(self, operation: str, *codes: tuple[int, str]) -> None:
-        """The next requests of this kind get these answers instead of being sent."""
-        left = list(codes)
-
-        def reply(request: Any, **_: object) -> AWSResponse | None:
-            return answered(request.url, *left.pop(0)) if left else None
-
-        self._register(f"before-send.s3.{operation}", reply)
-
-    def fail(self, event: str, *errors: Exception) -> None:
-        """The next times that this happens, an error is raised."""
-        left = list(errors)
-
-        def strike(**_: object) -> None:
-            if left:
-                raise left.pop(0)
-
-        self._register(event, strike)
-
-    def _register(self, event: str, handler: Callable[..., Any]) -> None:
-        self.client.meta.events.register(event, handler)
-
-
-class _Raw(io.BytesIO):
-    """The body of an answer, as urllib3 would give it."""
-
-    def stream(self, **_: object) -> Any:
-        yield self.read()
-
-
-def answered(url: str, status: int, code: str) -> AWSResponse:
-    """S3's answer with an error code."""
-    body = f"<Error><Code>{code}</Code><Message>said the test</Message></Error>".encode()
-    return AWSResponse(url, status, HTTPHeaders(), _Raw(body))
-
-
-def timed_out() -> ReadTimeoutError:
-    """The request was sent, and no answer came."""
-    return ReadTimeoutError(endpoint_url="http://test")
 
 
 @pytest.fixture
 def bench(bucket: str) -> Bench:
     """A store to put faults in."""
-    return Bench(bucket)
+    return Bench(f"s3://{bucket}/{secrets.token_hex(6)}")
 
 
 def test_a_busy_server_is_asked_again_with_growing_pauses(bench: Bench) -> None:
@@ -245,7 +185,7 @@ def test_a_missing_bucket_is_never_an_empty_one(moto_server: str, tmp_path: Path
 
 def test_a_server_that_is_not_there_is_said(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # the port named 'discard': nobody listens
-    bench = Bench(bucket)
+    bench = Bench(f"s3://{bucket}/prefix")
     uses: list[Callable[[], object]] = [
         lambda: bench.store.get("key"),
         lambda: bench.store.create("key", b""),
