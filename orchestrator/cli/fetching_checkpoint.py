@@ -93,8 +93,8 @@ def _fetch_file(store: Store, checkpoint: str, file: ManifestFile, target: Path,
     if target.exists() and not _fault(target, file):
         progress(file.name, file.size_bytes, file.size_bytes)
         return
-    store.download(checkpoint + file.name, target, lambda some: progress(file.name, file.size_bytes, some))
-    fault = _fault(target, file)
+    digest = store.download(checkpoint + file.name, target, lambda some: progress(file.name, file.size_bytes, some))
+    fault = _fault(target, file, digest)
     if fault:
         raise DamagedCheckpoint(
             f"{checkpoint}{file.name} in {store.url} is not what was committed ({fault}), so nothing was written; "
@@ -102,12 +102,12 @@ def _fetch_file(store: Store, checkpoint: str, file: ManifestFile, target: Path,
         )
 
 
-def _fault(path: Path, file: ManifestFile) -> str:
-    """How a file differs from what was committed; empty: not at all."""
+def _fault(path: Path, file: ManifestFile, digest: str | None = None) -> str:
+    """How a file differs from what was committed; empty: not at all. `digest`: its SHA-256, where it is known."""
     size_bytes = path.stat().st_size
     if size_bytes != file.size_bytes:
         return f"{size_bytes:,} of {file.size_bytes:,} bytes"
-    return "" if sha256(path) == file.sha256 else "another SHA-256"
+    return "" if (digest or sha256(path)) == file.sha256 else "another SHA-256"
 
 
 def _manifest(store: Store, checkpoint: str) -> Manifest:

@@ -4,11 +4,15 @@ The answers are the controller's own: the rule that it applies at its next look 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.cli import text
-from orchestrator.controller.autoscaling import ScalingDecision, ScalingInputs, decide_scaling, since_s
+from orchestrator.cli.answers import Answer
+from orchestrator.cli.costing import what_cannot_be_had, what_ends_it, what_is_safe
+from orchestrator.controller.autoscaling import ScalingDecision, decide_scaling, since_s
+from orchestrator.controller.decide import scaling_inputs
+from orchestrator.controller.draft import Draft
+from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.recovery import is_due
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.instances import Heartbeat
@@ -18,27 +22,25 @@ from orchestrator.jobs.record import Generation, JobRecord
 NEITHER = "why it does not grow or shrink"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a person may ask, and how it is."""
-
-    question: str
-    answer: str
-
-
 def standing(state: JobState, now: datetime) -> list[Answer]:
     """All that there is to say, the most urgent first."""
-    record = state.record
+    draft = _draft(state, now)
+    record, running = draft.record, draft.running
     if record.phase.over:
-        return [Answer("how it ended", record.reason), *_limits(state, now)]
-    running = record.generation if record.generation and record.generation.phase is not GenerationPhase.ENDED else None
+        return [Answer("how it ended", record.reason), *what_ends_it(draft)]
     if running is None:
         answers = [*_why_it_does_not_run(state, now)]
     elif running.phase is GenerationPhase.TRAINING and record.wanted == "run":
-        answers = [*_why_not_another_size(state, running, now)]
+        answers = [*_why_not_another_size(state, running, draft)]
     else:
         answers = [Answer("what it waits for", _awaited(state, running, now))]
-    return [*answers, *_progress(state), *_limits(state, now)]
+    return [*answers, *what_cannot_be_had(draft), *what_is_safe(draft), *what_ends_it(draft)]
+
+
+def _draft(state: JobState, now: datetime) -> Draft:
+    """What a controller that had just come would begin with; what only a fleet could tell it does not know."""
+    views = {instance: InstanceView(heartbeat=beat) for instance, beat in state.heartbeats.items()}
+    return Draft(Observation(state.record.epoch, state.spec, state.record, state.head, (), views, {}), now)
 
 
 # --- nothing runs -----------------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def _awaited(state: JobState, running: Generation, now: datetime) -> str:
     return f"the first step of generation {running.number}, for {since}{told}"
 
 
-def _why_not_another_size(state: JobState, running: Generation, now: datetime) -> Iterator[Answer]:
+def _why_not_another_size(state: JobState, running: Generation, draft: Draft) -> Iterator[Answer]:
     record, ladder = state.record, state.spec.resources.ladder
     if record.upcoming is not None:
         workers = text.count(ladder[record.upcoming.rung].world_size, "worker")
@@ -105,23 +107,9 @@ def _why_not_another_size(state: JobState, running: Generation, now: datetime) -
         held = f"a person holds it at {workers}: elastic resize {record.name} --auto gives it back"
         yield Answer(NEITHER, held)
     else:
-        yield _of_scaling(_scaling_now(state, running, now))
+        yield _of_scaling(decide_scaling(state.spec, scaling_inputs(draft, running)))
     if starved := text.starved(_data_wait(state, running)):
         yield Answer("what keeps it slow", f"it {starved}: a larger size would not help")
-
-
-def _scaling_now(state: JobState, running: Generation, now: datetime) -> ScalingDecision:
-    beats = [state.heartbeats.get(instance) for instance in running.instances]
-    record = state.record
-    return decide_scaling(
-        state.spec,
-        ScalingInputs(
-            rung=running.rung,
-            utilizations=tuple(b.utilization if b and b.generation == running.number else None for b in beats),
-            since_resize_s=since_s(record.last_resize_at, now),
-            unavailable=frozenset(rung for rung, until in record.unavailable_rungs.items() if now < until),
-        ),
-    )
 
 
 def _of_scaling(decision: ScalingDecision) -> Answer:
@@ -143,40 +131,3 @@ def _data_wait(state: JobState, running: Generation) -> float | None:
     beats = (state.heartbeats.get(instance) for instance in running.instances)
     waits = [beat.progress.data_wait for beat in beats if beat and beat.progress and beat.progress.data_wait]
     return max(waits, default=None)
-
-
-# --- what it may cost, and what it may lose ---------------------------------------------------------------------------
-
-
-def _progress(state: JobState) -> Iterator[Answer]:
-    step = max((b.progress.step for b in state.heartbeats.values() if b.progress), default=0)
-    if state.record.progress is not None:
-        step = max(step, state.record.progress.step)
-    committed = state.head.step if state.head is not None else 0
-    if step or committed:
-        at_risk = (
-            f", {text.count(step - committed, 'step')} to do again if all were lost now" if step > committed else ""
-        )
-        yield Answer("what is safe", f"step {committed:,}{at_risk}")
-
-
-def _limits(state: JobState, now: datetime) -> Iterator[Answer]:
-    record, limits = state.record, state.spec.limits
-    if record.failures:
-        yield Answer("failures", f"{record.failures} in a row without progress, of at most {limits.max_failures}")
-    if record.losses:
-        yield Answer("losses", f"instances were lost {text.count(record.losses, 'time')} in a row without progress")
-    spent = text.usd(record.spend_usd(now))
-    if limits.max_cost is not None:
-        yield Answer("budget", f"{spent} of {text.usd(limits.max_cost)} spent")
-    elif record.spend_usd(now):
-        yield Answer("budget", f"{spent} spent, without a limit (limits.max_cost)")
-    if limits.deadline is not None and not record.phase.over:
-        left_s = limits.deadline - (now - record.created_at).total_seconds()
-        yield Answer("deadline", f"in {text.duration(left_s)}" if left_s > 0 else "passed")
-    for rung, until in sorted(record.unavailable_rungs.items()):
-        if now < until and not record.phase.over:
-            workers = text.count(state.spec.resources.ladder[rung].world_size, "worker")
-            yield Answer(
-                "what cannot be had", f"{workers} (rung {rung}), for another {text.duration(since_s(now, until))}"
-            )

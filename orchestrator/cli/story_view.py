@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import text
-from orchestrator.cli.standing import Answer
+from orchestrator.cli.answers import Answer
 from orchestrator.cli.story import Chapter
 from orchestrator.cli.styles import EVENT_STYLES, PHASE_STYLES, phase_words
 from orchestrator.jobs.status import JobStatus

@@ -21,7 +21,7 @@ from orchestrator.controller.recovery import is_due, is_usable
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.jobs.record import Cause, JobRecord, Outcome
+from orchestrator.jobs.record import Cause, Generation, JobRecord, Outcome
 
 MAX_LOSSES = 20
 """Instances may be taken away many times before the first checkpoint; more often than this, something else is wrong."""
@@ -253,15 +253,20 @@ def _consider_resize(draft: Draft) -> None:
                 {"rung": running.rung},
             )
         return
-    beats = [draft.seen.view(i).heartbeat for i in running.instances]
-    fresh = tuple(beat.utilization if beat and beat.generation == running.number else None for beat in beats)
-    since_resize_s = None if record.last_resize_age_s is None else draft.age_s - record.last_resize_age_s
-    inputs = ScalingInputs(running.rung, fresh, since_resize_s, facts.unavailable_rungs(draft))
-    decision = decide_scaling(spec, inputs)
+    decision = decide_scaling(spec, scaling_inputs(draft, running))
     if decision.verdict == "up":
         _resize(draft, EventKind.SCALE_UP, decision.to_rung, "scale_up", decision.reason, decision.inputs)
     elif decision.verdict == "down":
         _resize(draft, EventKind.SCALE_DOWN, decision.to_rung, "scale_down", decision.reason, decision.inputs)
+
+
+def scaling_inputs(draft: Draft, running: Generation) -> ScalingInputs:
+    """What the 80/30 rule looks at now."""
+    beats = [draft.seen.view(i).heartbeat for i in running.instances]
+    fresh = tuple(beat.utilization if beat and beat.generation == running.number else None for beat in beats)
+    resized_at_s = draft.record.last_resize_age_s
+    since_resize_s = None if resized_at_s is None else draft.age_s - resized_at_s
+    return ScalingInputs(running.rung, fresh, since_resize_s, facts.unavailable_rungs(draft))
 
 
 def _resize(draft: Draft, kind: EventKind, rung: int, cause: Cause, reason: str, inputs: dict[str, object]) -> None:

@@ -32,6 +32,7 @@ def remove_job(store: Store, job: str, now: datetime, nonce: Nonce) -> int:
     if store.get(layout.record_key(job)) is None and not _is_half_removed(store, job):
         _claim(store, job, now, nonce)
     removed = _remove(store, _left_of(store, job))
+    store.abort_uploads(layout.job_prefix(job), older_than_s=0.0)
     store.put(layout.spec_key(job), _REMOVED)
     return removed + _remove(store, [layout.record_key(job)]) + _remove(store, [layout.spec_key(job)])
 

@@ -10,13 +10,24 @@ from orchestrator.cli.moments import parse_moment
 from orchestrator.cli.standing import standing
 from orchestrator.errors import UsageError
 from orchestrator.jobs import layout
-from orchestrator.jobs.bucket import load_state
+from orchestrator.jobs.bucket import load_state, submit_job
 from orchestrator.jobs.events import Event, EventKind
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.jobs.record import InstanceUse
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
-from tests.cli.stored_jobs import NOW, beat, change, finish, put_checkpoint, put_pending, put_training
+from tests.cli.stored_jobs import (
+    NOW,
+    beat,
+    change,
+    finish,
+    nonce,
+    put_checkpoint,
+    put_pending,
+    put_training,
+    spec_named,
+)
 from tests.controller.world import World
 from tests.support.specs import job_spec
 
@@ -158,7 +169,7 @@ def bucket() -> MemoryStore:
         ((95.0,) * 80, {}, "what is due", "from 2 to 4 workers"),
         (
             (95.0,) * 80,
-            {"last_resize_at": NOW - timedelta(seconds=12)},
+            {"last_resize_age_s": 48.0},
             "why it does not grow",
             "the last resize was 12 s ago (cooldown 120 s)",
         ),
@@ -170,7 +181,7 @@ def bucket() -> MemoryStore:
         ),
         (
             (10.0,) * 80,
-            {"last_resize_at": NOW - timedelta(seconds=12)},
+            {"last_resize_age_s": 48.0},
             "why it does not shrink",
             "below 30 %",
         ),
@@ -230,3 +241,16 @@ def test_how_a_job_ended_and_what_it_cost(bucket: MemoryStore) -> None:
 def test_the_page_says_whether_anybody_looks_after_it(elastic: Elastic, store: Store) -> None:
     put_training(store)
     assert "no controller is alive: start one with: elastic daemon" in elastic("explain", "digits").out
+
+
+def test_what_it_may_cost_yet_and_when_it_costs_no_more_without_a_controller(bucket: MemoryStore) -> None:
+    spec = spec_named("digits", "limits.max_cost=5", "limits.deadline=1h")
+    submit_job(bucket, spec, NOW - timedelta(seconds=60), nonce)
+    use = InstanceUse(instance="digits-g1-n0-a0", usd_per_hour=1.0, since=NOW, allowance_s=1800.0, lived_s=360.0)
+    change(bucket, "digits", uses=(use,), spent_usd=0.5, counted_at=NOW, age_s=60.0)
+    now = now_of(bucket)
+    assert now["budget"] == "$0.60 of $5.00 spent; what is there now may cost $0.40 more at the very most"
+    assert now["when it costs no more"].startswith("its instances end themselves within 24m 00s, unless")
+    assert now["deadline"] == "in 59m 00s"
+    change(bucket, "digits", uses=(use.model_copy(update={"allowance_s": None}),))
+    assert "live until the job is over" in now_of(bucket)["when it costs no more"]

@@ -229,11 +229,11 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_fetched_anew(
     put_checkpoint(job, "digits", FILES, step=400)
     download = type(job).download
 
-    def download_too_late(self: Store, key: str, path: Path, progress: Progress | None = None) -> None:
+    def download_too_late(self: Store, key: str, path: Path, progress: Progress | None = None) -> str:
         if "000400" in key:
             put_checkpoint(job, "digits", FINAL, step=500, final=True)
             raise Missing(key)
-        download(self, key, path, progress)
+        return download(self, key, path, progress)
 
     monkeypatch.setattr(type(job), "download", download_too_late)
     outcome = elastic("fetch", "digits", str(folder), "-o", "json")

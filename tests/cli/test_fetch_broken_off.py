@@ -17,8 +17,6 @@ from tests.cli.stored_jobs import nonce, put_checkpoint, put_training
 from tests.cli.test_fetch import FINAL, TEACHER
 from tests.support.waiting import wait_until
 
-Download = Callable[[Store, str, Path, Progress | None], None]
-
 
 @pytest.fixture
 def job(store: Store) -> Store:
@@ -41,9 +39,9 @@ def downloading(job: Store, monkeypatch: pytest.MonkeyPatch, before: Callable[[s
     """Have something happen before each download, which is told its key."""
     download = type(job).download
 
-    def interposed(self: Store, key: str, path: Path, progress: Progress | None = None) -> None:
+    def interposed(self: Store, key: str, path: Path, progress: Progress | None = None) -> str:
         before(key)
-        download(self, key, path, progress)
+        return download(self, key, path, progress)
 
     monkeypatch.setattr(type(job), "download", interposed)
 

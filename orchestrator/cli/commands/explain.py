@@ -35,9 +35,10 @@ def explain(
 
     Each decision with what was seen, what was done, and why nothing else; then what holds now.
     """
+    from orchestrator.cli.answers import Answer
     from orchestrator.cli.controller_watch import controller_words
     from orchestrator.cli.moments import parse_moment
-    from orchestrator.cli.standing import Answer, standing
+    from orchestrator.cli.standing import standing
     from orchestrator.cli.story_reading import Asked, read_story
     from orchestrator.cli.story_view import story_page
     from orchestrator.jobs.bucket import load_state
