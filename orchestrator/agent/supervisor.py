@@ -107,7 +107,7 @@ class Supervisor:
         """Why this process must end at once though its turns do not end it; to be asked by another thread."""
         hung_s = self._monotonic() - self._turned_at
         if self._left_s < -HARD_END_AFTER_S:
-            return f"the allowance of {self._allowance_s:g} s is used, and a turn takes {hung_s:.0f} s"
+            return f"the allowance of {self.allowance_s:g} s is used, and a turn takes {hung_s:.0f} s"
         if hung_s > HUNG_AFTER_S:
             return f"a turn has taken {hung_s:.0f} s"
         return None
@@ -120,7 +120,7 @@ class Supervisor:
 
     def _end_hard(self) -> None:
         """Whatever still hangs: what is not paid for must not go on."""
-        self._log(f"ending at once: the allowance of {self._allowance_s:g} s is used")
+        self._log(f"ending at once: the allowance of {self.allowance_s:g} s is used")
         for workers in (self._warm, self._run.workers if self._run is not None else None):
             if workers is not None:
                 workers.kill()
@@ -220,7 +220,7 @@ class Supervisor:
         now = self._monotonic()
         if self._left_s <= LEAVE_WITHIN_S:
             within_s = min(LEAVE_WITHIN_S, max(0.0, self._left_s - LAST_MOMENTS_S))
-            self.leave(f"the allowance of {self._allowance_s:g} s is used", within_s)
+            self.leave(f"the allowance of {self.allowance_s:g} s is used", within_s)
             self._leave_by = min(self._leave_by, now + within_s)
         if self._leaving:
             self._drain_to_leave(now)
@@ -241,14 +241,14 @@ class Supervisor:
             self._run.stop("what was left could not be committed in time")
 
     @property
-    def _allowance_s(self) -> float | None:
+    def allowance_s(self) -> float | None:
         """How long this instance may live: as whoever launched it has said, until an assignment says otherwise."""
         return self._place.allowance_s if self._assignment is None else self._assignment.allowance_s
 
     @property
     def _left_s(self) -> float:
         """For how long it may go on."""
-        allowance_s = self._allowance_s
+        allowance_s = self.allowance_s
         return math.inf if allowance_s is None else allowance_s - self._equipment.age_s()
 
     def _job_is_over(self) -> bool:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from orchestrator.errors import ElasticError
-from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest
 from orchestrator.simulator.faults import Fault, Faults
 from orchestrator.simulator.story import Story
 from orchestrator.simulator.timeline import Died, Process, Timeline
@@ -24,11 +23,11 @@ DEAD_AGENT_LIMIT_S = 120.0
 NOTICE_S = 120.0
 FORGOTTEN_AFTER_S = 3600.0
 """An instance that has ended is described for so long."""
+LAG_S = 90.0
+"""What is described lies at most so far back."""
+LATE_S = 60.0
+"""A request arrives at most so long after its caller has given up."""
 _GIVEN_UP_AFTER_S = (2.0, 25.0)
-
-
-class CloudAway(ElasticError):
-    """The cloud did not answer; what was asked may have been done, or may still be."""
 
 
 @dataclass
@@ -191,7 +190,7 @@ class CloudView:
 
     @property
     def lag_s(self) -> float:
-        return self._cloud.lag_s
+        return LAG_S + LATE_S
 
     def launch(self, request: LaunchRequest) -> None:
         self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, self._process.name))
@@ -222,7 +221,7 @@ class CloudView:
         if cloud.away_until_s > cloud.timeline.now_s:
             process.sleep(cloud.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
             cloud.faults.count(Fault.CLOUD_OUTAGE)
-            raise CloudAway(f"{what}: the cloud does not answer")
+            raise FleetError(f"{what}: the cloud does not answer")
         fault = cloud.faults.in_call()
         if fault is None:
             return apply()
@@ -242,14 +241,14 @@ class CloudView:
             process.sleep(chance.uniform(1.0, 20.0) if fault is Fault.DELAYED else chance.uniform(20.0, 200.0))
             return apply()
         if fault is Fault.DOUBLED:
-            cloud.timeline.after(chance.uniform(0.0, 60.0), lambda: self._unseen(apply))
+            cloud.timeline.after(chance.uniform(0.0, LATE_S), lambda: self._unseen(apply))
             return apply()
         if fault is Fault.LATE:
-            cloud.timeline.after(chance.uniform(0.0, 60.0), lambda: self._unseen(apply))
+            cloud.timeline.after(chance.uniform(0.0, LATE_S), lambda: self._unseen(apply))
         elif fault in (Fault.REPLY_LOST, Fault.OWN_412):
             self._unseen(apply)
         process.sleep(chance.uniform(*_GIVEN_UP_AFTER_S))
-        raise CloudAway(f"{what}: no answer that tells ({fault})")
+        raise FleetError(f"{what}: no answer that tells ({fault})")
 
     @staticmethod
     def _unseen(apply: Callable[[], object]) -> None:

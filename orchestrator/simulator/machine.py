@@ -348,6 +348,8 @@ class SimulatedAgent:
         log = lambda text: self._story.tell(self.process.name, "agent: {}", text)  # noqa: E731
         self._supervisor = Supervisor(self.store, place, self.machine, self._nonce, log, self._pace)
         while (pause_s := self._supervisor.turn()) is not None:
+            if self._supervisor.allowance_s != self.instance.allowance_s:
+                self._cloud.set_allowance(self.instance, self._supervisor.allowance_s)
             self.process.sleep(max(pause_s, TURN_AT_LEAST_S))
         self._cloud.end(self.instance, "its agent has left, and shutdown means terminate")
 

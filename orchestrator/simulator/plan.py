@@ -5,6 +5,7 @@ from functools import cache
 from random import Random
 
 from orchestrator.jobs import layout
+from orchestrator.simulator.cloud import LAG_S
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.people import Kind
 from orchestrator.simulator.trainer import Course
@@ -101,7 +102,7 @@ class Plan:
         for _ in range(daemons):
             world.add_daemon(world.wrong_by_s())
         if world.faults.temper and self._chance.random() < 0.3:
-            world.cloud.lag_s = self._chance.uniform(10.0, 90.0)
+            world.cloud.lag_s = self._chance.uniform(10.0, LAG_S)
 
     def _sometime(self, happens: Callable[[], None]) -> None:
         """At some moment of the trouble, if it is not over by then."""
