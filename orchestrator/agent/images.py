@@ -207,7 +207,7 @@ def _check_names(keys: Sequence[str], url: str) -> None:
 
 
 def _remove_parts(place: Path) -> None:
-    """Free the disk of files that were on their way when an agent was killed: the lock is held, so nobody sends them."""
+    """Free the disk of what an agent that was killed was about to write: the lock is held, so nobody else is."""
     for path in place.rglob(".*.part"):
         if re.fullmatch(r"\.[0-9a-f]{12}\.part", path.name):
             path.unlink(missing_ok=True)

@@ -54,8 +54,7 @@ class LocalFile:
 
     def upload(self, store: Store, key: str) -> str:
         """Put it under a key; returns its SHA-256."""
-        store.upload(self.path, key)  # first: it says what is wrong with a name
-        return sha256(self.path)
+        return store.upload(self.path, key)
 
     def read(self, offset: int, limit_bytes: int) -> bytes:
         """What lies there from an offset on; nothing if there is no such file yet."""
@@ -143,14 +142,17 @@ class RunDirectory:
     def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
         """Have a file in `resume/` as the manifest says; what is wrong with what came, or None."""
         path = self.resume / Path(file.name).name
-        if path.exists() and _fault(path, file) is None:
+        if path.exists() and sha256(path) == file.sha256:
             return None  # of a try that was interrupted later
         self.resume.mkdir(parents=True, exist_ok=True)
         try:
-            store.download(key, path)
+            digest = store.download(key, path)
         except Missing:
             return f"{file.name} is missing"
-        return _fault(path, file)
+        size_bytes = path.stat().st_size
+        if size_bytes != file.size_bytes:
+            return f"{file.name} has {size_bytes} bytes instead of {file.size_bytes}"
+        return None if digest == file.sha256 else f"{file.name} has another SHA-256 than its manifest says"
 
     def forget_resume(self) -> None:
         """Remove whatever is in `resume/`."""
@@ -194,16 +196,6 @@ class ProgressReader:
                 continue
             if isinstance(parsed, dict):
                 yield parsed
-
-
-def _fault(path: Path, file: ManifestFile) -> str | None:
-    """What is wrong with a file that has come, or None."""
-    size_bytes = path.stat().st_size
-    if size_bytes != file.size_bytes:
-        return f"{file.name} has {size_bytes} bytes instead of {file.size_bytes}"
-    if sha256(path) != file.sha256:
-        return f"{file.name} has another SHA-256 than its manifest says"
-    return None
 
 
 def sha256(path: Path) -> str:

@@ -3,10 +3,11 @@
     python fake_trainer.py CONFIG RUN_DIR
 
 It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it at that step with code 3
-or `fail_code` (0: before it has reported any), `loads_s` has it say for so long what it loads, `child` has it start a
-process of its own.
+or `fail_code` (0: before it has reported any), `stuck_at` has it stand still there, `loads_s` has it say for so long
+what it loads, `child` has it start a process of its own.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ class Drain:
 
 
 def main() -> int:
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     time.sleep(float(os.environ.get("FAKE_TRAINER_IMPORTS_S", "0")))
     drain = Drain()
     config, run_dir = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
@@ -47,6 +49,8 @@ def main() -> int:
         time.sleep(config.get("step_s", 0.01))
         step += 1
         report(run_dir, rank, step, config)
+        if step == config.get("stuck_at"):
+            stand_still()
         if step == config.get("fail_at"):
             print("out of luck", file=sys.stderr, flush=True)
             return int(config.get("fail_code", 3))
@@ -55,6 +59,11 @@ def main() -> int:
     if rank == 0:
         write(run_dir, step, final=step == config["steps"])
     return 0 if step == config["steps"] else 75
+
+
+def stand_still() -> None:
+    while True:
+        time.sleep(600)
 
 
 def resume(run_dir: Path) -> int:

@@ -1,6 +1,7 @@
 """A real agent with real workers, told what to do by a test in the controller's place."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.machine import Machine
 from orchestrator.agent.supervisor import STORE_LOST_AFTER_S, Supervisor
+from orchestrator.agent.watchdog import HUNG
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity
 from orchestrator.jobs import layout
@@ -68,6 +70,7 @@ class Instance:
         *,
         epoch: int = 1,
         generation: int = 1,
+        **more: Any,
     ) -> None:
         """Seal the head and write the assignment, as the controller does."""
         head = seal(self.store, JOB, epoch, generation, random_nonce).value
@@ -77,7 +80,7 @@ class Instance:
         if present is not None and present.value.generation == generation:
             resume = present.value.resume
         wanted = Assignment(
-            epoch=epoch, job=JOB, generation=generation, action=action, training=dict(training), resume=resume
+            epoch=epoch, job=JOB, generation=generation, action=action, training=dict(training), resume=resume, **more
         )
         if present is None:
             document.create(self.store, key, wanted, random_nonce)
@@ -242,6 +245,22 @@ def test_a_stop_ends_the_workers_at_once(instance: Instance) -> None:
     assert (beat.exit.outcome, beat.exit.message) == ("drained", "the controller asked")
 
 
+def test_workers_that_stand_still_say_where_before_they_are_ended(instance: Instance) -> None:
+    """The stacks of all their threads are in the log by the time that the agent says how they have ended."""
+    instance.start()
+    instance.order("run", {**SLOWLY, "stuck_at": 7})
+    instance.wait(lambda beat: beat.progress and beat.progress.step == 7, "it is stuck")
+    instance.wait_for_commit(5)
+    instance.order("stop", dump_stacks=True)
+    beat = instance.wait(lambda beat: beat.exit, "it has stopped")
+    assert beat.exit is not None
+    assert (beat.exit.outcome, beat.exit.message) == ("drained", "the controller asked")
+    assert "the workers stand still" in beat.notices[-1].message
+    log = instance.stream(layout.logs_prefix(JOB, 1, layout.rank_stream(0)))
+    assert re.search(r"most recent call first\):\n.* in stand_still\n.* in main\n", log), log
+    assert [each for each in instance.processes() if "fake_trainer" in " ".join(each.cmdline())] == []
+
+
 def test_sigterm_drains_commits_and_leaves(instance: Instance) -> None:
     instance.start()
     instance.order("run")
@@ -304,6 +323,14 @@ def test_without_work_it_ends_itself(instance: Instance) -> None:
     assert instance.wait_for_end() == 0
     assert instance.processes() == []
     assert "nothing to do for 1 s" in instance.log()
+
+
+def test_one_that_hangs_in_the_middle_of_a_turn_is_ended_when_its_allowance_is_used(instance: Instance) -> None:
+    command = ["-m", "tests.agent.agent_process", str(instance.work_dir.parent / "store"), str(instance.work_dir)]
+    instance.start(command=[*command, "60", "2"])
+    assert instance.wait_for_end() == HUNG
+    assert "ending at once: the allowance of 2 s is used, and a turn takes" in instance.log()
+    wait_until(lambda: instance.processes() == [], "nothing is left", 10)
 
 
 def test_when_its_job_is_over_it_ends_itself_and_its_workers(instance: Instance) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints on their way to the bucket and back: nothing half is ever the head, nothing altered is ever loaded."""
 
+import errno
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory, sha2
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head, Manifest, NotYetAssigned, Superseded, commit, load_head, seal
 from orchestrator.jobs.instances import Assignment
+from orchestrator.jobs.pins import PinWatch, pin, unpin
 from orchestrator.store import StoreError
 from orchestrator.store.memory import MemoryStore
 from tests.agent.conftest import Told
@@ -432,6 +434,88 @@ def test_an_agent_that_was_started_nicer_commits_as_nicely(
     assert not agent.committer.crashed
 
 
+def test_a_checkpoint_that_somebody_reads_stays_until_nobody_does(
+    agent: Agent, run: RunDirectory, store: MemoryStore, nonce: Nonce
+) -> None:
+    write(run, 10)
+    agent.wait_for(10)
+    claim = pin(store, JOB, layout.checkpoint_prefix(JOB, 10, 1), by="a reader", nonce=nonce)
+    for step in (20, 30, 40, 50):
+        write(run, step)
+        agent.wait_for(step)
+    wait_until(lambda: len(names(store)) == 4, "what nobody reads is removed", 10)
+    assert names(store) == [f"{step:012d}-g000001" for step in (10, 30, 40, 50)]
+    assert store.get(layout.manifest_key(layout.checkpoint_prefix(JOB, 10, 1))) is not None
+    unpin(store, JOB, claim.value.nonce)
+    write(run, 60)
+    agent.wait_for(60)
+    wait_until(lambda: len(names(store)) == 3, "now it is removed too", 10)
+
+
+def test_a_reader_that_comes_while_a_checkpoint_is_being_removed_keeps_it(
+    store: MemoryStore, nonce: Nonce, tmp_path: Path
+) -> None:
+    """It claims, and then looks whether the manifest is there: what it has found must not go under its hands."""
+    commit_steps(store, nonce, tmp_path, 10, 20, 30)
+    oldest = layout.checkpoint_prefix(JOB, 10, 1)
+    found: list[bool] = []
+
+    def reader(operation: str, key: str, call: Callable[[], object]) -> object:
+        if operation == "delete" and key == layout.manifest_key(oldest) and not found:
+            pin(store, JOB, oldest, by="a reader", nonce=nonce)
+            found.append(store.get(key) is not None)
+        return call()
+
+    before = [entry.key for entry in store.list(oldest)]
+    pins = PinWatch(store, JOB, lambda: 0.0)
+    head = Manifest(step=30, generation=1, final=False, files=())
+    remove_old(InterposedStore(store, reader), Lineage(JOB, 1, lambda: 1), head, 2, pins.pinned)
+    assert found == [True]
+    assert [entry.key for entry in store.list(oldest)] == before
+
+
+def test_an_upload_that_failed_half_way_is_gone_on_with(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore
+) -> None:
+    uploaded: list[str] = []
+    broken = True
+
+    def breaks(operation: str, key: str, call: Callable[[], object]) -> object:
+        if operation == "upload":
+            uploaded.append(key.rsplit("/", 1)[-1])
+            if broken and key.endswith("state.bin"):
+                raise StoreError("the network is gone")
+        return call()
+
+    shaky.around = breaks
+    write(run, 10)
+    wait_until(lambda: uploaded.count("state.bin") > 1, "it has tried again", 10)
+    assert store.get(layout.checkpoint_prefix(JOB, 10, 1) + "meta.json") is not None, "what is there stays"
+    broken = False
+    agent.wait_for(10)
+    assert uploaded.count("meta.json") == 1
+    assert restore_into(store, run.path.parent / "again") == 10
+
+
+def test_on_a_full_disk_nothing_half_stays(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore
+) -> None:
+    """It would stay full, and no newer checkpoint would ever fit."""
+    tried: list[str] = []
+
+    def full(operation: str, key: str, call: Callable[[], object]) -> object:
+        if operation == "upload" and key.endswith("state.bin"):
+            tried.append(key)
+            raise StoreError("Cannot write: the disk is full.") from OSError(errno.ENOSPC, "No space left on device")
+        return call()
+
+    shaky.around = full
+    write(run, 10)
+    wait_until(lambda: tried, "it has tried", 10)
+    agent.abandon()
+    assert names(store) == []
+
+
 # --- restoring --------------------------------------------------------------------------------------------------------
 
 
@@ -558,6 +642,29 @@ def test_what_was_rejected_once_is_not_gone_back_to(store: MemoryStore, nonce: N
     store.put(original.key, original.body)  # sound again, but who knows for how long
     alter(store, layout.checkpoint_prefix(JOB, 30, 2))
     assert restore_into(store, tmp_path / "again") == 10
+
+
+def test_a_restore_that_was_interrupted_fetches_only_what_is_missing(
+    shaky: InterposedStore, store: MemoryStore, nonce: Nonce, tmp_path: Path
+) -> None:
+    commit_steps(store, nonce, tmp_path, 10)
+    run = RunDirectory(tmp_path / "run")
+    run.prepare({})
+    order = Assignment(epoch=1, job=JOB, generation=1, action="run", resume=layout.checkpoint_prefix(JOB, 10, 1))
+    fetched: list[str] = []
+
+    def breaks_once(operation: str, key: str, call: Callable[[], object]) -> object:
+        if operation == "download":
+            fetched.append(key.rsplit("/", 1)[-1])
+            if fetched == ["meta.json", "state.bin"]:
+                raise StoreError("the network is gone")
+        return call()
+
+    shaky.around = breaks_once
+    with pytest.raises(StoreError, match="the network is gone"):
+        at_once(restore(shaky, order, run, nonce, lambda *_: None))
+    assert at_once(restore(shaky, order, run, nonce, lambda *_: None)) == 10
+    assert fetched == ["meta.json", "state.bin", "state.bin"]
 
 
 def test_a_store_that_is_away_condemns_no_checkpoint(

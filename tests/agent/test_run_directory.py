@@ -24,6 +24,14 @@ def test_it_begins_with_the_config_and_nothing_of_an_earlier_try(run: RunDirecto
     assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.json", "logs"]
 
 
+def test_those_of_generations_before_are_removed_when_the_next_one_begins(tmp_path: Path) -> None:
+    first, second = RunDirectory.of(tmp_path, 1), RunDirectory.of(tmp_path, 2)
+    first.prepare({})
+    (tmp_path / "launcher-1.log").write_text("")
+    second.prepare({})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["launcher-1.log", "run-g000002"]
+
+
 def test_only_what_was_renamed_into_place_is_a_checkpoint(run: RunDirectory) -> None:
     for name in ("step-000000000020", "step-000000000003", ".step-000000000030.tmp", "step-30", "notes"):
         (run.checkpoints / name).mkdir()
