@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.controller.decide import Decision
+from orchestrator.controller.decisions import keep_decision
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observation import LaunchFailure, Observation
 from orchestrator.controller.watch import JobWatch
@@ -53,6 +54,8 @@ class Actor:
         self._flush(job, seen.record, watch)
         done = decision.record is not seen.record
         if done:
+            if decision.record.outbox:
+                keep_decision(self.store, seen, decision)
             watch.record.wrote(document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce))
             watch.written_at_s = self.monotonic()
             self._flush(job, decision.record, watch)

@@ -70,6 +70,7 @@ class Draft:
             kind=kind,
             message=message,
             inputs=inputs,
+            decision=self.before.seq + 1,
         )
         self.set(last_event=event.number, outbox=(*self.record.outbox, event))
 
