@@ -1,4 +1,4 @@
-"""The story of a job: its events grouped by decision, each with what was seen, done, and why nothing else. Pure.
+"""The story of a job: its events by decision, each with what was seen, done, and why nothing else. Pure.
 
 Events of one decision are those of one version of the record. What they tell of is either a fact that was seen (a
 worker died) or what was decided on it (start again); the inputs that a decision's event carries are facts too.
@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import Any
 
 from orchestrator.cli import text
+from orchestrator.controller.decisions import KeptDecision
 from orchestrator.jobs.events import Event, EventKind
-from orchestrator.jobs.record import JobRecord
 
 Inputs = Mapping[str, Any]
 
@@ -50,16 +50,6 @@ _WEIGHTY = (
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the controller kept of a decision beside its events."""
-
-    record: JobRecord
-    """As the decision left it."""
-    done: tuple[str, ...]
-    """What was carried out, in words."""
-
-
-@dataclass(frozen=True)
 class Chapter:
     """One decision."""
 
@@ -89,17 +79,20 @@ class Chapter:
         }
 
 
-def chapters(events: Iterable[Event], outcomes: Mapping[int, Outcome]) -> list[Chapter]:
-    """Group events by decision; `outcomes` are by the number of the decision, and may lack any."""
-    return [
-        _chapter(tuple(group), outcomes)
-        for _, group in groupby(events, key=lambda event: (event.epoch, event.decision, event.at))
-    ]
+Group = tuple[Event, ...]
+"""The events of one decision."""
 
 
-def _chapter(events: tuple[Event, ...], outcomes: Mapping[int, Outcome]) -> Chapter:
+def by_decision(events: Iterable[Event]) -> list[Group]:
+    """Events in their order, grouped."""
+    return [tuple(group) for _, group in groupby(events, key=lambda event: (event.epoch, event.decision, event.at))]
+
+
+def chapter(events: Group, kept: KeptDecision | None) -> Chapter:
+    """One decision in words; `kept`: all that it saw and came to, where that is there still."""
     head = min(events, key=_weight)
-    outcome = outcomes.get(head.decision) if head.decision is not None else None
+    if kept is not None and kept.epoch != head.epoch:
+        kept = None  # another leader's, which came to nothing
     others = [event for event in events if event is not head]
     seen = [event.message for event in others if event.kind in _FACTS]
     for event in events:
@@ -110,8 +103,8 @@ def _chapter(events: tuple[Event, ...], outcomes: Mapping[int, Outcome]) -> Chap
         events=events,
         seen=tuple(dict.fromkeys(seen)),
         decided=tuple(f"{event.kind}: {event.message}" for event in others if event.kind not in _FACTS),
-        done=outcome.done if outcome is not None and outcome.done else tuple(intents),
-        otherwise=tuple(_otherwise(head, events, outcome)),
+        done=tuple(_done(kept)) if kept is not None and kept.effects else tuple(intents),
+        otherwise=tuple(_otherwise(head, events, kept)),
     )
 
 
@@ -207,13 +200,33 @@ def _intent(event: Event) -> str | None:
     return None
 
 
-def _otherwise(head: Event, events: tuple[Event, ...], outcome: Outcome | None) -> Iterator[str]:
+def _done(kept: KeptDecision) -> Iterator[str]:
+    """What was to be done at once; what follows from it is done at later looks."""
+    for effect in kept.effects:
+        what = effect.what
+        match effect.kind:
+            case "Launch":
+                allowance = what.get("allowance_s")
+                bound = f", which may live {text.duration(allowance)} at most" if allowance is not None else ""
+                yield f"launch {what['instance']}{bound}"
+            case "Assign":
+                yield f"tell {what['instance']}: {what['action']} generation {what['generation']}"
+            case "Seal":
+                yield f"seal the checkpoint for generation {what['generation']}"
+            case "Terminate":
+                yield f"end {what['instance']}"
+            case "Forget":
+                yield f"remove what {what['instance']} has left"
+            case "DropRequest":
+                yield "remove the request that was carried out"
+
+
+def _otherwise(head: Event, events: Group, kept: KeptDecision | None) -> Iterator[str]:
     if head.kind in (EventKind.SCALE_UP, EventKind.SCALE_DOWN):
         yield from _why_not_another_size(head)
-    if outcome is not None and any(
-        event.kind in (EventKind.WORKER_FAILED, EventKind.INSTANCE_LOST) for event in events
-    ):
-        yield from _why_not_given_up(outcome.record)
+    bad = any(event.kind in (EventKind.WORKER_FAILED, EventKind.INSTANCE_LOST) for event in events)
+    if kept is not None and bad:
+        yield from _why_not_given_up(kept)
 
 
 def _why_not_another_size(head: Event) -> Iterator[str]:
@@ -230,10 +243,13 @@ def _why_not_another_size(head: Event) -> Iterator[str]:
         yield "not later: the cooldown was over"
 
 
-def _why_not_given_up(record: JobRecord) -> Iterator[str]:
-    if record.phase.over:
+def _why_not_given_up(kept: KeptDecision) -> Iterator[str]:
+    record = kept.decided
+    if record.phase.over or record.wanted != "run":
         return
     if record.failures:
         yield f"not given up: {text.count(record.failures, 'failure')} in a row, and limits.max_failures allows more"
     elif record.losses:
-        yield f"not given up: the instances were lost {text.count(record.losses, 'time')} in a row"
+        yield f"not given up: instances were lost {text.count(record.losses, 'time')} in a row, and more is allowed"
+    if record.retry_at is not None and record.retry_at > kept.now:
+        yield f"not at once: after {text.duration((record.retry_at - kept.now).total_seconds())}, longer each time"

@@ -82,7 +82,7 @@ def test_a_resize_is_told_with_what_was_measured_and_why_nothing_else_was_done(
     assert "mean utilisation 95.0 % (CPU) over 3s, of 4 samples since the first step" in grown["seen"]
     assert "no resize before; cooldown 5s" in grown["seen"]
     assert grown["decided"] == ["provisioning: launching what rung 1 needs while training goes on"]
-    assert grown["done"]
+    assert grown["done"] == ["launch digits-g2-n0-a0"]
     assert grown["otherwise"] == ["not left as it is: that is for 30 to 80 %"]
 
 
@@ -91,6 +91,7 @@ def test_a_failure_heads_its_decision_with_what_is_lost_and_what_follows(eventfu
     assert failed["kind"] == "worker_failed"
     assert any("is committed: 3 steps to do again" in line for line in failed["seen"])
     assert any(line.startswith("provisioning: starting again from step") for line in failed["decided"])
+    assert failed["otherwise"] == ["not given up: 1 failure in a row, and limits.max_failures allows more"]
 
 
 def test_the_page_answers_why_it_shrank(eventful: Store, elastic: Elastic) -> None:
@@ -100,6 +101,48 @@ def test_the_page_answers_why_it_shrank(eventful: Store, elastic: Elastic) -> No
     assert any(line.startswith("  otherwise  not left as it is: that is for 30 to 80 %") for line in rest)
     assert "now: succeeded  finished at step 30" in page
     assert '"utilization_percent": 20.0' in elastic("explain", "digits", "--kind", "scale_down", "-o", "wide").out
+
+
+def alter(store: Store, number: int, **changes: Any) -> None:
+    """Change what is kept of a decision."""
+    key = layout.decision_key("digits", number)
+    found = store.get(key)
+    assert found is not None
+    store.put(key, json.dumps({**json.loads(found.body), **changes}).encode())
+
+
+def test_what_another_leader_decided_in_vain_is_not_told(eventful: Store, elastic: Elastic) -> None:
+    grown, *_ = decisions(elastic, "--kind", "scale_up")
+    alter(eventful, grown["decision"], epoch=7, effects=[{"kind": "Terminate", "what": {"instance": "mine"}}])
+    told, *_ = decisions(elastic, "--kind", "scale_up")
+    assert told["done"] == ["generation 2 on digits-g2-n0-a0"]
+
+
+def test_where_a_decision_cannot_be_read_its_events_tell_it(eventful: Store, elastic: Elastic) -> None:
+    grown, *_ = decisions(elastic, "--kind", "scale_up")
+    alter(eventful, grown["decision"], record="nonsense")
+    outcome = elastic("explain", "digits", "--kind", "scale_up")
+    assert "that decision is told by its events alone" in outcome.err
+    assert "mean utilisation 95.0 %" in outcome.out
+
+
+def test_verify_decides_everything_again(eventful: Store, elastic: Elastic) -> None:
+    outcome = elastic("explain", "digits", "--verify")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "replayed, each to the same answer" in outcome.err
+    grown, *_ = decisions(elastic, "--kind", "scale_up")
+    alter(eventful, grown["decision"], effects=[])
+    outcome = elastic("explain", "digits", "--verify")
+    assert outcome.code == 1
+    assert outcome.out.startswith(f"decision {grown['decision']}: effects: none became Launch")
+    verdicts = json.loads(elastic("explain", "digits", "--verify", "-o", "json").out)
+    assert [verdict["decision"] for verdict in verdicts if verdict["differences"]] == [grown["decision"]]
+
+
+def test_where_no_decision_is_kept_there_is_nothing_to_verify(elastic: Elastic, store: Store) -> None:
+    put_training(store)
+    outcome = elastic("explain", "digits", "--verify")
+    assert (outcome.code, outcome.err) == (0, "digits: no decision is kept.\n")
 
 
 def test_since_leaves_out_what_was_before(eventful: Store, elastic: Elastic) -> None:

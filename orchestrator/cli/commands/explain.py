@@ -1,15 +1,19 @@
 """`elastic explain`: why a job is as it is."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import text
+from orchestrator.cli.exit_codes import EXIT_FAILED
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say
 from orchestrator.jobs.events import EventKind
+
+if TYPE_CHECKING:
+    from orchestrator.store.protocol import Store
 
 
 def explain(
@@ -28,6 +32,9 @@ def explain(
         ),
     ] = None,
     everything: Annotated[bool, flag("--all", "-a", help="The whole story, also of a long one.")] = False,
+    verify: Annotated[
+        bool, flag("--verify", help="Decide everything again instead; exit with 1 unless each answer is the same.")
+    ] = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:
@@ -46,6 +53,8 @@ def explain(
 
     invocation = Invocation.of(context)
     where, now = invocation.open_store(store), invocation.now()
+    if verify:
+        raise typer.Exit(_verify(where, job, output))
     asked = Asked(parse_moment(since, now) if since else None, frozenset(kinds or ()), everything)
     state = load_state(where, job)
     status = job_status(state, now)
@@ -67,3 +76,28 @@ def explain(
         names=lambda: [str(chapter.head.kind) for chapter in story.chapters],
         table=lambda: story_page(story.chapters, status, answers, now, wide=output is Format.WIDE),
     )
+
+
+def _verify(store: "Store", job: str, output: Format) -> int:
+    """Replay what is kept and say what came out otherwise; the exit code."""
+    from orchestrator.controller.replay import replay
+
+    verdicts = list(replay(store, job))
+    wrong = [verdict for verdict in verdicts if verdict.differences]
+    if wrong or not output.for_people:
+        emit(
+            output,
+            data=lambda: [{"decision": v.decision, "differences": list(v.differences)} for v in verdicts],
+            names=lambda: [str(verdict.decision) for verdict in wrong],
+            table=lambda: "\n".join(f"decision {v.decision}: {line}" for v in wrong for line in v.differences),
+        )
+    if wrong:
+        say(f"{len(wrong)} of {text.count(len(verdicts), 'decision')} came out otherwise.")
+        return EXIT_FAILED
+    kept = (
+        f"{text.count(len(verdicts), 'decision')} replayed, each to the same answer."
+        if verdicts
+        else "no decision is kept."
+    )
+    say(f"{job}: {kept}")
+    return 0
