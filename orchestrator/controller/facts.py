@@ -12,10 +12,12 @@ from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.jobs.record import Generation, Outcome, Slot
+from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
 
 NOTE_EVERY_S = 10.0
 DRAIN_TIMEOUT_S = 180.0
+HEARD_LATE_S = 60.0
+"""An agent's word may be so old when it is read."""
 NO_CAPACITY_RETRY_S = 5.0
 RUNG_UNAVAILABLE_S = 600.0
 NEVER_AGAIN = timedelta(days=365)
@@ -33,6 +35,7 @@ _NOTICE_EVENTS = {
 def take_in(draft: Draft) -> None:
     """Bring the record up to what is seen."""
     _mark_seen(draft)
+    _watch_over(draft)
     _charge_ended(draft)
     _tell_notices(draft)
     head = draft.seen.head
@@ -59,8 +62,35 @@ def forget_ended_instances(draft: Draft) -> None:
         draft.set(notices_told=told)
 
 
+def _watch_over(draft: Draft) -> None:
+    """A new leader knows how long an instance has lived once its agent has written after the new leader's orders."""
+    epoch = draft.seen.epoch
+    heard = {
+        use.instance
+        for use in draft.record.uses
+        if use.watched_by != epoch
+        and use.usd_per_hour
+        and (beat := draft.seen.view(use.instance).heartbeat) is not None
+        and beat.epoch == epoch
+    }
+    if heard:
+        draft.count_time()
+        draft.set(
+            uses=tuple(
+                use.model_copy(update={"watched_by": epoch, "lived_s": use.lived_s + HEARD_LATE_S})
+                if use.instance in heard
+                else use
+                for use in draft.record.uses
+            )
+        )
+
+
 def _charge_ended(draft: Draft) -> None:
-    """What instances that are gone have cost is spent. Absent is not gone: a launch may not be shown yet."""
+    """What instances that are gone have cost is spent. Absent is not gone: a launch may not be shown yet.
+
+    One that nobody has watched since the leader changed may have lived for all of its allowance: no clock that the two
+    leaders share could tell.
+    """
     ended = {
         use.instance
         for use in draft.record.uses
@@ -68,9 +98,13 @@ def _charge_ended(draft: Draft) -> None:
     }
     if ended:
         draft.count_time()
-        cost = sum(use.cost_usd(use.lived_s) for use in draft.record.uses if use.instance in ended)
+        cost = sum(use.cost_usd(_at_most_s(use, draft.seen.epoch)) for use in draft.record.uses if use.instance in ended)
         rest = tuple(use for use in draft.record.uses if use.instance not in ended)
         draft.set(uses=rest, spent_usd=draft.record.spent_usd + cost)
+
+
+def _at_most_s(use: InstanceUse, epoch: int) -> float:
+    return use.lived_s if use.watched_by == epoch or use.allowance_s is None else use.allowance_s
 
 
 def check_upcoming(draft: Draft) -> None:

@@ -27,7 +27,12 @@ def use(draft: Draft, instance_type: str, instances: tuple[str, ...], allowance_
     """From now on these cost money: that is in the record before any of them is launched."""
     draft.count_time()
     price = draft.seen.prices.get(instance_type, 0.0)
-    new = (InstanceUse(instance=i, usd_per_hour=price, since=draft.now, allowance_s=allowance_s) for i in instances)
+    new = (
+        InstanceUse(
+            instance=i, usd_per_hour=price, since=draft.now, allowance_s=allowance_s, watched_by=draft.seen.epoch
+        )
+        for i in instances
+    )
     draft.set(uses=(*draft.record.uses, *new))
 
 

@@ -77,6 +77,8 @@ class InstanceUse(BaseModel):
     """How long it may live at most, whoever watches over it; None: as long as it is needed."""
     lived_s: float = 0.0
     """How long it had lived when time was last counted (`JobRecord.counted_at`)."""
+    watched_by: int = 0
+    """The leader (its epoch) that has counted this time by its own clock, from the launch or the agent's word on."""
 
     def cost_usd(self, lived_s: float) -> float:
         """What it costs, having lived so long: never more than its allowance."""
