@@ -5,7 +5,9 @@
 - `invocation`: what a command is given from outside (environment, clock, randomness), made in one place.
 - `output`: data on stdout as table, JSON, YAML or names; `prose`: everything else, on stderr; `text`: values as words.
 - `following`: a job watched through the bucket; `live_view` and `plain_view` show it, `summary` is its end.
-- `asking`, `log_reading`, `fetching`, `checks`: what the commands of those names do, apart from how it looks.
+- `story` and `standing` (with `costing`): why a job is as it is, decision by decision and now; `story_view` shows them.
+- `fetching` (with `pinning` and `part_directory`), `asking`, `log_reading`, `checks`: what the commands of those names
+  do, apart from how it looks.
 
 The top layer: may import everything below, and nothing imports it. Imports that cost time (torch, boto3, Rich,
 pydantic models) are made inside the commands that need them, because `elastic --help` and completion must be quick.
