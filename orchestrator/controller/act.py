@@ -57,7 +57,7 @@ class Actor:
             if decision.record.outbox:
                 keep_decision(self.store, seen, decision)
             watch.record.wrote(document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce))
-            watch.written_at_s = self.monotonic()
+            watch.written_at_s = watch.observed_at_s  # what the decision has counted ends there, not after the writing
             self._flush(job, decision.record, watch)
         elif any(isinstance(effect, Launch) for effect in decision.effects):
             self._confirm(watch, stored)

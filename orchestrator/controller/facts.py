@@ -98,7 +98,9 @@ def _charge_ended(draft: Draft) -> None:
     }
     if ended:
         draft.count_time()
-        cost = sum(use.cost_usd(_at_most_s(use, draft.seen.epoch)) for use in draft.record.uses if use.instance in ended)
+        cost = sum(
+            use.cost_usd(_at_most_s(use, draft.seen.epoch)) for use in draft.record.uses if use.instance in ended
+        )
         rest = tuple(use for use in draft.record.uses if use.instance not in ended)
         draft.set(uses=rest, spent_usd=draft.record.spent_usd + cost)
 

@@ -68,7 +68,7 @@ class Observer:
         stored, spec = watch.record.stored, watch.spec
         assert stored is not None and spec is not None
         record = stored.value
-        now_s = self.monotonic()
+        now_s = watch.observed_at_s = self.monotonic()
         views = {i: self._view(i, watch, now_s) for i in instances_of(record)}
         fleet = spec.resources.fleet
         observation = Observation(

@@ -123,6 +123,8 @@ class JobWatch:
     """What the heartbeats told of the head when it was last read."""
     head_age: int = 0
     """For how many looks it has not been read."""
+    observed_at_s: float = 0.0
+    """When the last observation was made."""
     written_at_s: float | None = None
     """When this controller wrote the record last."""
     decided_at_s: float | None = None

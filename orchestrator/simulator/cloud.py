@@ -75,6 +75,8 @@ class Cloud:
         self.usd_per_hour = 1.0
         self.boots: Callable[[Instance], None] = lambda _instance: None
         """Called when an instance has booted: its agent starts."""
+        self.agent_alive: Callable[[str], bool] = lambda _name: True
+        """Whether the agent on an instance runs."""
         self.watchers: list[Callable[[Instance, str], None]] = []
         """Called with an instance and what happened to it: "launched", "ended", "allowance", "asked again"."""
         self.away_until_s = self.no_capacity_until_s = self.quota_until_s = self.lag_s = 0.0
@@ -116,11 +118,8 @@ class Cloud:
 
     def _check_agent(self, instance: Instance) -> None:
         """cloud-init's own watch: without an agent there is nothing to wait for."""
-        if instance.live and not self.agent_alive(instance):
+        if instance.live and not self.agent_alive(instance.name):
             self.end(instance, "its agent never came up")
-
-    def agent_alive(self, instance: Instance) -> bool:  # noqa: ARG002 - replaced by whoever runs the agents
-        return True
 
     def agent_died(self, instance: Instance) -> None:
         """The unit that watches over the agent turns the machine off before long."""

@@ -58,6 +58,7 @@ class World:
         self.daemons: list[Daemon] = []
         self.people = People(self.timeline, self.view, self.nonce, self.story, self.rules.heads)
         self.cloud.boots = self._boot
+        self.cloud.agent_alive = lambda name: name in self.agents and self.agents[name].process.alive
         self._numbers = 0
 
     def nonce(self) -> str:
