@@ -167,11 +167,14 @@ def test_of_a_long_story_the_latest_is_told_unless_all_is_asked_for(elastic: Ela
     assert len(decisions(elastic, "--kind", "note")) == 130
 
 
-def test_an_unknown_job_and_a_moment_that_is_none_are_refused(eventful: Store, elastic: Elastic) -> None:
+def test_an_unknown_job_moment_or_kind_is_refused(eventful: Store, elastic: Elastic) -> None:
     assert "did you mean 'digits'" in elastic("explain", "digit").err
     outcome = elastic("explain", "digits", "--since", "yesterday")
     assert outcome.code == 2
     assert "'yesterday' is no moment; write 10m for ten minutes ago" in outcome.err
+    outcome = elastic("explain", "digits", "--kind", "scale-down")
+    assert outcome.code == 2
+    assert "there is no event 'scale-down': did you mean 'scale_down'?" in outcome.err
 
 
 @pytest.mark.parametrize(

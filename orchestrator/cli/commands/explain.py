@@ -1,5 +1,6 @@
 """`elastic explain`: why a job is as it is."""
 
+import difflib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +11,10 @@ from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say
-from orchestrator.jobs.events import EventKind
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.jobs.events import EventKind
     from orchestrator.store.protocol import Store
 
 
@@ -26,7 +28,7 @@ def explain(
         ),
     ] = None,
     kinds: Annotated[
-        list[EventKind] | None,
+        list[str] | None,
         typer.Option(
             "--kind", metavar="EVENT", help="Decisions with such an event, e.g. scale_down.", show_default="any"
         ),
@@ -55,7 +57,7 @@ def explain(
     where, now = invocation.open_store(store), invocation.now()
     if verify:
         raise typer.Exit(_verify(where, job, output))
-    asked = Asked(parse_moment(since, now) if since else None, frozenset(kinds or ()), everything)
+    asked = Asked(parse_moment(since, now) if since else None, _kinds_of(kinds or []), everything)
     state = load_state(where, job)
     status = job_status(state, now)
     story = read_story(where, state.record, asked)
@@ -76,6 +78,18 @@ def explain(
         names=lambda: [str(chapter.head.kind) for chapter in story.chapters],
         table=lambda: story_page(story.chapters, status, answers, now, wide=output is Format.WIDE),
     )
+
+
+def _kinds_of(names: list[str]) -> "frozenset[EventKind]":
+    """Raises UsageError for what is no kind of event. (Typer could tell too, but pydantic is too heavy for --help.)"""
+    from orchestrator.jobs.events import EventKind
+
+    wrong = next((name for name in names if name not in list(EventKind)), None)
+    if wrong is not None:
+        close = difflib.get_close_matches(wrong, list(EventKind), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(EventKind)}"
+        raise UsageError(f"--kind: there is no event '{wrong}': {hint}")
+    return frozenset(EventKind(name) for name in names)
 
 
 def _verify(store: "Store", job: str, output: Format) -> int:
