@@ -15,6 +15,10 @@ from urllib.parse import unquote, urlsplit
 from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.errors import ElasticError
+from orchestrator.store.examination import Finding as Examined
+from orchestrator.store.examination import Need, examine
+from orchestrator.store.probe import Check as Tried
+from orchestrator.store.probe import probe
 from orchestrator.store.protocol import Store
 
 LEAST_PYTHON = (3, 11)
@@ -51,13 +55,14 @@ class Finding:
         return {"check": self.name, "verdict": str(self.verdict), "seen": self.seen, "advice": self.advice}
 
 
-Check = Callable[[], Finding]
+Check = Callable[[], Finding | Sequence[Finding]]
 
 
 def run_checks(checks: Sequence[Check]) -> list[Finding]:
-    """Run them at the same time: most of them wait for something."""
+    """Run them at the same time: most of them wait for something. One check may find several things."""
     with ThreadPoolExecutor(len(checks)) as pool:
-        return list(pool.map(lambda check: check(), checks))
+        seen = list(pool.map(lambda check: check(), checks))
+    return [finding for one in seen for finding in ([one] if isinstance(one, Finding) else one)]
 
 
 def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
@@ -65,8 +70,8 @@ def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
     # boto3's modules import each other: two checks that were the first to import one each could wait for each other.
     import orchestrator.store.s3  # noqa: F401
 
-    def on_store(name: str, check: Callable[[Store], Finding]) -> Check:
-        def run() -> Finding:
+    def on_store(name: str, check: Callable[[Store], Finding | Sequence[Finding]]) -> Check:
+        def run() -> Finding | Sequence[Finding]:
             try:
                 return check(invocation.open_store(store_url))
             except ElasticError as error:
@@ -153,18 +158,31 @@ def check_cores() -> Finding:
     return Finding("cpu", Verdict.OK, text.count(cores, "core"))
 
 
-def check_store(store: Store, invocation: Invocation) -> Finding:
-    """Whether the store keeps its conditions, on which everything rests."""
-    from orchestrator.store.probe import probe
+def check_store(store: Store, invocation: Invocation) -> Sequence[Finding]:
+    """Whether the store keeps its conditions, on which everything rests; of an S3 service, all that is tried."""
+    if not store.url.startswith("s3:"):
+        tried = probe(store, invocation.nonce).checks
+        return [_summary(store, [check for check in tried if not check.kept], len(tried))]
+    found = examine(store, invocation.nonce)
+    broken = [one.check for one in found if one.need is Need.REQUIRED and not one.check.kept]
+    each = [_of_service(one) for one in found if one.name != "conditions" or not one.check.kept]
+    return [_summary(store, broken, len(found)), *each]
 
-    report = probe(store, invocation.nonce)
-    broken = [f"{check.promise}: {check.seen}" for check in report.checks if not check.kept]
-    if broken:
-        advice = "use AWS S3, a server that keeps conditional writes, or a local directory"
-        return Finding(
-            "store", Verdict.FAIL, f"{store.url} does not keep conditional writes: {'; '.join(broken)}", advice
-        )
-    return Finding("store", Verdict.OK, f"{store.url} keeps conditional writes ({len(report.checks)} promises tried)")
+
+def _summary(store: Store, broken: Sequence[Tried], tried: int) -> Finding:
+    if not broken:
+        return Finding("store", Verdict.OK, f"{store.url} keeps conditional writes ({tried} promises tried)")
+    seen = "; ".join(f"{check.promise}: {check.seen}" for check in broken)
+    advice = "use AWS S3, a server that keeps conditional writes, or a local directory"
+    return Finding("store", Verdict.FAIL, f"{store.url} does not keep what jobs rest on: {seen}", advice)
+
+
+def _of_service(one: Examined) -> Finding:
+    """A line of the table of what an S3 service does: only what is required makes jobs impossible."""
+    verdict = Verdict.OK
+    if not one.check.kept and one.need is not Need.NOT_USED:
+        verdict = Verdict.FAIL if one.need is Need.REQUIRED else Verdict.WARN
+    return Finding(f"store: {one.name}", verdict, f"{one.check.promise} ({one.need}): {one.check.seen}")
 
 
 def check_disk(store: Store) -> Finding:

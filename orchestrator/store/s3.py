@@ -129,6 +129,7 @@ class S3Store:
 
         def read() -> Object:
             answer = request(name)
+            self._requests.expect(key, answer, "ETag")
             return Object(key, answer["Body"].read(), answer["ETag"])
 
         try:
@@ -138,8 +139,14 @@ class S3Store:
 
     def _put(self, key: str, request: Callable[[str], Any]) -> str:
         name = self._name(key)
-        etag: str = self._change(key, lambda: request(name)["ETag"])
-        return etag
+
+        def write() -> str:
+            answer = request(name)
+            self._requests.expect(key, answer, "ETag")
+            etag: str = answer["ETag"]
+            return etag
+
+        return self._change(key, write)
 
     def _change(self, key: str, request: Callable[[], T]) -> T:
         try:
@@ -150,6 +157,7 @@ class S3Store:
     def _pages(self, request: "ListObjectsV2RequestTypeDef") -> Iterator["ListObjectsV2OutputTypeDef"]:
         while True:
             page = self._requests.send(request["Prefix"], lambda: self._client.list_objects_v2(**request))
+            self._requests.expect(request["Prefix"], page, "Name", "IsTruncated")
             yield page
             if not page.get("IsTruncated"):
                 return

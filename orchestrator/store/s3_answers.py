@@ -100,6 +100,14 @@ _CREDENTIAL_CODES: Final[dict[str, str]] = {
 }
 _DENIED_CODES: Final = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
 
+_ELSEWHERE_CODES: Final = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "301",
+}
+
 _PERMISSION: Final[dict[str, str]] = {
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
@@ -121,6 +129,8 @@ def classify(failure: Failure) -> Answer:
     """What a failed request means for the store."""
     if isinstance(failure, ClientError):
         by_status = _BY_STATUS.get(_status_of(failure), Answer.REFUSED)
+        if by_status is Answer.ABSENT and failure.operation_name != "HeadObject":
+            by_status = Answer.REFUSED  # S3 names what is absent, but to HEAD; a proxy's 404 says nothing of the key
         return _BY_CODE.get(code_of(failure), by_status)
     if isinstance(failure, _NOT_CONNECTED):
         return Answer.LATER
@@ -140,7 +150,14 @@ def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreErro
             f"s3://{bucket} does not answer at {endpoint} ({failure}): check the network, AWS_REGION and "
             "AWS_ENDPOINT_URL_S3."
         )
+    if isinstance(failure, ResponseParserError):
+        return StoreUnreachable(f"Cannot read {key or 'the listing'} in s3://{bucket}: {not_s3(endpoint)}")
     return StoreError(f"Cannot reach {key or 'the objects'} in s3://{bucket}: {failure}.")
+
+
+def not_s3(endpoint: str) -> str:
+    """The sentence about something that answers, and not as S3 does."""
+    return f"what answers at {endpoint} is not S3: check AWS_ENDPOINT_URL_S3, and whether a proxy is in between."
 
 
 def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) -> StoreError:
@@ -158,5 +175,9 @@ def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) 
         )
     if code == "NotImplemented" or _status_of(failure) == 501:
         return Unsupported(f"{what}: {endpoint} does not implement it. Use a store that has conditional writes.")
+    if code in _ELSEWHERE_CODES:
+        return StoreUnreachable(f"{what} failed: the bucket is in another region ({code}). Set AWS_REGION to its own.")
+    if _status_of(failure) == 404:
+        return StoreUnreachable(f"{what}: {not_s3(endpoint)}")
     message = failure.response.get("Error", {}).get("Message", "no message")
     return StoreError(f"{what} failed at {endpoint}: {code} ({message}).")

@@ -31,6 +31,7 @@ def download(requests: Requests, key: str, name: str, path: Path, progress: Prog
         except Missing:
             requests.check_bucket(name)
             raise
+        requests.expect(key, head, "ETag", "ContentLength")
         version = Version(requests, key, name, head["ETag"], head["ContentLength"], progress)
         try:
             return version.fetch(path)
@@ -98,6 +99,7 @@ class Version:
         answer = self._requests.client.get_object(
             Bucket=self._requests.bucket, Key=self._name, Range=extent, IfMatch=self._etag
         )
+        self._requests.expect(self._key, answer, "ETag")
         return answer["Body"].read(), answer["ETag"]
 
     def take_back(self) -> None:

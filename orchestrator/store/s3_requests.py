@@ -6,11 +6,11 @@ first that was lost.
 
 import random
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from orchestrator.store.protocol import Conflict, Missing, ReplyLost, StoreError
-from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, explain
+from orchestrator.store.protocol import Conflict, Missing, ReplyLost, StoreError, StoreUnreachable
+from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, explain, not_s3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -80,6 +80,11 @@ class Requests:
         if classify(failure) is Answer.BUSY:
             raise Conflict(f"{key} is being written by others") from failure
         raise why from failure
+
+    def expect(self, key: str, answer: Mapping[str, Any], *names: str) -> None:
+        """Raise `StoreUnreachable` unless the answer has what S3's has: a proxy's page may come with status 200."""
+        if not all(name in answer for name in names):
+            raise StoreUnreachable(f"{key} in s3://{self.bucket}: {not_s3(self.client.meta.endpoint_url)}")
 
     def check_bucket(self, name: str) -> None:
         """HeadObject answers a bare 404 for a missing object and for a missing bucket; a listing tells which."""

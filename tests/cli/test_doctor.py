@@ -10,10 +10,14 @@ import pytest
 from orchestrator.cli import checks
 from orchestrator.cli.checks import Finding, Verdict
 from orchestrator.cli.invocation import Invocation
+from orchestrator.store import open_store
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic, ElasticProcess
-from tests.support.moto_server import environment, running_moto
+from tests.support.moto_server import environment, make_bucket, running_moto
+from tests.support.s3_servers import running_rclone, seaweed_server, seaweed_store, use_server
+
+__all__ = ["seaweed_server", "seaweed_store"]
 
 ALL_CHECKS = ["python", "torch", "gpu", "cpu", "store", "disk", "controller", "docker", "aws"]
 
@@ -46,10 +50,31 @@ def test_the_table_says_what_to_do(elastic: Elastic, store: Store, monkeypatch: 
 
 
 def test_a_store_that_ignores_conditions_fails() -> None:
-    finding = checks.check_store(CarelessStore(), Invocation(environ={}))
+    [finding] = checks.check_store(CarelessStore(), Invocation(environ={}))
     assert finding.verdict is Verdict.FAIL
-    assert "does not keep conditional writes" in finding.seen
+    assert "does not keep what jobs rest on: creating a key that exists is refused: accepted" in finding.seen
     assert finding.advice
+
+
+@pytest.mark.requires("seaweedfs")
+def test_of_an_s3_service_all_that_holds_is_told(seaweed_store: str) -> None:
+    found = checks.check_store(open_store(seaweed_store, os.environ), Invocation(environ={}))
+    assert [finding.verdict for finding in found] == [Verdict.OK] * len(found)
+    told = {finding.name: finding.seen for finding in found}
+    assert seaweed_store in told["store"]
+    assert told["store: contention"] == "of two that create a key at once exactly one wins (required): yes"
+    assert "(used where there)" in told["store: polling"]
+    assert "(not used): no: both are refused alike" in told["store: absence"]
+
+
+@pytest.mark.requires("rclone")
+def test_of_a_service_without_conditions_each_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_rclone() as url:
+        use_server(url, monkeypatch)
+        make_bucket("careless")
+        found = checks.check_store(open_store("s3://careless/jobs", os.environ), Invocation(environ={}))
+    failed = [finding for finding in found if finding.verdict is Verdict.FAIL]
+    assert {"store", "store: conditions", "store: contention"} <= {finding.name for finding in failed}
 
 
 def test_a_store_that_cannot_be_opened_fails_once_for_each_check_on_it(

@@ -25,10 +25,11 @@ from orchestrator.store import (
     open_store,
 )
 from orchestrator.store.document import Document
-from orchestrator.store.s3 import connect, make_client
+from orchestrator.store.s3 import Settings, connect, make_client
 from orchestrator.store.s3_requests import TRIES
 from tests.support.moto_server import running_moto
-from tests.support.s3_faults import Bench, timed_out
+from tests.support.s3_faults import Bench, answered_with, timed_out
+from tests.support.s3_servers import READER
 
 OWNER = "123456789012"
 
@@ -152,6 +153,97 @@ def test_a_refusal_says_what_and_what_to_do(
     assert isinstance(caught.value, StoreError), "whoever handles the store's errors handles this one"
     assert bucket in str(caught.value)
     assert bench.requests == ["PutObject"], "trying again would not help"
+
+
+def html(request: Any, **_: object) -> Any:
+    return answered_with(request.url, 200, b"<html><body>Please log in to the network.</body></html>")
+
+
+@pytest.mark.parametrize("operation", ["GetObject", "PutObject", "ListObjectsV2", "HeadObject"])
+def test_a_page_where_s3_should_be_is_no_answer(bench: Bench, operation: str, tmp_path: Path) -> None:
+    """A page of a hotel's network, with status 200: a listing of it would look like an empty bucket."""
+    uses: dict[str, Callable[[], object]] = {
+        "GetObject": lambda: bench.store.get("key"),
+        "PutObject": lambda: bench.store.create("key", b"1"),
+        "ListObjectsV2": lambda: list(bench.store.list("")),
+        "HeadObject": lambda: bench.store.download("key", tmp_path / "file"),
+    }
+    bench.at(f"before-send.s3.{operation}", html)
+    with pytest.raises(StoreUnreachable, match=r"is not S3: check AWS_ENDPOINT_URL_S3"):
+        uses[operation]()
+
+
+def test_bytes_that_are_no_xml_are_no_empty_listing(bench: Bench) -> None:
+    bench.at("before-send.s3.ListObjectsV2", lambda request, **_: answered_with(request.url, 200, b"Welcome!"))
+    with pytest.raises(StoreError, match="ListObjectsV2 of"):
+        list(bench.store.list(""))
+
+
+def test_a_404_that_does_not_name_the_key_is_no_absence(bench: Bench) -> None:
+    """S3 says NoSuchKey; a proxy says only 404."""
+    bench.answer("GetObject", (404, "404"))
+    with pytest.raises(StoreUnreachable, match="is not S3"):
+        bench.store.get("key")
+
+
+@pytest.mark.requires("seaweedfs")
+def test_who_may_only_read_is_told_what_is_missing(seaweed_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_store(seaweed_store, os.environ).put("key", b"1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER)
+    store = open_store(seaweed_store, os.environ)
+    found = store.get("key")
+    assert found is not None and found.body == b"1"
+    assert [entry.key for entry in store.list("")] == ["key"]
+    for write in (lambda: store.create("new", b""), lambda: store.put("key", b""), lambda: store.delete("key")):
+        with pytest.raises(CredentialsError, match=r"these credentials need s3:(PutObject|DeleteObject)"):
+            write()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(CredentialsError, match="secret key is wrong"):
+        open_store(seaweed_store, os.environ).get("key")
+
+
+@pytest.mark.parametrize("code", ["PermanentRedirect", "AuthorizationHeaderMalformed"])
+def test_a_bucket_in_another_region_is_found_or_said(bench: Bench, code: str) -> None:
+    bench.answer("GetObject", *[(301 if code == "PermanentRedirect" else 400, code)] * 10)
+    bench.answer("HeadBucket", *[(404, "404")] * 10)
+    with pytest.raises(StoreUnreachable, match=r"in another region.*Set AWS_REGION"):
+        bench.store.get("key")
+
+
+def test_encryption_is_asked_for_with_all_that_is_written(bucket: str, tmp_path: Path) -> None:
+    asked: dict[str, set[tuple[object, object]]] = {}
+
+    def note(request: Any, event_name: str, **_: object) -> None:
+        names = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
+        said = [request.headers.get(name) for name in names]
+        plain = [value.decode() if isinstance(value, bytes) else value for value in said]
+        asked.setdefault(event_name.rpartition(".")[2], set()).add((plain[0], plain[1]))
+
+    for settings, expected in (
+        (Settings(encryption="AES256"), ("AES256", None)),
+        (Settings(encryption="aws:kms", kms_key_id="alias/elastic"), ("aws:kms", "alias/elastic")),
+    ):
+        asked.clear()
+        bench = Bench(f"s3://{bucket}/{secrets.token_hex(6)}", settings)
+        bench.at("before-send.s3", note)
+        use_everything(bench.store, tmp_path)
+        writes = {"PutObject", "CreateMultipartUpload"}
+        assert {name: asked[name] for name in writes} == {name: {expected} for name in writes}
+        assert set().union(*(asked[name] for name in asked.keys() - writes)) == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"ELASTIC_S3_SSE": "rot13"}, "ELASTIC_S3_SSE=rot13 is no encryption"),
+        ({"ELASTIC_S3_KMS_KEY_ID": "key"}, "only used with ELASTIC_S3_SSE=aws:kms"),
+    ],
+)
+def test_a_misspelt_encryption_is_refused(environ: dict[str, str], words: str) -> None:
+    """Nothing may be written unencrypted by mistake."""
+    with pytest.raises(UsageError, match=words):
+        open_store("s3://bucket", environ)
 
 
 def test_no_credentials_are_said(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
