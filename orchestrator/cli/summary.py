@@ -36,6 +36,8 @@ class Spent:
     first_step_s: float | None
     """From submit to the first training step; None: there was none."""
     training_s: float
+    generations: int
+    """How many have started."""
 
     @property
     def waiting_s(self) -> float:
@@ -48,8 +50,9 @@ def time_spent(record: JobRecord, events: Iterable[Event], now: datetime) -> Spe
     end = record.ended_at or now
     first: datetime | None = None
     since: datetime | None = None
-    training_s = 0.0
+    training_s, generations = 0.0, 0
     for event in events:
+        generations += event.kind is EventKind.STARTING
         if event.kind is EventKind.TRAINING and since is None:
             since = event.at
             first = first or event.at
@@ -62,6 +65,7 @@ def time_spent(record: JobRecord, events: Iterable[Event], now: datetime) -> Spe
         total_s=(end - record.created_at).total_seconds(),
         first_step_s=(first - record.created_at).total_seconds() if first else None,
         training_s=training_s,
+        generations=generations,
     )
 
 
@@ -77,7 +81,7 @@ def summary(state: JobState, status: JobStatus, spent: Spent) -> RenderableType:
     rows.add_column(overflow="fold")
     rows.add_row("  result", _result(state, status))
     rows.add_row("  time", _time(spent))
-    rows.add_row("  size", _size(state, status))
+    rows.add_row("  size", _size(state, status, spent))
     steps = f"{status.step:,}" + (f" of {status.total_steps:,}" if status.total_steps is not None else "")
     rows.add_row("  steps", f"{steps}, {status.lost_steps:,} lost")
     rows.add_row("  spent", text.usd(status.spend_usd))
@@ -108,11 +112,11 @@ def _time(spent: Spent) -> str:
     return f"{text.duration(spent.total_s)}: {parts} (first step after {text.duration(spent.first_step_s)})"
 
 
-def _size(state: JobState, status: JobStatus) -> str:
+def _size(state: JobState, status: JobStatus, spent: Spent) -> str:
     generation = state.record.generation
     parts = [
         text.count(status.resizes, "resize"),
-        text.count(max(status.generation, state.record.last_generation), "generation"),
+        text.count(spent.generations, "generation"),
     ]
     if generation is not None:
         parts.append(f"{text.count(state.spec.resources.ladder[generation.rung].world_size, 'worker')} at the end")

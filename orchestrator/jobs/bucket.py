@@ -11,6 +11,7 @@ from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bell import ring
 from orchestrator.jobs.events import Event, EventKind
+from orchestrator.jobs.former import former_generation
 from orchestrator.jobs.head import Head, load_head
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
@@ -61,7 +62,14 @@ def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stor
     store.put(layout.todo_key(spec.name), nonce().encode())
     reason = "submitted; waiting for a controller"
     submitted = Event(number=1, at=now, epoch=0, generation=0, kind=EventKind.SUBMITTED, message="submitted")
-    record = JobRecord(name=spec.name, reason=reason, created_at=now, last_event=1, outbox=(submitted,))
+    record = JobRecord(
+        name=spec.name,
+        reason=reason,
+        created_at=now,
+        last_generation=former_generation(store, spec.name),
+        last_event=1,
+        outbox=(submitted,),
+    )
     try:
         submitted_record = document.create(store, layout.record_key(spec.name), record, nonce)
     except Conflict as conflict:

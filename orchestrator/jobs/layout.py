@@ -49,6 +49,11 @@ def todo_key(job: str) -> str:
     return f"{TODO_JOBS}{_checked(job)}"
 
 
+def former_key(job: str) -> str:
+    """What is kept of the jobs of this name that were removed."""
+    return f"control/former/{_checked(job)}.json"
+
+
 def requests_prefix(job: str) -> str:
     """What people have asked of a job."""
     return f"{TODO_REQUESTS}{_checked(job)}/"
@@ -178,3 +183,8 @@ def instances_prefix(job: str) -> str:
 def is_instance_of(instance: str, job: str) -> bool:
     """Whether this is the name of an instance of the job, and not of one whose name only begins like it."""
     return re.fullmatch(rf"{re.escape(job)}-g\d+-n\d+-a\d+", instance) is not None
+
+
+def generation_of(instance: str) -> int:
+    """The generation that an instance was launched for."""
+    return int(instance.rsplit("-g", 1)[1].partition("-")[0])

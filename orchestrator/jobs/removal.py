@@ -11,6 +11,7 @@ from datetime import datetime
 from orchestrator.errors import UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import instances_left, load_spec
+from orchestrator.jobs.former import remember_generation
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
@@ -29,7 +30,10 @@ def remove_job(store: Store, job: str, now: datetime, nonce: Nonce) -> int:
     Raises UsageError while it is not over, or while a controller has still to clean up after it.
     """
     check_removable(store, job)
-    if store.get(layout.record_key(job)) is None and not _is_half_removed(store, job):
+    stored = document.load(store, layout.record_key(job), JobRecord)
+    if stored is not None:
+        remember_generation(store, job, stored.value.last_generation)
+    elif not _is_half_removed(store, job):
         _claim(store, job, now, nonce)
     removed = _remove(store, _left_of(store, job))
     store.abort_uploads(layout.job_prefix(job), older_than_s=0.0)

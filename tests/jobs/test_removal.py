@@ -8,11 +8,13 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import NameTaken, job_names, load_record, submit_job
+from orchestrator.jobs.former import remember_generation
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.removal import remove_job
 from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store, StoreError
+from tests.controller.world import World
 from tests.support.specs import job_spec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -146,3 +148,26 @@ def test_a_submit_that_goes_on_meanwhile_is_not_torn() -> None:
     with pytest.raises(UsageError, match="was submitted just now"):
         remove_job(store, "digits", NOW, nonce)
     assert set(before) < set(keys(store))
+
+
+def test_no_generation_of_a_name_comes_twice_so_that_no_launch_is_taken_for_an_older_one() -> None:
+    """By the real controller, on a fleet that remembers every name that it was ever asked for."""
+    world = World()
+    for _ in range(3):
+        world.run()
+        world.tick()
+        remove_job(world.store, "digits", world.clock.now(), world.nonce)
+        submit_job(world.store, world.spec, world.clock.now(), world.nonce)
+    world.run()
+    assert world.record.phase is JobPhase.SUCCEEDED
+    assert world.record.losses == world.record.failures == 0
+    assert world.fleet.launches == [f"digits-g{number}-n0-a0" for number in (1, 2, 3, 4)]
+
+
+def test_a_submit_that_was_broken_off_does_not_make_older_generations_forgotten() -> None:
+    store = MemoryStore()
+    remember_generation(store, "digits", 7)
+    submit_job(store, job_spec(), NOW, nonce)
+    store.delete(layout.record_key("digits"))
+    remove_job(store, "digits", NOW, nonce)
+    assert submit_job(store, job_spec(), NOW, nonce).value.last_generation == 7
