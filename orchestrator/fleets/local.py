@@ -93,7 +93,7 @@ class LocalFleet:
         command += ["--cores", str(cores), "--gpus", ",".join(map(str, gpus)), "--work-dir", str(directory)]
         command += ["--idle-exit", f"{self.idle_exit_s:g}s"]
         if request.allowance_s is not None:
-            command += ["--allowance", f"{request.allowance_s:g}s"]
+            command += ["--allowance", f"{request.allowance_s:.0f}s"]
         environ = {**self.environ, MARKER: str(directory)}
         with open(directory / "agent.log", "ab") as log:
             self._children[request.instance] = subprocess.Popen(

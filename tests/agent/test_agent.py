@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,25 +14,19 @@ from typing import Any, Literal
 import psutil
 import pytest
 
-from orchestrator.agent.equipment import Place
-from orchestrator.agent.machine import Machine
-from orchestrator.agent.supervisor import STORE_LOST_AFTER_S, Supervisor
 from orchestrator.agent.watchdog import HUNG
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_heartbeat, load_record, submit_job
 from orchestrator.jobs.head import Head, load_head, seal
-from orchestrator.jobs.instances import LEAVE_WITHIN_S, Assignment, Heartbeat
+from orchestrator.jobs.instances import Assignment, Heartbeat
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
 from orchestrator.store.local import LocalStore
-from orchestrator.store.memory import MemoryStore
-from orchestrator.store.protocol import Store
 from tests.agent.agent_process import INSTANCE, JOB
-from tests.agent.test_launcher import FAKE_TRAINER, FOR_EVER
-from tests.support.interposed import Away, InterposedStore
+from tests.agent.test_launcher import FOR_EVER
 from tests.support.specs import job_spec
 from tests.support.waiting import wait_until
 
@@ -173,21 +166,6 @@ def test_workers_that_fail_are_told_and_the_instance_takes_the_next_generation(i
     assert beat.exit is not None
     assert beat.exit.outcome == "finished"
     assert instance.stream(layout.logs_prefix(JOB, 2, layout.rank_stream(0))) == "rank 0 from step 10\n"
-
-
-def test_a_refusal_is_doubted_once_the_same_order_has_trained(instance: Instance) -> None:
-    """At first bad input is what it is; later it may be a network that is away. A loss that is no number stays one.
-
-    A step is enough, also where nothing was committed yet.
-    """
-    instance.start()
-    outcomes = []
-    for generation, (fail_at, code) in enumerate([(0, 2), (3, 2), (13, 3), (0, 2), (15, 4)], start=1):
-        instance.order("run", {**SLOWLY, "fail_at": fail_at, "fail_code": code}, generation=generation)
-        beat = instance.wait(lambda beat, g=generation: beat.generation == g and beat.exit, "it has ended")  # type: ignore[misc]
-        assert beat.exit is not None
-        outcomes.append(beat.exit.outcome)
-    assert outcomes == ["refused", "failed", "failed", "failed", "refused"]
 
 
 def test_what_a_trainer_does_before_its_first_step_is_told_until_then(instance: Instance) -> None:
@@ -373,68 +351,3 @@ def test_an_agent_that_is_killed_takes_launcher_and_ranks_with_it(instance: Inst
     instance.process.kill()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
-
-
-# --- cut off ----------------------------------------------------------------------------------------------------------
-
-
-class SkewedClock:
-    """Time that can be made to pass more quickly."""
-
-    def __init__(self) -> None:
-        self.ahead_s = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead_s
-
-
-def test_cut_off_from_the_store_it_checkpoints_and_ends_though_nothing_can_be_committed(tmp_path: Path) -> None:
-    """Nobody can tell it that its job is over: it must not cost money for ever."""
-    inner = MemoryStore()
-    submit_job(inner, job_spec(JOB), datetime.now(UTC), random_nonce)
-    log: list[str] = []
-    shaky, clock = InterposedStore(inner), SkewedClock()
-    place = Place(INSTANCE, JOB, 1, 1, (), idle_exit_s=10**9)
-    environ = {**os.environ, MARKER: str(tmp_path)}
-    machine = Machine(place, tmp_path, tmp_path / "images", environ, FAKE_TRAINER, clock)
-    supervisor = Supervisor(shaky, place, machine, random_nonce, log.append)
-    thread = threading.Thread(target=supervisor.run)
-    thread.start()
-    try:
-        assign(inner, SLOWLY)
-        wait_until(lambda: committed(inner) > 0, "it commits", 60)
-        shaky.around = Away()
-        clock.ahead_s += STORE_LOST_AFTER_S + 1
-        wait_until(lambda: any("draining: the store has not answered" in line for line in log), "it drains", 30)
-        wait_until(lambda: "fake_trainer" not in commands(tmp_path), "its workers have ended", 30)
-        assert thread.is_alive(), "what they left is still to be committed"
-        clock.ahead_s += LEAVE_WITHIN_S + 1
-        wait_until(lambda: not thread.is_alive(), "it gives up and ends", 60)
-    finally:
-        supervisor.leave("the test is over")
-        clock.ahead_s += 10 * LEAVE_WITHIN_S
-        thread.join(60)
-        end_marked_processes(str(tmp_path), grace_s=0)
-    assert commands(tmp_path) == ""
-
-
-def assign(store: Store, training: Mapping[str, Any]) -> None:
-    seal(store, JOB, 1, 1, random_nonce)
-    wanted = Assignment(epoch=1, job=JOB, generation=1, action="run", training=dict(training))
-    document.create(store, layout.assignment_key(INSTANCE), wanted, random_nonce)
-
-
-def committed(store: Store) -> int:
-    stored = load_head(store, JOB)
-    return stored.value.step if stored else 0
-
-
-def commands(marker: Path) -> str:
-    """The command lines of all that runs for an instance."""
-    lines = []
-    for process in marked_processes(str(marker)):
-        try:
-            lines.append(" ".join(process.cmdline()))
-        except psutil.NoSuchProcess:
-            continue
-    return "\n".join(lines)

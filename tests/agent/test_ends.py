@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.agent.run_directory import BAD_INPUT, HOPELESS
+from orchestrator.agent.supervisor import STORE_LOST_AFTER_S
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record
 from orchestrator.jobs.head import seal
@@ -12,7 +14,7 @@ from orchestrator.jobs.instances import LEAVE_WITHIN_S, TrainerExit
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
-from tests.agent.virtual_machine import JOB, VirtualMachine
+from tests.agent.virtual_machine import CHECKPOINT_EVERY_S, JOB, VirtualMachine
 from tests.support.interposed import Away
 
 BOUND_S = 600.0
@@ -160,6 +162,17 @@ def test_when_work_ends_it_ends(training: VirtualMachine, ill: Callable[[Virtual
     assert training.launchers[0].killed
 
 
+def test_cut_off_it_checkpoints_all_the_same(training: VirtualMachine) -> None:
+    """The store may be back just in time."""
+    training.store.around = away = Away()
+    training.live(STORE_LOST_AFTER_S + 10)
+    assert any("draining: the store has not answered" in line for line in training.log)
+    assert training.ended_s is None, "what the workers left is still to be committed"
+    away.away = False
+    assert not training.live(20)
+    assert training.committed > STORE_LOST_AFTER_S
+
+
 def test_work_that_can_be_done_is_done(training: VirtualMachine) -> None:
     assert training.live(7200)
     assert training.committed >= 7200
@@ -173,6 +186,45 @@ def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachi
     assert not training.live(BOUND_S)
     assert training.beat.exit is not None
     assert training.beat.exit.message == "drained"
+
+
+# --- what the trainer refuses -----------------------------------------------------------------------------------------
+
+
+def refused(code: int) -> TrainerExit:
+    return TrainerExit(outcome="refused", code=code, message="bad input")
+
+
+@pytest.mark.parametrize(
+    ("code", "steps", "commits", "outcome"),
+    [
+        (BAD_INPUT, 0, False, "refused"),
+        (BAD_INPUT, 3, False, "failed"),
+        (BAD_INPUT, 0, True, "failed"),
+        (HOPELESS, 3, True, "refused"),
+    ],
+)
+def test_a_refusal_is_doubted_once_the_same_order_has_trained(
+    machine: VirtualMachine, code: int, steps: int, commits: bool, outcome: str
+) -> None:
+    """At first bad input is what it is; later it may be a network that is away. A loss that is no number stays one.
+
+    A step is enough, also where nothing was committed yet.
+    """
+    resume = None
+    if commits:
+        machine.assign()
+        machine.live(CHECKPOINT_EVERY_S + 5)
+        resume = layout.checkpoint_prefix(JOB, machine.committed, 1)
+        machine.assign("stop")
+        machine.live(5)
+    machine.stuck = steps == 0
+    machine.assign("run", generation=2, resume=resume)
+    machine.live(max(3, steps))
+    machine.exits_with = refused(code)
+    machine.live(5)
+    assert machine.beat.exit is not None
+    assert (machine.beat.generation, machine.beat.exit.outcome) == (2, outcome)
 
 
 # --- training that is not committed -----------------------------------------------------------------------------------
