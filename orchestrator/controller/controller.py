@@ -4,19 +4,20 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from orchestrator.controller.act import Actor, Stale, remove_instance
+from orchestrator.controller.act import Actor, Stale
+from orchestrator.controller.collect import Collector
 from orchestrator.controller.decide import decide
 from orchestrator.controller.observe import Observer
 from orchestrator.controller.todo import Todo
 from orchestrator.controller.watch import JobWatch
 from orchestrator.errors import ElasticError
 from orchestrator.fleets.protocol import Fleet
-from orchestrator.jobs.bucket import instances_left
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.head import Superseded
 from orchestrator.jobs.pace import QUICK, Pace
 from orchestrator.jobs.phases import GenerationPhase, IllegalTransition, JobPhase
 from orchestrator.jobs.record import JobRecord
+from orchestrator.spec.models import JobSpec
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Conflict, Store, StoreDenied, StoreUnreachable
 
@@ -64,6 +65,7 @@ class Controller:
         self._observer = Observer(store, fleets, monotonic)
         self._todo = Todo(store, monotonic, pace, log)
         self._actor = Actor(store, nonce, monotonic, still_leading, self._todo.drop, self._tell)
+        self._collector = Collector(store, monotonic, self._complain)
         self._watches: dict[str, JobWatch] = {}
         self._unsubmitted: dict[str, int] = {}  # jobs without a record, and at which listing they had none
         self._complaints: dict[str, str] = {}
@@ -77,6 +79,7 @@ class Controller:
         self._todo.refresh(busy=self._is_busy)
         jobs = [job for job in sorted(self._todo.jobs) if self._unsubmitted.get(job) != self._todo.listings]
         self._watches = {job: self._watches.get(job) or JobWatch.of(job) for job in jobs}
+        self._collector.begin_tick(jobs)
         new = [job for job, watch in self._watches.items() if not watch.is_loaded]
         unready = {job for job, ready in zip(new, self._spread(self._load, new), strict=True) if not ready}
         unready |= self._observer.ask_fleets(self._watches.values(), self._complain)
@@ -137,16 +140,15 @@ class Controller:
         for _ in range(ROUNDS_PER_TICK):
             if self._is_quiet(watch) or not self._round(watch, epoch):
                 break
-        if watch.record.stored is not None and _settled(watch.record.stored.value, watch):
-            self._settle(watch.job)
+        if watch.record.stored is not None and watch.spec is not None and self._still_leading():
+            self._tidy_up(watch, watch.spec, watch.record.stored.value)
 
-    def _settle(self, job: str) -> None:
-        """The very last thing that is done for a job: dying before it costs the next leader a look."""
-        if self._todo.waiting(job):
-            return
-        for instance in instances_left(self._store, job):  # an agent's last word, or a controller that died
-            remove_instance(self._store, instance)
-        self._todo.settle(job)
+    def _tidy_up(self, watch: JobWatch, spec: JobSpec, record: JobRecord) -> None:
+        """Remove what is not needed. The very last thing for a job is its mark: dying before costs a look."""
+        if not _settled(record, watch):
+            self._collector.collect_if_due(spec, record)
+        elif not self._todo.waiting(watch.job) and self._collector.collect(spec, record):
+            self._todo.settle(watch.job)
 
     def _is_quiet(self, watch: JobWatch) -> bool:
         """Whether nothing has changed since the last decision of a job for which nothing is due soon."""

@@ -183,6 +183,7 @@ class FakeAgent:
         prefix = layout.checkpoint_prefix(self.request.job, self._step, generation)
         self._store.put(f"{prefix}state", f"{self._step} {self._weights}".encode())
         manifest = Manifest(step=self._step, generation=generation, final=final, files=())
+        self._store.put(layout.manifest_key(prefix), manifest.model_dump_json().encode())
         commit(self._store, self.request.job, self._assignment.epoch, manifest, self._nonce)
         self._committed = self._step
 
