@@ -1,19 +1,19 @@
 """A job watched through the bucket: what is new in it since the last look.
 
 Needs neither the controller nor an instance to be alive. Looking costs little: objects that did not change are not
-sent again, and events are listed only when the record says that there are more.
+sent again, and events are asked for only when the record says that there are more.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 
 from orchestrator.controller.watch import Watched, WatchedHeartbeat
 from orchestrator.errors import CredentialsError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import JobState, load_record, load_spec
-from orchestrator.jobs.events import Event, read_events
+from orchestrator.jobs.events import Event, read_event
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.pace import pace_of
@@ -27,6 +27,10 @@ REMOTE_INTERVAL_S = 1.0
 PATIENCE_S = 300.0
 """How long a store may give no answer before following it ends."""
 LONGEST_PAUSE_S = 10.0
+FEW_EVENTS = 3
+"""So few are not worth threads."""
+_AT_ONCE = 16
+"""Requests to a remote store are mostly waiting."""
 
 
 def interval_s(store: Store) -> float:
@@ -37,13 +41,21 @@ def interval_s(store: Store) -> float:
 
 
 def events_of(store: Store, record: JobRecord, after: int = 0) -> Iterator[Event]:
-    """All events up to this version of the record, those included that are only in its outbox yet."""
-    last = after
-    if record.last_event > after:
-        for event in chain(read_events(store, record.name, after), record.outbox):
-            if event.number > last:
-                last = event.number
-                yield event
+    """All events up to this version of the record, those included that are only in its outbox yet.
+
+    They are asked for by their numbers, several at once: that costs less than a listing, and takes less time.
+    """
+    in_outbox = {event.number: event for event in record.outbox}
+
+    def event_of(number: int) -> Event | None:
+        return in_outbox.get(number) or read_event(store, record.name, number)
+
+    numbers = range(after + 1, record.last_event + 1)
+    if len(numbers) <= FEW_EVENTS:
+        yield from filter(None, map(event_of, numbers))
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from filter(None, pool.map(event_of, numbers))
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,24 @@ def write_event(store: Store, job: str, event: Event) -> None:
             raise StoreError(f"{store.url}: {key} could not be written: {conflict}") from conflict
 
 
+def read_event(store: Store, job: str, number: int) -> Event | None:
+    """One event by its number; None: it is not there (yet)."""
+    key = layout.event_key(job, number)
+    found = store.get(key)
+    return None if found is None else _parse(store, key, found.body)
+
+
 def read_events(store: Store, job: str, after: int = 0) -> Iterator[Event]:
     """The events of a job in order, from number `after` + 1 on."""
     start = layout.event_key(job, after) if after else ""
     for entry in store.list(layout.events_prefix(job), start_after=start):
         found = store.get(entry.key)
-        if found is None:
-            continue
-        try:
-            yield Event.model_validate_json(found.body)
-        except ValueError as error:
-            raise StoreError(f"{store.url}: {entry.key} is not an event: {error}") from error
+        if found is not None:
+            yield _parse(store, entry.key, found.body)
+
+
+def _parse(store: Store, key: str, body: bytes) -> Event:
+    try:
+        return Event.model_validate_json(body)
+    except ValueError as error:
+        raise StoreError(f"{store.url}: {key} is not an event: {error}") from error
