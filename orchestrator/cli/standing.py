@@ -10,7 +10,7 @@ from orchestrator.cli import text
 from orchestrator.cli.answers import Answer
 from orchestrator.cli.costing import what_cannot_be_had, what_ends_it, what_is_safe
 from orchestrator.controller.autoscaling import ScalingDecision, decide_scaling, since_s
-from orchestrator.controller.decide import scaling_inputs
+from orchestrator.controller.decide import reached_limit, scaling_inputs
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.recovery import is_due
@@ -28,7 +28,10 @@ def standing(state: JobState, now: datetime) -> list[Answer]:
     record, running = draft.record, draft.running
     if record.phase.over:
         return [Answer("how it ended", record.reason), *what_ends_it(draft)]
-    if running is None:
+    limit = reached_limit(draft) if record.wanted != "cancel" else None
+    if limit is not None:
+        answers = [Answer("what is due", f"it is brought to its end, with a last checkpoint: {limit}")]
+    elif running is None:
         answers = [*_why_it_does_not_run(state, now)]
     elif running.phase is GenerationPhase.TRAINING and record.wanted == "run":
         answers = [*_why_not_another_size(state, running, draft)]

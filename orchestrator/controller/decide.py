@@ -77,7 +77,7 @@ def _take_over(draft: Draft) -> None:
 
 def _pursue(draft: Draft) -> None:
     _extend_lives(draft)
-    record, limit = draft.record, _limit(draft)
+    record, limit = draft.record, reached_limit(draft)
     if record.wanted == "cancel":
         _cancel(draft)
     elif _outcome(draft) == "finished":
@@ -125,7 +125,7 @@ def _extend_lives(draft: Draft) -> None:
         draft.set(uses=extended(draft.record.uses, working, by_s))
 
 
-def _limit(draft: Draft) -> str | None:
+def reached_limit(draft: Draft) -> str | None:
     """The limit that is or was reached: what an end gives back begins nothing new."""
     if draft.record.limit is not None:
         return draft.record.limit

@@ -300,3 +300,9 @@ def test_what_it_may_cost_yet_and_when_it_costs_no_more_without_a_controller(buc
     assert now["deadline"] == "in 59m 00s"
     change(bucket, "digits", uses=(use.model_copy(update={"allowance_s": None}),))
     assert "live until the job is over" in now_of(bucket)["when it costs no more"]
+
+
+def test_a_limit_that_is_reached_is_what_is_due(bucket: MemoryStore) -> None:
+    submit_job(bucket, spec_named("digits", "limits.deadline=1h"), NOW - timedelta(minutes=61), nonce)
+    change(bucket, "digits", counted_at=NOW, age_s=3660.0)
+    assert "the deadline of 3600 s after submit has passed" in now_of(bucket)["what is due"]
