@@ -25,7 +25,7 @@ from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Store, StoreError, StoreUnreachable
 
 COLLECT_EVERY_S = 3600.0
-JOBS_A_TICK = 16
+JOBS_A_TICK = 32
 OBJECTS_A_TIME = 200
 UPLOADS_MAY_TAKE_S = 24 * 3600.0
 """An upload that was begun so long ago while a job ran is not gone on with any more."""

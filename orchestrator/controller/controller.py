@@ -157,7 +157,8 @@ class Controller:
         record = watch.record.stored.value
         trains = record.generation is not None and record.generation.phase is GenerationPhase.TRAINING
         at_rest = record.upcoming is None and not record.retired
-        return at_rest and (trains or record.phase is JobPhase.PAUSED) and self._since(watch.decided_at_s) < QUIET_S
+        waits = record.phase.over or record.phase is JobPhase.PAUSED
+        return at_rest and (trains or waits) and self._since(watch.decided_at_s) < QUIET_S
 
     def _round(self, watch: JobWatch, epoch: int) -> bool:
         """One decision, carried out; whether anything was done."""

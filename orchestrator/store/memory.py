@@ -127,5 +127,5 @@ class MemoryStore:
     def _page(self, prefix: str, start_after: str, limit: int = _PAGE) -> Sequence[Object]:
         with self._lock:
             first = max(bisect_left(self._keys, prefix), bisect_right(self._keys, start_after))
-            page = self._keys[first : first + limit]
-            return [self._objects[key] for key in page if key.startswith(prefix)]
+            beyond = bisect_left(self._keys, prefix + "\x7f")  # after every character that a key may have
+            return [self._objects[key] for key in self._keys[first : min(first + limit, beyond)]]
