@@ -332,6 +332,17 @@ def test_cancelling_what_is_being_cancelled_already_keeps_nothing_else_from_it(e
     assert [len(list(read_requests(store, job))) for job in ("one", "two")] == [1, 1]
 
 
+def test_many_are_cancelled_in_one_go_and_what_follows_is_said_once(elastic: Elastic, store: Store) -> None:
+    jobs = [f"job-{number}" for number in range(40)]
+    for job in jobs:
+        put_pending(store, job)
+    outcome = elastic("cancel", *jobs, "--no-daemon")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[:40] == [f"Asked to cancel {job}." for job in jobs]
+    assert [line.split("   ")[0].strip() for line in outcome.err.splitlines()[40:]] == ["elastic ps"]
+    assert {job for job in jobs for request in read_requests(store, job) if request.kind == "cancel"} == set(jobs)
+
+
 def test_where_one_cannot_be_cancelled_it_says_that_none_is(elastic: Elastic, store: Store) -> None:
     put_training(store, "one")
     put_training(store, "two")

@@ -1,5 +1,6 @@
 """`elastic cancel`: end jobs for good."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,7 @@ def cancel(
 
     Their last checkpoints can still be fetched.
     """
-    from orchestrator.cli.sending import send
+    from orchestrator.cli.sending import send_cancels
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
@@ -33,24 +34,17 @@ def cancel(
     if not yes and on_terminal():
         names = ", ".join(each.record.name for each in asked)
         typer.confirm(f"Cancel {names}? A cancelled job cannot be resumed", abort=True, err=True)
-    for each in asked:
-        send(
-            where,
-            each,
-            "cancel",
-            invocation,
-            no_daemon=no_daemon,
-            then=(f"elastic wait {each.record.name}", "until it has ended"),
-        )
+    send_cancels(where, asked, invocation, no_daemon=no_daemon)
 
 
 def _all_or_none(store: "Store", jobs: list[str]) -> list["Asked"]:
     """The jobs to cancel: a mistyped name must not be noticed after half of them are. Raises UsageError."""
     from orchestrator.cli.asking import check_cancel
-    from orchestrator.cli.sending import Asked
+    from orchestrator.cli.sending import AT_ONCE, Asked
 
     try:
-        asked = [Asked.of(store, job) for job in jobs]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            asked = list(pool.map(lambda job: Asked.of(store, job), jobs))
         for each in asked:
             check_cancel(each.record)
     except UsageError as error:
