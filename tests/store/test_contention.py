@@ -11,7 +11,7 @@ from orchestrator.store import Store, document, open_store
 from tests.store.contender import COUNTER, Counter, contend_as_process, increment, win_creates
 
 CONTENDERS = 8
-ROUNDS = 25
+ROUNDS = 15
 
 
 def increments_each(store: Store) -> int:
