@@ -22,6 +22,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from statistics import quantiles
 
+import pytest
+
 from orchestrator.controller.controller import Controller
 from orchestrator.fleets.protocol import InstanceState, LaunchRequest
 from orchestrator.jobs import layout
@@ -34,13 +36,25 @@ from orchestrator.spec.models import JobSpec, Limits
 from orchestrator.store import document
 from orchestrator.store.lease import DEFAULT_TTL_S
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.open import open_store
 from orchestrator.store.protocol import Store
 from tests.support.interposed import InterposedStore, Operation
+from tests.support.moto_server import make_bucket
+from tests.support.s3_servers import BUCKET, new_store_url, running_seaweed, use_server
 from trainer.config import TrainingConfig
 
 TRAINING = TrainingConfig(labels=50, steps=1_000_000, batch=32, labelled_batch=16, shards=8)
 COMMIT_EVERY_BEATS = 6
-USD = {"get": 0.4e-6, "list": 5e-6, "prefixes": 5e-6, "create": 5e-6, "replace": 5e-6, "put": 5e-6, "delete": 0.0, "abort": 5e-6}
+USD = {
+    "get": 0.4e-6,
+    "list": 5e-6,
+    "prefixes": 5e-6,
+    "create": 5e-6,
+    "replace": 5e-6,
+    "put": 5e-6,
+    "delete": 0.0,
+    "abort": 5e-6,
+}
 
 
 class Fleet:
@@ -204,11 +218,10 @@ def main() -> None:
 
 
 def _measure_seaweed(ticks: int) -> None:
-    from orchestrator.store.open import open_store
-    from tests.support.seaweed_server import seaweed_server
-
-    with seaweed_server() as server:
-        measure("100 jobs on SeaweedFS", open_store(server.new_bucket(), {**os.environ, **server.environ}), 100, ticks)
+    with running_seaweed() as url, pytest.MonkeyPatch.context() as patch:
+        use_server(url, patch)
+        make_bucket(BUCKET)
+        measure("100 jobs on SeaweedFS", open_store(new_store_url(), os.environ), 100, ticks)
 
 
 if __name__ == "__main__":
