@@ -19,7 +19,7 @@ from orchestrator.jobs.phases import GenerationPhase, IllegalTransition, JobPhas
 from orchestrator.jobs.record import JobRecord
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, Store, StoreDenied, StoreUnreachable
+from orchestrator.store.protocol import Conflict, NotAllowed, Store, StoreDenied, StoreUnreachable
 
 ROUNDS_PER_TICK = 8
 """One decision can make the next possible at once (sealed, so assign); the rest waits for the next tick."""
@@ -97,9 +97,9 @@ class Controller:
         try:
             if self._observer.load(watch):
                 return True
-        except (StoreUnreachable, StoreDenied):
-            raise
         except ElasticError as error:
+            if _concerns_all(error):
+                raise
             self._complain(job, str(error))
             return False
         self._unsubmitted[job] = self._todo.listings  # look again when anybody has done anything
@@ -118,11 +118,10 @@ class Controller:
         except (Conflict, Stale, Superseded) as error:
             watch.doubt()
             self._complain(job, f"somebody else acts on this job: {error}")
-        except (StoreUnreachable, StoreDenied):
-            watch.doubt()
-            raise
         except (ElasticError, IllegalTransition) as error:
             watch.doubt()
+            if _concerns_all(error):
+                raise
             self._complain(job, str(error))  # one job's trouble is not another's
         else:
             self._complaints.pop(job, None)
@@ -180,6 +179,11 @@ class Controller:
         if self._complaints.get(job) != message:
             self._complaints[job] = message
             self._log(f"{job}: {message}")
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether no other job will fare better now: the store is away, or the credentials are no good at all."""
+    return isinstance(error, StoreUnreachable | StoreDenied) and not isinstance(error, NotAllowed)
 
 
 def _settled(record: JobRecord, watch: JobWatch) -> bool:

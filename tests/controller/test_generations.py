@@ -332,6 +332,29 @@ def test_workers_that_come_no_further_are_ended_and_started_again() -> None:
     assert scene.record.failures == 1
 
 
+def test_workers_that_stand_still_say_where_before_they_are_ended_and_others_need_not() -> None:
+    scene = training(job_spec(limits={"stall": 60.0}))
+    [instance] = scene.generation.instances
+    scene.says(instance, "running", stalled_s=61.0).settle()
+    assert (scene.assignment(instance).action, scene.assignment(instance).dump_stacks) == ("stop", True)
+    scene = training(job_spec(instances=2)).exit("failed", message="boom", instances=["digits-g1-n0-a0"])
+    survivor = scene.assignment("digits-g1-n1-a0")
+    assert (survivor.action, survivor.dump_stacks) == ("stop", False)
+
+
+def test_workers_that_stand_still_again_and_again_fail_with_the_reason() -> None:
+    scene = training(job_spec(limits={"stall": 60.0, "max_failures": 2}))
+    for _ in range(3):
+        for instance in scene.generation.instances:
+            scene.says(instance, "running", stalled_s=61.0)
+        scene.settle().pass_time(60).settle()
+        if not scene.record.phase.over:
+            scene.come_up().train(1)
+    assert scene.is_in(JobPhase.FAILED)
+    assert scene.record.reason == "3 failures in a row without progress; the last: no new step for 61 s"
+    assert scene.alive() == set()
+
+
 def test_what_hindered_workers_that_came_no_further_is_told() -> None:
     scene = training(job_spec())
     [instance] = scene.generation.instances

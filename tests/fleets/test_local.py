@@ -77,14 +77,15 @@ def pretend(fleet: LocalFleet, instance: str, job: str, *, cores: int = 0, gpus:
 
 def test_launched_twice_is_started_once_and_ended_it_leaves_nothing(fleet: LocalFleet, store: LocalStore) -> None:
     assert state(fleet) is None
-    fleet.launch(request())
+    fleet.launch(replace(request(), allowance_s=900.0))
     assert state(fleet) is InstanceState.STARTING
     wait_until(lambda: state(fleet) is InstanceState.RUNNING, "the agent is there")
     wait_until(lambda: load_heartbeat(store, NAME), "the agent has said so")
     agent = read_identity(fleet.root / NAME / PROCESS_FILE)
     fleet.launch(request())
     assert read_identity(fleet.root / NAME / PROCESS_FILE) == agent
-    assert len([p for p in marked_processes(str(fleet.root / NAME)) if "agent" in p.cmdline()]) == 1
+    [process] = [p for p in marked_processes(str(fleet.root / NAME)) if "agent" in p.cmdline()]
+    assert process.cmdline()[process.cmdline().index("--allowance") + 1] == "900s"
 
     fleet.terminate(NAME)
     assert state(fleet) is InstanceState.GONE

@@ -95,3 +95,13 @@ def test_streams_of_logs_lie_under_the_prefixes_that_list_them() -> None:
 
 def test_the_lease_is_where_the_layout_says() -> None:
     assert layout.LEASE == LEASE_KEY
+
+
+def test_an_instance_belongs_to_one_job_however_alike_names_are() -> None:
+    mine = layout.instance_id("digits", 12, 0, 1)
+    of_another = layout.instance_id("digits-g1-n0-a0", 3, 0, 0)
+    assert mine.startswith(layout.instances_prefix("digits").removeprefix(layout.INSTANCES))
+    assert layout.is_instance_of(mine, "digits")
+    assert not layout.is_instance_of(of_another, "digits")
+    assert layout.is_instance_of(of_another, "digits-g1-n0-a0")
+    assert [layout.generation_of(name) for name in (mine, of_another)] == [12, 3]
