@@ -22,6 +22,7 @@ from orchestrator.cli.commands import (
     rm,
     schema,
     show,
+    simulate,
     submit,
     validate,
     version,
@@ -78,4 +79,5 @@ app.command("schema", rich_help_panel=WRITE)(schema.schema)
 app.command("daemon", rich_help_panel=RUN)(daemon.daemon)
 app.command("agent", rich_help_panel=RUN)(agent.agent)
 app.command("doctor", rich_help_panel=RUN)(doctor.doctor)
+app.command("simulate", rich_help_panel=RUN, hidden=True)(simulate.simulate)
 app.command("version", rich_help_panel=RUN)(version.version)

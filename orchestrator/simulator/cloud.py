@@ -28,6 +28,7 @@ LAG_S = 90.0
 LATE_S = 60.0
 """A request arrives at most so long after its caller has given up."""
 _GIVEN_UP_AFTER_S = (2.0, 25.0)
+_SLOW_END_S = (10.0, 240.0)
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Instance:
     allowance_s: float | None
     """What the timer on the instance itself is set to."""
     ended_s: float | None = None
+    ending: bool = False
+    """Whether it was told to end, and takes its time."""
+    clings: bool = False
+    """Whether it will take its time."""
     end: Callable[[str], None] = field(default=lambda _why: None)
     """Ends what runs on it."""
     notice: Callable[[], None] = field(default=lambda: None)
@@ -139,7 +144,7 @@ class Cloud:
             self.end(instance, "its allowance is used")
 
     def end(self, instance: Instance, why: str) -> None:
-        """An instance ends, whoever wanted it."""
+        """An instance ends, whoever wanted it. One that is described as gone runs nothing any more."""
         if not instance.live:
             return
         instance.ended_s = self.timeline.now_s
@@ -148,9 +153,17 @@ class Cloud:
         self._tell(instance, "ended")
 
     def terminate(self, name: str) -> None:
-        instance = self.instances.get(name)
-        if instance is not None:
-            self.end(instance, "terminated by the API")
+        """Somebody wants it ended: at once, or after a while in which its processes go on."""
+        instance, why = self.instances.get(name), "terminated by the API"
+        if instance is None or not instance.live or instance.ending:
+            return
+        if not (instance.clings or self.faults.comes(Fault.SLOW_END, 0.2)):
+            self.end(instance, why)
+            return
+        seconds = _SLOW_END_S[1] if instance.clings else self.faults.chance.uniform(*_SLOW_END_S)
+        self.story.fault(name, "takes {:.0f} s to end", seconds)
+        instance.ending = True
+        self.timeline.after(seconds, lambda: self.end(instance, why))
 
     def preempt(self, instance: Instance, *, notice: bool) -> None:
         """The cloud wants it back."""

@@ -44,6 +44,7 @@ class Fault(StrEnum):
     # instances and workers
     PREEMPTION = "an instance is taken away"
     PREEMPTION_NOTICE = "an instance is taken away two minutes after a notice"
+    SLOW_END = "an instance takes minutes to end, its processes going on"
     NEVER_REPORTS = "an instance boots and never reports"
     AGENT_DIES = "an agent is killed"
     RANK_CRASH = "the trainer crashes"

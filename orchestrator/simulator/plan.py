@@ -1,12 +1,14 @@
 """What happens in a run beside the course of things: drawn at its beginning, carried out on the way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from random import Random
 
 from orchestrator.jobs import layout
 from orchestrator.simulator.cloud import LAG_S
 from orchestrator.simulator.faults import Fault
+from orchestrator.simulator.machine import SimulatedAgent
 from orchestrator.simulator.people import Kind
 from orchestrator.simulator.trainer import Course
 from orchestrator.simulator.world import SimulatedJob, World
@@ -98,11 +100,21 @@ class Plan:
             job = drawn_job(self._chance, f"job{number}")
             world.add_job(job)
             world.timeline.at(self._chance.uniform(0.0, 30.0), lambda spec=job.spec: world.people.submit(spec))  # type: ignore[misc]
+        if 0.0 < world.faults.temper <= 1.0 and self._chance.random() < 0.06:
+            self._prepare_zombie()
         daemons = self._chance.randint(2, 3) if world.faults.comes(Fault.TWO_DAEMONS, 0.35) else 1
         for _ in range(daemons):
             world.add_daemon(world.wrong_by_s())
         if world.faults.temper and self._chance.random() < 0.3:
             world.cloud.lag_s = self._chance.uniform(10.0, LAG_S)
+
+    def _prepare_zombie(self) -> None:
+        """A job that trains for long, and an instance of it that will be given up while it works on."""
+        at_s = self._chance.uniform(100.0, 250.0)
+        self.trouble_s = max(self.trouble_s, at_s + 900.0)
+        for job in self._world.jobs.values():
+            job.course = replace(job.course, steps=400, steps_per_s=0.3)
+        self._world.timeline.at(at_s, self._zombie)
 
     def _sometime(self, happens: Callable[[], None]) -> None:
         """At some moment of the trouble, if it is not over by then."""
@@ -139,6 +151,24 @@ class Plan:
         view = self._chance.choice(views)
         world.story.fault(view.process_name, "is cut off from the bucket for {:.0f} s", seconds)
         view.cut_until_s = world.timeline.now_s + seconds
+
+    def _zombie(self) -> None:
+        """Cut off until it is given up and replaced; then it is back, and works on, for ending it takes a while."""
+        world = self._world
+        if agents := world.live_agents():
+            agent, now_s = self._chance.choice(agents), world.timeline.now_s
+            world.story.fault(agent.process.name, "is cut off until it is replaced, and will be hard to end")
+            agent.store.cut_until_s = now_s + 900.0
+            agent.instance.clings = True
+            job = agent.instance.request.job
+            self._end_cut(agent, job, world.rules.heads.head_of(job).get("generation", 0))
+
+    def _end_cut(self, agent: SimulatedAgent, job: str, generation: int) -> None:
+        """Once the next generation has sealed the head."""
+        if self._world.rules.heads.head_of(job).get("generation", 0) > generation:
+            agent.store.cut_until_s = 0.0
+        elif agent.process.alive:
+            self._world.timeline.after(5.0, lambda: self._end_cut(agent, job, generation))
 
     def _disk_full(self) -> None:
         world = self._world

@@ -1,0 +1,138 @@
+"""Broken variants of elastic, to show that the simulator would notice: each is small, and a mistake that somebody made.
+
+The real code is patched for as long as a context lasts, and by nothing else than these.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from orchestrator.agent import checkpoints
+from orchestrator.agent.supervisor import Supervisor
+from orchestrator.controller import orders
+from orchestrator.controller.act import Actor
+from orchestrator.controller.effects import Effect, Launch
+from orchestrator.errors import UsageError
+from orchestrator.jobs import head as heads
+from orchestrator.jobs import layout
+from orchestrator.simulator.cloud import Cloud
+from orchestrator.store import document
+from orchestrator.store.document import Stored
+from orchestrator.store.protocol import Conflict, Store
+
+Patch = tuple[object, str, object]
+
+
+def _no_seal() -> list[Patch]:
+    """Whoever commits does not look whose the head is."""
+
+    def load_owned_head(store: Store, job: str, _epoch: int, _generation: int) -> Stored[heads.Head]:
+        found = heads.load_head(store, job)
+        if found is None:
+            raise heads.Superseded(f"{job}: there is no head")
+        return found
+
+    return [(heads, "load_owned_head", load_owned_head), (checkpoints, "load_owned_head", load_owned_head)]
+
+
+def _refetch_and_retry() -> list[Patch]:
+    """After a conflict the newer etag is fetched, and the same is written again."""
+    swap = document.swap
+
+    def stubborn(store: Store, key: str, old: Stored[Any], new: Any, nonce: document.Nonce) -> Stored[Any]:
+        try:
+            return swap(store, key, old, new, nonce)
+        except Conflict:
+            found = store.get(key)
+            if found is None:
+                raise
+            return swap(store, key, Stored(document.parse(store, found, type(new)).value, found.etag), new, nonce)
+
+    return [(document, "swap", stubborn)]
+
+
+def _no_nonce() -> list[Patch]:
+    """A record is known as one's own by its sequence number alone."""
+    stamped = document._stamped
+    return [
+        (document, "_stamped", lambda value, seq, _nonce: stamped(value, seq, str(seq))),
+    ]
+
+
+def _launch_before_intent() -> list[Patch]:
+    """Instances are launched first, and then it is written down that they shall be."""
+    act = Actor.act
+
+    def hasty(self: Actor, seen: Any, stored: Any, decision: Any, watch: Any, fleet: Any) -> bool:
+        for effect in decision.effects:
+            if isinstance(effect, Launch):
+                self._carry_out(effect, watch, fleet)
+        return act(self, seen, stored, decision, watch, fleet)
+
+    return [(Actor, "act", hasty)]
+
+
+def _reaper_off() -> list[Patch]:
+    """Instances that are no longer wanted are not ended."""
+
+    def none(*_: object) -> list[Effect]:
+        return []
+
+    return [(orders, "_terminations", none)]
+
+
+def _dead_mans_switch_off() -> list[Patch]:
+    """Neither the agent nor a timer on the instance ends what nobody looks after."""
+
+    def stay(self: Supervisor) -> None:
+        if self._leaving:
+            self._drain_to_leave(self._monotonic())
+
+    def nothing(*_: object) -> None:
+        return
+
+    return [
+        (Supervisor, "_consider_leaving", stay),
+        (Supervisor, "_left_s", float("inf")),
+        (Cloud, "_check_agent", nothing),
+        (Cloud, "_allowance_used", nothing),
+        (Cloud, "agent_died", nothing),
+    ]
+
+
+def _collector_ignores_head() -> list[Patch]:
+    """The newest checkpoints are kept, whichever of them is the one to resume from."""
+
+    def remove_old(store: Store, lineage: Any, _head: Any, kept: int, pinned: Callable[[], Collection[str]]) -> None:
+        named = [prefix for prefix, _, _ in checkpoints._checkpoints(store, lineage.job)]
+        held = pinned()
+        for prefix in named[: -max(1, kept - 1)]:
+            if prefix not in held:
+                store.delete(layout.manifest_key(prefix))
+
+    return [(checkpoints, "remove_old", remove_old)]
+
+
+MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
+    "no-seal": _no_seal,
+    "refetch-and-retry": _refetch_and_retry,
+    "no-nonce": _no_nonce,
+    "launch-before-intent": _launch_before_intent,
+    "reaper-off": _reaper_off,
+    "dead-mans-switch-off": _dead_mans_switch_off,
+    "collector-ignores-head": _collector_ignores_head,
+}
+"""By the name that `elastic simulate --mutate` knows them by."""
+
+
+@contextmanager
+def mutated(name: str | None) -> Iterator[None]:
+    """Break the code in this way while the context lasts; None: leave it whole. Raises UsageError for another name."""
+    if name is not None and name not in MUTATIONS:
+        raise UsageError(f"'{name}' is no mutation: choose one of {', '.join(MUTATIONS)}")
+    with ExitStack() as undo:
+        for owner, attribute, broken in MUTATIONS[name]() if name else []:
+            whole = vars(owner)[attribute]
+            undo.callback(setattr, owner, attribute, whole)
+            setattr(owner, attribute, broken)
+        yield
