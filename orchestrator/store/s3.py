@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 15.0
+_CONNECTIONS = 32  # a controller looks after 16 jobs at a time, and a transfer takes threads of its own
 
 T = TypeVar("T")
 
@@ -186,6 +187,7 @@ def make_client(session: boto3.session.Session, settings: Settings | None = None
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
+        max_pool_connections=_CONNECTIONS,
     )
     client = session.client("s3", config=config)
     if not is_amazons(client):
