@@ -5,7 +5,7 @@ A little at a time: so many jobs in one tick, so many objects of one job. What i
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from zlib import crc32
 
 from orchestrator.controller.act import remove_instance
@@ -37,6 +37,7 @@ class Collector:
 
     store: Store
     monotonic: Callable[[], float]
+    still_leading: Callable[[], bool]
     complain: Callable[[str, str], None]
     _due_at_s: dict[str, float] = field(default_factory=dict)
     _pins: dict[str, PinWatch] = field(default_factory=dict)
@@ -64,16 +65,18 @@ class Collector:
         if self._left <= 0:
             return False
         self._left -= 1
+        removals = takewhile(lambda _removed: self.still_leading(), self._removals(spec, record))
         try:
-            removed = sum(1 for _ in islice(self._removals(spec, record), OBJECTS_A_TIME))
+            removed = sum(1 for _ in islice(removals, OBJECTS_A_TIME))
         except StoreUnreachable:
             raise
         except StoreError as error:
             self.complain(record.name, f"what is not needed any more stays: {error}")
             removed = 0
-        if removed < OBJECTS_A_TIME:
-            self._due_at_s[record.name] = self.monotonic() + COLLECT_EVERY_S
-        return removed < OBJECTS_A_TIME
+        if removed == OBJECTS_A_TIME or not self.still_leading():
+            return False
+        self._due_at_s[record.name] = self.monotonic() + COLLECT_EVERY_S
+        return True
 
     def _removals(self, spec: JobSpec, record: JobRecord) -> Iterable[str]:
         """Remove one object after the other, and say which."""

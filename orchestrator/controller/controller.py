@@ -65,7 +65,7 @@ class Controller:
         self._observer = Observer(store, fleets, monotonic)
         self._todo = Todo(store, monotonic, pace, log)
         self._actor = Actor(store, nonce, monotonic, still_leading, self._todo.drop, self._tell)
-        self._collector = Collector(store, monotonic, self._complain)
+        self._collector = Collector(store, monotonic, still_leading, self._complain)
         self._watches: dict[str, JobWatch] = {}
         self._unsubmitted: dict[str, int] = {}  # jobs without a record, and at which listing they had none
         self._complaints: dict[str, str] = {}
