@@ -1,8 +1,11 @@
 """Cancelling, in any phase, leaves no process and no instance."""
 
+from pathlib import Path
+
 import pytest
 
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from tests.survival.light_job import LightJob
 from tests.survival.system import System
 
 
@@ -10,8 +13,8 @@ from tests.survival.system import System
     "phase",
     [GenerationPhase.PROVISIONING, GenerationPhase.STARTING, GenerationPhase.TRAINING, GenerationPhase.DRAINING],
 )
-def test_cancel_leaves_no_process(system: System, phase: GenerationPhase) -> None:
-    system.submit()
+def test_cancel_leaves_no_process(system: System, tmp_path: Path, phase: GenerationPhase) -> None:
+    system.submit(**({} if phase is GenerationPhase.TRAINING else LightJob(tmp_path).changes))
     if phase is GenerationPhase.DRAINING:
         system.wait(lambda: system.step > 0, "training")
         system.run("pause", "tiny", "--no-daemon")
@@ -21,17 +24,17 @@ def test_cancel_leaves_no_process(system: System, phase: GenerationPhase) -> Non
     assert not system.instance_processes(), system.story()
 
 
-def test_cancel_before_any_controller_was_there(system: System) -> None:
+def test_cancel_before_any_controller_was_there(system: System, tmp_path: Path) -> None:
     system.kill("daemon")
-    system.submit()
+    system.submit(**LightJob(tmp_path).changes)
     system.run("cancel", "tiny", "--yes", "--no-daemon")
     system.start_daemon()
     system.wait_for_phase(JobPhase.CANCELLED)
     assert system.record.last_generation == 0, system.story()
 
 
-def test_cancel_of_a_paused_job(system: System) -> None:
-    system.submit()
+def test_cancel_of_a_paused_job(system: System, tmp_path: Path) -> None:
+    system.submit(**LightJob(tmp_path).changes)
     system.wait_for_random_step()
     system.run("pause", "tiny", "--no-daemon")
     system.wait_for_phase(JobPhase.PAUSED)

@@ -9,12 +9,13 @@ import pytest
 
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
+from tests.survival.light_job import LightJob
 from tests.survival.system import System, alter, tear
 
 
-def pause_with_two_checkpoints(system: System) -> str:
+def pause_with_two_checkpoints(system: System, job: LightJob) -> str:
     """A paused job with at least two checkpoints; returns the prefix of the one that it would resume from."""
-    system.submit()
+    system.submit(**job.changes)
     system.wait(lambda: len(list(system.store.prefixes("jobs/tiny/checkpoints/"))) >= 2, "two checkpoints")
     system.run("pause", "tiny", "--no-daemon")
     system.wait_for_phase(JobPhase.PAUSED)
@@ -25,12 +26,14 @@ def pause_with_two_checkpoints(system: System) -> str:
 
 @pytest.mark.parametrize("damage", [alter, tear])
 def test_the_one_before_is_loaded_and_an_event_says_so(
-    system: System, undisturbed: str, damage: Callable[[System, str], None]
+    system: System, tmp_path: Path, damage: Callable[[System, str], None]
 ) -> None:
-    newest = pause_with_two_checkpoints(system)
+    job = LightJob(tmp_path)
+    newest = pause_with_two_checkpoints(system, job)
     step = system.head.step
     damage(system, newest)
     system.run("resume", "tiny", "--no-daemon")
+    job.let_finish()
     system.wait_for_phase(JobPhase.SUCCEEDED)
     [rejected] = system.events(EventKind.CHECKPOINT_REJECTED)
     assert newest.rstrip("/").split("/")[-1] in rejected.message
@@ -38,17 +41,19 @@ def test_the_one_before_is_loaded_and_an_event_says_so(
     assert generation is not None
     assert 0 < generation.resume_step < step, system.story()
     assert system.record.lost_steps == step - generation.resume_step
-    assert system.digest() == undisturbed
+    assert system.digest() == job.result
 
 
-def test_without_a_sound_checkpoint_it_starts_anew(system: System, undisturbed: str) -> None:
-    pause_with_two_checkpoints(system)
+def test_without_a_sound_checkpoint_it_starts_anew(system: System, tmp_path: Path) -> None:
+    job = LightJob(tmp_path)
+    pause_with_two_checkpoints(system, job)
     for name in list(system.store.prefixes("jobs/tiny/checkpoints/")):
         alter(system, f"jobs/tiny/checkpoints/{name}/")
     system.run("resume", "tiny", "--no-daemon")
+    job.let_finish()
     system.wait_for_phase(JobPhase.SUCCEEDED)
     assert len(system.events(EventKind.CHECKPOINT_REJECTED)) >= 2
-    assert system.digest() == undisturbed
+    assert system.digest() == job.result
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """Two daemons on one store: one acts, the other takes over."""
 
+from pathlib import Path
+
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store.lease import read_lease
+from tests.survival.light_job import LightJob
 from tests.survival.system import System
 
 
@@ -10,11 +13,11 @@ def leader_pid(system: System) -> int:
     return lease.owner.pid if lease is not None else 0
 
 
-def test_one_acts_and_the_other_takes_over(system: System, undisturbed: str) -> None:
-    first = system.daemons[0]
+def test_one_acts_and_the_other_takes_over(system: System, tmp_path: Path) -> None:
+    job, first = LightJob(tmp_path), system.daemons[0]
     system.wait(lambda: leader_pid(system) == first.pid, "the first daemon leads")
     second = system.start_daemon()
-    system.submit()
+    system.submit(**job.changes)
     system.wait_for_random_step()
     assert leader_pid(system) == first.pid
     assert len(system.processes("agent")) == 1
@@ -22,8 +25,9 @@ def test_one_acts_and_the_other_takes_over(system: System, undisturbed: str) -> 
     first.kill()
     first.wait()
     system.wait(lambda: leader_pid(system) == second.pid, "the second daemon leads", bound_s=30)
+    job.let_finish()
     system.wait_for_phase(JobPhase.SUCCEEDED)
-    assert system.digest() == undisturbed
+    assert system.digest() == job.result
     assert system.record.last_generation == 1, system.story()
 
 

@@ -1,11 +1,13 @@
 """Whatever is killed, at a random moment: the job goes on by itself, and its final weights are the undisturbed ones."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
+from tests.survival.light_job import STEPS, LightJob
 from tests.survival.system import System
 
 
@@ -54,26 +56,31 @@ def test_the_agent_is_killed_and_no_worker_outlives_it(system: System, undisturb
     nothing_committed_is_lost(system, committed)
 
 
-def test_the_controller_is_killed_and_training_does_not_notice(system: System, undisturbed: str) -> None:
-    system.submit()
+def test_the_controller_is_killed_and_training_does_not_notice(system: System, tmp_path: Path) -> None:
+    job = LightJob(tmp_path)
+    system.submit(**job.changes)
     system.wait_for_random_step()
     system.kill("daemon")
     before = system.step
     system.wait(lambda: system.step > before, "training goes on without a controller")
     system.start_daemon()
-    succeeds_with(system, undisturbed)
+    job.let_finish()
+    succeeds_with(system, job.result)
+    assert job.steps() == list(range(1, STEPS + 1))
     assert system.record.last_generation == 1, system.story()
     assert system.events(EventKind.LEADER_CHANGED)
 
 
-def test_a_job_that_ends_while_no_controller_is_there(system: System, undisturbed: str) -> None:
-    system.submit()
+def test_a_job_that_ends_while_no_controller_is_there(system: System, tmp_path: Path) -> None:
+    job = LightJob(tmp_path)
+    system.submit(**job.changes)
     system.wait_for_random_step()
     system.kill("daemon")
+    job.let_finish()
     system.wait(lambda: system.head.final, "the last checkpoint is committed without a controller")
     assert system.record.phase is JobPhase.RUNNING
     system.start_daemon()
-    succeeds_with(system, undisturbed)
+    succeeds_with(system, job.result)
     assert system.record.last_generation == 1, system.story()
 
 
@@ -88,14 +95,16 @@ def test_everything_is_killed_at_once(system: System, undisturbed: str) -> None:
     nothing_committed_is_lost(system, committed)
 
 
-def test_a_reboot_leaves_nothing_but_the_store(system: System, undisturbed: str) -> None:
-    system.submit()
+def test_a_reboot_leaves_nothing_but_the_store(system: System, tmp_path: Path) -> None:
+    job = LightJob(tmp_path)
+    system.submit(**job.changes)
     system.wait_for_random_step()
     committed = system.committed_step
     system.kill("daemon", "agent", "launcher", "rank")
     shutil.rmtree(system.state)
     system.start_daemon()
-    succeeds_with(system, undisturbed)
+    job.let_finish()
+    succeeds_with(system, job.result)
     nothing_committed_is_lost(system, committed)
 
 

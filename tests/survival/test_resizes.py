@@ -1,7 +1,10 @@
 """A resize changes the speed and not one bit: checkpoint, seal, resume at another size."""
 
+from pathlib import Path
+
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
+from tests.survival.light_job import STEPS, LightJob
 from tests.survival.system import System
 
 
@@ -37,10 +40,13 @@ def test_by_measured_utilisation_without_a_person(system: System, undisturbed: s
     assert system.record.lost_steps == 0, system.story()
 
 
-def test_the_old_generation_trains_until_the_new_instances_are_ready(system: System) -> None:
-    system.submit()
+def test_the_old_generation_trains_until_the_new_instances_are_ready(system: System, tmp_path: Path) -> None:
+    job = LightJob(tmp_path)
+    system.submit(**job.changes)
     system.wait(lambda: system.step > 0, "training")
     system.run("resize", "tiny", "--workers", "2", "--no-daemon")
+    system.wait(lambda: trains_on(system, 2, after=1), "two workers train")
+    job.let_finish()
     system.wait_for_phase(JobPhase.SUCCEEDED)
     events = system.events()
     resized = next(i for i, event in enumerate(events) if event.kind is EventKind.RESIZE)
@@ -55,13 +61,16 @@ def test_the_old_generation_trains_until_the_new_instances_are_ready(system: Sys
     assert system.record.lost_steps == 0
 
 
-def test_a_paused_job_holds_nothing_and_goes_on_where_it_was(system: System, undisturbed: str) -> None:
-    system.submit()
+def test_a_paused_job_holds_nothing_and_goes_on_where_it_was(system: System, tmp_path: Path) -> None:
+    job = LightJob(tmp_path)
+    system.submit(**job.changes)
     system.wait_for_random_step()
     system.run("pause", "tiny", "--no-daemon")
     system.wait_for_phase(JobPhase.PAUSED)
     assert not system.instance_processes()
     system.run("resume", "tiny", "--no-daemon")
+    job.let_finish()
     system.wait_for_phase(JobPhase.SUCCEEDED)
-    assert system.digest() == undisturbed
+    assert system.digest() == job.result
+    assert job.steps() == list(range(1, STEPS + 1))
     assert system.record.lost_steps == 0, system.story()
