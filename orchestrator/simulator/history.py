@@ -48,6 +48,8 @@ def run_history(seed: int, *, tell: bool = False) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever a process ends with but its death is a finding
         where = traceback.extract_tb(error.__traceback__)[-1]
         outcome.violation = f"a process ended with {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+    finally:
+        history.world.timeline.close()
     outcome.phases = tuple(facts.record.get("phase", "never submitted") for facts in history.facts)
     outcome.events, outcome.virtual_s = history.world.timeline.events, history.world.timeline.now_s
     outcome.story = history.world.story.lines

@@ -29,6 +29,7 @@ class Timeline:
         self._heap: list[tuple[float, float, int, Callable[[], object]]] = []
         self._count = 0
         self.hub = getcurrent()
+        self.processes: list[Process] = []
 
     def at(self, time_s: float, call: Callable[[], object]) -> None:
         """Have something happen at a moment; at once if that has passed."""
@@ -50,6 +51,13 @@ class Timeline:
             call()
         if stop is None or not stop():
             self.now_s = until_s
+
+    def close(self) -> None:
+        """Nothing happens any more. A thread that waits for ever would keep its whole world in memory."""
+        for process in self.processes:
+            process.vanish()
+        self.processes.clear()
+        self._heap.clear()
 
 
 class Alarm:
@@ -79,6 +87,7 @@ class Process:
         self.alive = True
         self.at_death: Callable[[], None] | None = None
         self._threads: list[greenlet] = []
+        timeline.processes.append(self)
 
     def start(self, body: Callable[[], object]) -> None:
         """Run a thread of this process from now on."""
@@ -120,6 +129,13 @@ class Process:
                 self.timeline.after(0.0, lambda thread=thread: self._unwind(thread))  # type: ignore[misc]
         if self.at_death is not None:
             self.at_death()
+
+    def vanish(self) -> None:
+        """As if it had never been, with nobody told."""
+        self.alive, self.at_death = False, None
+        for thread in list(self._threads):
+            if thread:
+                self._unwind(thread)
 
     @staticmethod
     def _unwind(thread: greenlet) -> None:
