@@ -16,8 +16,11 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ENCRYPTIONS = ("AES256", "aws:kms")
 
 
-def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
+def open_store(url: str | None, environ: Mapping[str, str], *, hasty: bool = False) -> Store:
     """Open the store that is named, or else the one in `ELASTIC_STORE`, or else a directory of the user's own.
+
+    `hasty` is for who asks again anyway and has other things to do meanwhile: a bucket's store then sends each request
+    once and waits 3 s for an answer; other stores are the same as ever.
 
     Raises `UsageError` for a URL that names no store and a directory that cannot be used. A bucket is not contacted.
     """
@@ -31,7 +34,7 @@ def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
         case "file:":
             return _local(_file_path(url))
         case "s3:":
-            return _s3(url, environ)
+            return _s3(url, environ, hasty)
         case "memory:" if url.lower() == "memory:":
             from orchestrator.store.memory import MemoryStore
 
@@ -60,7 +63,7 @@ def _local(directory: Path) -> Store:
     return LocalStore(directory)
 
 
-def _s3(url: str, environ: Mapping[str, str]) -> Store:
+def _s3(url: str, environ: Mapping[str, str], hasty: bool) -> Store:
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
     if _BUCKET.fullmatch(parts.netloc) is None or parts.query or parts.fragment:
@@ -70,11 +73,16 @@ def _s3(url: str, environ: Mapping[str, str]) -> Store:
             check_key(prefix)
     except StoreError as error:
         raise UsageError(f"The prefix in {url!r} cannot be used. {error}") from error
-    return _connected(parts.netloc, prefix, environ)
+    return _connected(parts.netloc, prefix, environ, hasty)
 
 
-def _connected(bucket: str, prefix: str, environ: Mapping[str, str]) -> Store:
-    from orchestrator.store.s3 import Settings, connect  # brings boto3, which a local store does without
+def _connected(bucket: str, prefix: str, environ: Mapping[str, str], hasty: bool) -> Store:
+    from orchestrator.store.s3 import (
+        HASTY,
+        PATIENT,
+        Settings,
+        connect,
+    )  # brings boto3, which a local store does without
 
     encryption, kms_key_id = environ.get("ELASTIC_S3_SSE") or None, environ.get("ELASTIC_S3_KMS_KEY_ID") or None
     if encryption not in (None, *_ENCRYPTIONS):
@@ -83,4 +91,5 @@ def _connected(bucket: str, prefix: str, environ: Mapping[str, str]) -> Store:
         )
     if kms_key_id and encryption != "aws:kms":
         raise UsageError("ELASTIC_S3_KMS_KEY_ID names a key, which is only used with ELASTIC_S3_SSE=aws:kms.")
-    return connect(bucket, prefix, Settings(environ.get("ELASTIC_BUCKET_OWNER"), encryption, kms_key_id))
+    settings = Settings(environ.get("ELASTIC_BUCKET_OWNER"), encryption, kms_key_id)
+    return connect(bucket, prefix, settings, patience=HASTY if hasty else PATIENT)

@@ -25,17 +25,28 @@ from botocore.config import Config
 from orchestrator.store import s3_download, s3_upload
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, Unchanged
-from orchestrator.store.s3_requests import NotModified, Requests
+from orchestrator.store.s3_requests import TRIES, NotModified, Requests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ListObjectsV2RequestTypeDef
 
-_CONNECT_TIMEOUT_S = 5.0
-_READ_TIMEOUT_S = 15.0
 _CONNECTIONS = 32  # a controller looks after 16 jobs at a time, and a transfer takes threads of its own
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a connection and for the next bytes of an answer, and how often to ask."""
+
+    connect_timeout_s: float
+    read_timeout_s: float
+    tries: int
+
+
+PATIENT = Patience(connect_timeout_s=5.0, read_timeout_s=15.0, tries=TRIES)
+HASTY = Patience(connect_timeout_s=3.0, read_timeout_s=3.0, tries=1)
 
 
 class S3Store:
@@ -47,12 +58,13 @@ class S3Store:
         bucket: str,
         prefix: str = "",
         *,
+        tries: int = TRIES,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`client` must send each request a single time, as one by `make_client` does; `jitter`: see `Requests`."""
+        """`client` must send each request a single time, as one by `make_client` does; the rest: see `Requests`."""
         self._client = client
-        self._requests = Requests(client, bucket, sleep=sleep, jitter=jitter)
+        self._requests = Requests(client, bucket, tries=tries, sleep=sleep, jitter=jitter)
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
 
@@ -175,18 +187,25 @@ class Settings:
 
 
 def connect(
-    bucket: str, prefix: str = "", settings: Settings | None = None, session: boto3.session.Session | None = None
+    bucket: str,
+    prefix: str = "",
+    settings: Settings | None = None,
+    session: boto3.session.Session | None = None,
+    patience: Patience = PATIENT,
 ) -> S3Store:
     """The store in a bucket, with credentials, region and endpoint as botocore finds them. Sends nothing yet."""
-    return S3Store(make_client(session or boto3.session.Session(), settings), bucket, prefix)
+    client = make_client(session or boto3.session.Session(), settings, patience)
+    return S3Store(client, bucket, prefix, tries=patience.tries)
 
 
-def make_client(session: boto3.session.Session, settings: Settings | None = None) -> "S3Client":
+def make_client(
+    session: boto3.session.Session, settings: Settings | None = None, patience: Patience = PATIENT
+) -> "S3Client":
     """A client that sends each request a single time."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
+        connect_timeout=patience.connect_timeout_s,
+        read_timeout=patience.read_timeout_s,
         max_pool_connections=_CONNECTIONS,
     )
     client = session.client("s3", config=config)

@@ -34,27 +34,29 @@ class Requests:
         client: "S3Client",
         bucket: str,
         *,
+        tries: int = TRIES,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`client` must send each request a single time.
+        """`client` must send each request a single time; `tries` is how often it is sent at most.
 
         `jitter` draws from [0, 1): which share of a pause is waited, so that clients do not come back all at once.
         """
         self.client = client
         self.bucket = bucket
+        self._tries = tries
         self._sleep = sleep
         self._jitter = jitter
 
     def send(self, key: str, request: Callable[[], T], *, writes: bool = False) -> T:
-        """Send until the answer is certain, at most `TRIES` times with growing, random pauses.
+        """Send until the answer is certain, a bounded number of times with growing, random pauses.
 
         Raises `Missing`, `Conflict`, `NotModified` and `StoreError`. A conflict or absence that follows a lost reply
         may be one's own doing, hence with `writes` `ReplyLost` and not `Conflict`.
         """
         doubtful = False
         failure: Failure
-        for attempt in range(TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 self._sleep(self._jitter() * min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))
             try:

@@ -5,6 +5,8 @@ A real client talks to moto's server; faults are put in at botocore's events, so
 
 import os
 import secrets
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,21 @@ def test_a_server_that_is_not_there_is_said(bucket: str, monkeypatch: pytest.Mon
             use()
 
 
+def test_who_is_in_haste_asks_once_and_waits_seconds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has no time to wait for a store has a use for it again soon."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        store = open_store(f"s3://{bucket}/prefix", os.environ, hasty=True)
+        started_s = time.monotonic()
+        with pytest.raises(StoreUnreachable, match="does not answer"):
+            store.get("key")
+        assert time.monotonic() - started_s < 10, "others wait 15 s, six times"
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
 def test_every_request_names_the_owner_of_the_bucket(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,7 +381,5 @@ def test_one_server_for_many_processes_ends_with_the_test() -> None:
 
 def listening(port: int) -> bool:
     """Whether anything accepts connections there."""
-    import socket
-
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", port)) == 0
