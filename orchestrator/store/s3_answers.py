@@ -4,6 +4,7 @@ S3 itself and the servers that speak its protocol differ in details (a missing k
 elsewhere), so codes are looked up first and the HTTP status decides where the code is unknown.
 """
 
+import ssl
 from enum import Enum, auto
 from typing import Final
 
@@ -23,6 +24,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from orchestrator.store.protocol import (
     BucketMissing,
@@ -135,8 +137,15 @@ def classify(failure: Failure) -> Answer:
     if isinstance(failure, _NOT_CONNECTED):
         return Answer.LATER
     if isinstance(failure, SSLError):
-        return Answer.REFUSED  # a certificate does not become right by trying again
+        # A certificate does not become right by trying again; all else may come when the request was carried out.
+        return Answer.REFUSED if _is_of_certificate(failure) else Answer.UNKNOWN
     return Answer.UNKNOWN if isinstance(failure, _BROKEN_OFF) else Answer.REFUSED
+
+
+def _is_of_certificate(failure: SSLError) -> bool:
+    """Whether the server's certificate was refused, for who signed it, its time or its name."""
+    why = failure.kwargs.get("error")  # urllib3's, around what it is about
+    return any(isinstance(cause, ssl.SSLCertVerificationError | CertificateError) for cause in getattr(why, "args", ()))
 
 
 def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreError:
@@ -145,7 +154,7 @@ def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreErro
         return _explain_answer(failure, key, bucket, endpoint)
     if isinstance(failure, _NO_CREDENTIALS):
         return StoreDenied(f"No AWS credentials for s3://{bucket} ({failure}): {_LOG_IN}.")
-    if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError):
+    if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError | SSLError):
         return StoreUnreachable(
             f"s3://{bucket} does not answer at {endpoint} ({failure}): check the network, AWS_REGION and "
             "AWS_ENDPOINT_URL_S3."

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from botocore.exceptions import ResponseStreamingError
+from urllib3.exceptions import HTTPError
+
 from orchestrator.store.protocol import Conflict, Missing, ReplyLost, StoreError, StoreUnreachable
 from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, explain, not_s3
 
@@ -63,6 +66,8 @@ class Requests:
                 return request()
             except FAILURES as error:
                 failure = error
+            except HTTPError as error:  # botocore translates only some of what may happen while a body is read
+                failure = ResponseStreamingError(error=error)
             match classify(failure):
                 case Answer.LATER | Answer.BUSY:
                     continue

@@ -74,6 +74,22 @@ def answered_with(url: str, status: int, body: bytes) -> AWSResponse:
     return AWSResponse(url, status, HTTPHeaders(), _Raw(body))
 
 
+class _Breaking(_Raw):
+    """The body of an answer whose end never comes."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def read(self, *_: object) -> bytes:
+        raise self.error
+
+
+def breaking_off(url: str, status: int, error: Exception) -> AWSResponse:
+    """An answer during whose body this happens."""
+    return AWSResponse(url, status, HTTPHeaders.from_dict({"ETag": '"etag"'}), _Breaking(error))
+
+
 def timed_out() -> ReadTimeoutError:
     """The request was sent, and no answer came."""
     return ReadTimeoutError(endpoint_url="http://test")
