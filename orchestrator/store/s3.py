@@ -25,6 +25,7 @@ from botocore.config import Config
 from orchestrator.store import s3_download, s3_upload
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, Unchanged
+from orchestrator.store.s3_endpoint import is_amazons, is_billed
 from orchestrator.store.s3_requests import TRIES, NotModified, Requests
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class S3Store:
 
     @property
     def billed(self) -> bool:
-        return is_amazons(self._client)
+        return is_billed(self._client.meta.endpoint_url)
 
     def get(self, key: str) -> Object | None:
         return self._get(key, lambda name: self._client.get_object(Bucket=self._bucket, Key=name))
@@ -209,7 +210,7 @@ def make_client(
         max_pool_connections=_CONNECTIONS,
     )
     client = session.client("s3", config=config)
-    if not is_amazons(client):
+    if not is_amazons(client.meta.endpoint_url):
         # A server of one's own: seldom has it a name for each bucket, or S3's newest checksums.
         own = Config(
             s3={"addressing_style": "path"},
@@ -220,11 +221,6 @@ def make_client(
     if settings is not None:
         _say_always(client, settings)
     return client
-
-
-def is_amazons(client: "S3Client") -> bool:
-    """Whether this is AWS itself, and not a server of one's own that speaks its protocol."""
-    return ".amazonaws." in client.meta.endpoint_url
 
 
 def _say_always(client: "S3Client", settings: Settings) -> None:

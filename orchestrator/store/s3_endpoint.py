@@ -1,0 +1,31 @@
+"""What an endpoint's URL tells: is it usable, does it cost money, whose is it."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from orchestrator.errors import UsageError
+
+_OF_ONES_OWN = (".local", ".internal", ".lan", ".localhost", ".svc")  # `.cluster.local` is one of the first
+
+
+def is_amazons(endpoint: str) -> bool:
+    """Whether this is AWS itself, which has a host name for each bucket and S3's newest checksums."""
+    return ".amazonaws." in endpoint
+
+
+def is_billed(endpoint: str) -> bool:
+    """Whether requests there cost money, as far as the host tells: all do but those to a network of one's own."""
+    host = (urlsplit(endpoint).hostname or "").rstrip(".")
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_OF_ONES_OWN)
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Raise `UsageError` for one with a user or password in it, which every error about it would show."""
+    if "@" in endpoint:
+        raise UsageError(
+            "The endpoint of S3 has a user or a password in it, or an '@': leave them out of AWS_ENDPOINT_URL_S3, and "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
