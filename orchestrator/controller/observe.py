@@ -113,6 +113,9 @@ class Observer:
 
     def _view(self, instance: str, watch: JobWatch, now_s: float) -> InstanceView:
         heartbeat, assignment = watch.heartbeat(instance, now_s), watch.assignment(instance).stored
+        if heartbeat.beat is None and watch.states.get(instance) is None:
+            # Who is not there yet, for want of capacity, is not silent.
+            heartbeat.changed_at_s = heartbeat.moved_at_s = now_s
         return InstanceView(
             state=watch.states.get(instance),
             heartbeat=heartbeat.beat,

@@ -2,7 +2,7 @@
 
 from orchestrator.controller.budget import Grant, grant
 from orchestrator.controller.draft import Draft
-from orchestrator.controller.recovery import is_usable
+from orchestrator.controller.recovery import can_be_kept, is_usable
 from orchestrator.fleets.protocol import LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
@@ -72,7 +72,9 @@ def _kept_instances(draft: Draft, rung: int) -> list[str]:
     ended = draft.record.generation
     if ended is None or ended.released or draft.running is not None or ended.rung != rung:
         return []
-    return [i for i in ended.instances if i not in draft.record.retired and is_usable(draft.seen.view(i))]
+    # Those who have lost one of theirs are told to stop, and are waited for; else only who has stopped already is kept.
+    fits = can_be_kept if ended.outcome == "lost" else is_usable
+    return [i for i in ended.instances if i not in draft.record.retired and fits(draft.seen.view(i))]
 
 
 def replace_lost_slot(upcoming: Generation, lost: str, job: str) -> Generation:

@@ -86,6 +86,17 @@ def is_usable(view: InstanceView) -> bool:
     )
 
 
+def can_be_kept(view: InstanceView) -> bool:
+    """Whether an instance is there and answers: once its workers have stopped it can work for the next generation."""
+    beat = view.heartbeat
+    return (
+        view.state is InstanceState.RUNNING
+        and beat is not None
+        and beat.state != "leaving"
+        and view.silent_s < UNRESPONSIVE_AFTER_S
+    )
+
+
 def backoff_s(in_a_row: int) -> float:
     """How long to wait after so many bad ends in a row: not after the first, then ever longer, up to a minute."""
     return 0.0 if in_a_row <= 1 else min(MAX_BACKOFF_S, 2.0**in_a_row)

@@ -113,13 +113,13 @@ class Cloud:
         )
         self.instances[instance.name] = instance
         self.story.tell(by, "the cloud starts {} (allowance {})", instance.name, request.allowance_s)
-        self._tell(instance, "launched")
         self.set_allowance(instance, request.allowance_s)
         self.timeline.at(instance.launched_s + BOOT_LIMIT_S + 60.0, lambda: self._check_agent(instance))
         if self.faults.comes(Fault.NEVER_REPORTS, 0.03):
             self.story.fault(instance.name, "boots and will never report")
         else:
             self.timeline.at(instance.boots_at_s, lambda: self.boots(instance) if instance.live else None)
+        self._tell(instance, "launched")
 
     def _check_agent(self, instance: Instance) -> None:
         """cloud-init's own watch: without an agent there is nothing to wait for."""
@@ -133,9 +133,10 @@ class Cloud:
 
     def set_allowance(self, instance: Instance, allowance_s: float | None) -> None:
         """Set the timer on the instance."""
-        instance.allowance_s = allowance_s
+        is_new, instance.allowance_s = instance.allowance_s != allowance_s, allowance_s
         if allowance_s is not None:
-            self._tell(instance, "allowance")
+            if is_new:
+                self._tell(instance, "allowance")
             self.timeline.at(instance.launched_s + allowance_s, lambda: self._allowance_used(instance))
 
     def _allowance_used(self, instance: Instance) -> None:

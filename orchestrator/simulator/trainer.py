@@ -126,6 +126,10 @@ class Gang:
         if self.running:
             self._timeline.after(DRAIN_S, self._drained)
 
+    def stand_still(self) -> None:
+        """From now on nothing goes on, for ever."""
+        self._sticks_at_s = min(self._sticks_at_s, self._timeline.now_s)
+
     @property
     def busy_percent(self) -> float:
         return 0.0 if self.stuck or not self.running else self._course.utilization_percent
