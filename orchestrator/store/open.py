@@ -30,6 +30,15 @@ def open_store(url: str | None, environ: Mapping[str, str], *, hasty: bool = Fal
     scheme = _SCHEME.match(url)
     if scheme is None:
         return _local(Path(url).expanduser())
+    if _may_show_a_password(url, scheme[0].lower()):
+        raise UsageError(
+            f"The store's URL has a user or a password in it, or an '@': use {_KNOWN}, and set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY."
+        )
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"{url!r} is no URL ({error}): use {_KNOWN}.") from error
     match scheme[0].lower():
         case "file:":
             return _local(_file_path(url))
@@ -40,6 +49,11 @@ def open_store(url: str | None, environ: Mapping[str, str], *, hasty: bool = Fal
 
             return MemoryStore()
     raise UsageError(f"{url!r} is no store that elastic knows: use {_KNOWN}.")
+
+
+def _may_show_a_password(url: str, scheme: str) -> bool:
+    """Whether there is a user in it, by the rules or nearly; a directory may have an `@` in its name."""
+    return "@" in (url.split("/", 3)[2:3] or [""])[0] if scheme == "file:" else "@" in url
 
 
 def _default_directory() -> Path:

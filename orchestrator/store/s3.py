@@ -25,7 +25,7 @@ from botocore.config import Config
 from orchestrator.store import s3_download, s3_upload
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, Unchanged
-from orchestrator.store.s3_endpoint import is_amazons, is_billed
+from orchestrator.store.s3_endpoint import check_endpoint, is_amazons, is_billed, settings_explained
 from orchestrator.store.s3_requests import TRIES, NotModified, Requests
 
 if TYPE_CHECKING:
@@ -194,22 +194,27 @@ def connect(
     session: boto3.session.Session | None = None,
     patience: Patience = PATIENT,
 ) -> S3Store:
-    """The store in a bucket, with credentials, region and endpoint as botocore finds them. Sends nothing yet."""
-    client = make_client(session or boto3.session.Session(), settings, patience)
-    return S3Store(client, bucket, prefix, tries=patience.tries)
+    """The store in a bucket, with credentials, region and endpoint as botocore finds them. Sends nothing yet.
+
+    Raises `UsageError` where botocore's settings cannot be used.
+    """
+    return S3Store(make_client(session, settings, patience), bucket, prefix, tries=patience.tries)
 
 
 def make_client(
-    session: boto3.session.Session, settings: Settings | None = None, patience: Patience = PATIENT
+    session: boto3.session.Session | None = None, settings: Settings | None = None, patience: Patience = PATIENT
 ) -> "S3Client":
-    """A client that sends each request a single time."""
+    """A client that sends each request a single time. Raises `UsageError` where botocore's settings cannot be used."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=patience.connect_timeout_s,
         read_timeout=patience.read_timeout_s,
         max_pool_connections=_CONNECTIONS,
     )
-    client = session.client("s3", config=config)
+    with settings_explained():
+        session = session or boto3.session.Session()
+        client = session.client("s3", config=config)
+    check_endpoint(client.meta.endpoint_url)
     if not is_amazons(client.meta.endpoint_url):
         # A server of one's own: seldom has it a name for each bucket, or S3's newest checksums.
         own = Config(

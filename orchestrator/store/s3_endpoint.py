@@ -1,7 +1,14 @@
-"""What an endpoint's URL tells: is it usable, does it cost money, whose is it."""
+"""What an endpoint's URL tells: is it usable, does it cost money, whose is it.
 
+An endpoint that cannot be used is never quoted: there may be a password in it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError
 
 from orchestrator.errors import UsageError
 
@@ -20,6 +27,20 @@ def is_billed(endpoint: str) -> bool:
         return ip_address(host).is_global
     except ValueError:
         return "." in host and not host.endswith(_OF_ONES_OWN)
+
+
+@contextmanager
+def settings_explained() -> Iterator[None]:
+    """Turn what botocore says of its settings while a client is made into a `UsageError`."""
+    try:
+        yield
+    except BotoCoreError as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(f"The settings for AWS cannot be used: {said}. Check AWS_PROFILE and AWS_REGION.") from error
+    except ValueError:
+        raise UsageError(
+            "The endpoint of S3 is no URL: write AWS_ENDPOINT_URL_S3 as http://HOST:PORT or https://HOST."
+        ) from None
 
 
 def check_endpoint(endpoint: str) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3.session
-
 from orchestrator.store.protocol import Conflict, Entry, Missing, StoreError
 from orchestrator.store.s3 import S3Store, make_client
 from orchestrator.store.s3_download import Version
@@ -18,8 +16,8 @@ class S3Source:
     """The objects under a prefix. Safe to use from several threads."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        session = boto3.session.Session()
-        self._objects = _AnyKey(make_client(session), bucket, prefix)
+        """Sends nothing yet. Raises `UsageError` where botocore's settings cannot be used."""
+        self._objects = _AnyKey(make_client(), bucket, prefix)
 
     @property
     def url(self) -> str:

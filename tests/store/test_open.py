@@ -65,6 +65,7 @@ def test_a_bucket_with_and_without_a_prefix() -> None:
         "file:///a?b",
         "memory:x",
         "c:/somewhere",
+        "s3://[bucket",
     ],
 )
 def test_a_url_that_names_no_store_is_a_mistake_of_use(url: str) -> None:
@@ -73,6 +74,29 @@ def test_a_url_that_names_no_store_is_a_mistake_of_use(url: str) -> None:
     assert url in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hunter2@bucket/prefix",
+        "s3:key:hunter2@bucket",
+        "s3://key:hun/ter2@bucket",
+        "http://user:hunter2@example.com/",
+        "minio:hunter2@host",
+        "file://user:hunter2@host/path",
+        "s3://[key:hunter2@bucket",
+    ],
+)
+def test_a_password_in_a_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError, match="has a user or a password in it") as caught:
+        open_store(url, {})
+    assert "ter2" not in str(caught.value)
+
+
+def test_a_directory_may_have_an_at_in_its_name(tmp_path: Path) -> None:
+    for url in (str(tmp_path / "a@b"), (tmp_path / "c").as_uri() + "@d"):
+        assert isinstance(open_store(url, {}), LocalStore)
 
 
 def test_a_directory_that_cannot_be_used_is_a_mistake_of_use(tmp_path: Path) -> None:

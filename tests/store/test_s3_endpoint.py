@@ -1,8 +1,15 @@
 """What is told from an endpoint's URL: whether its requests cost money, and what is wrong with it."""
 
+import traceback
+from collections.abc import Callable
+
 import pytest
 
+from orchestrator.errors import UsageError
 from orchestrator.store import open_store
+from orchestrator.store.source import S3Source
+
+OPENINGS: list[Callable[[], object]] = [lambda: open_store("s3://bucket", {}), lambda: S3Source("bucket", "prefix")]
 
 
 @pytest.mark.parametrize(
@@ -45,3 +52,39 @@ def test_aws_itself_is_billed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     assert open_store("s3://bucket/prefix", {}).billed
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize("endpoint", ["localhost:8333", "http://exa mple", "http://[host", "minio"])
+def test_an_endpoint_that_is_no_url_is_a_mistake_of_use(
+    opening: Callable[[], object], endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with pytest.raises(UsageError, match="write AWS_ENDPOINT_URL_S3 as http://HOST:PORT or https://HOST"):
+        opening()
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_a_profile_that_is_not_there_is_a_mistake_of_use(
+    opening: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    with pytest.raises(UsageError, match=r"profile \(nobodys\) could not be found\. Check AWS_PROFILE"):
+        opening()
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://user:hunter2@host:8333", "https://user:hun/ter2@host", "user:hunter2@host", "http://user:hunter2@ho st"],
+)
+def test_a_password_in_the_endpoint_is_not_repeated(
+    opening: Callable[[], object], endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by anything that is printed of it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with pytest.raises(UsageError, match="endpoint of S3") as caught:
+        opening()
+    assert "ter2" not in "".join(traceback.format_exception(caught.value))
