@@ -34,8 +34,12 @@ def run_agent(
     allowance_s: float | None = None,
     image_cache: Path | None = None,
     program: Program = TRAINER,
+    prompt_store: Store | None = None,
 ) -> int:
-    """Run the agent of one instance to its end. SIGTERM and SIGINT drain."""
+    """Run the agent of one instance to its end. SIGTERM and SIGINT drain.
+
+    `prompt_store`: the same store, but one that gives up within seconds, for what is asked again and again anyway.
+    """
     work_dir.mkdir(parents=True, exist_ok=True)
     with open(work_dir / "lock", "w") as lock:
         try:
@@ -47,7 +51,7 @@ def run_agent(
         image_cache = image_cache or platformdirs.user_cache_path("elastic") / "images"
         place = Place(instance, job, workers, cores, gpus, idle_exit_s, allowance_s=allowance_s)
         machine = Machine(place, work_dir, image_cache, os.environ, program)
-        supervisor = Supervisor(store, place, machine, random_nonce, _log)
+        supervisor = Supervisor(store, place, machine, random_nonce, _log, prompt_store=prompt_store)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))
         watch(supervisor.overdue, os.environ.get(MARKER), _log)

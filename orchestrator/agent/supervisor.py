@@ -13,6 +13,7 @@ from typing import Literal
 from orchestrator.agent.equipment import Equipment, Place, Workers
 from orchestrator.agent.generation import GenerationRun
 from orchestrator.agent.sampling import UtilizationWindow
+from orchestrator.agent.standstill import Standstill
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import LEAVE_WITHIN_S, AgentState, Assignment, Heartbeat, Notice
 from orchestrator.jobs.pace import Pace, pace_of
@@ -27,6 +28,8 @@ LEAVE_LOST_WITHIN_S = 60.0
 """The time for that: a store that was away for so long will hardly be back for the last commit."""
 LAST_MOMENTS_S = 45.0
 """What giving up takes: restoring or committing is left to itself, the tail of the log to be shipped or not."""
+LAST_WORD_WITHIN_S = 5.0
+LAST_WORD_AGAIN_AFTER_S = 1.0
 HUNG_AFTER_S = 600.0
 HARD_END_AFTER_S = 5.0
 """From when the agent should have ended by itself until its process is ended."""
@@ -49,8 +52,14 @@ class Supervisor:
         nonce: Nonce,
         log: Callable[[str], None],
         pace: Pace | None = None,
+        prompt_store: Store | None = None,
     ) -> None:
+        """`prompt_store` is the same store, which answers or fails within seconds: turns ask it alone, and come again.
+
+        Work in the background has `store`, which may try as long as it likes.
+        """
         self._store = store
+        self._prompt_store = prompt_store or store
         self._place = place
         self._equipment = equipment
         self._nonce = nonce
@@ -58,6 +67,7 @@ class Supervisor:
         self._pace = pace or pace_of(store.billed)
         self._monotonic = equipment.monotonic
         self._leave_by = math.inf
+        self._end_by: float | None = None
         self._turned_at = equipment.monotonic()
         self._why_leaving = ""
         self._assignment: Assignment | None = None
@@ -75,6 +85,7 @@ class Supervisor:
         self._last_contact = self._busy_until = now
         self._due = {"assignment": now, "heartbeat": now, "job": now + self._pace.job_check_s}
         self._told: tuple[object, ...] = ()
+        self._standstill = Standstill(now)
         log(f"instance {place.instance} is ready: {place.workers} workers on {place.cores} cores")
 
     def leave(self, why: str, within_s: float = LEAVE_WITHIN_S) -> None:
@@ -98,8 +109,7 @@ class Supervisor:
         self._follow_workers()
         self._consider_leaving()
         if self._leaving and self._idle:
-            self._end()
-            return None
+            return self._end()
         self._tell()
         return self._pause_s()
 
@@ -112,11 +122,16 @@ class Supervisor:
             return f"a turn has taken {hung_s:.0f} s"
         return None
 
-    def _end(self) -> None:
-        self._log(f"leaving: {self._why_leaving}")
-        if self._warm is not None:
-            self._warm.kill()
-        self._send_heartbeat("leaving")
+    def _end(self) -> float | None:
+        """Say so, for a few seconds if the store does not hear it."""
+        if self._end_by is None:
+            self._end_by = self._monotonic() + LAST_WORD_WITHIN_S
+            self._log(f"leaving: {self._why_leaving}")
+            if self._warm is not None:
+                self._warm.kill()
+        if self._send_heartbeat("leaving") or self._monotonic() >= self._end_by:
+            return None
+        return LAST_WORD_AGAIN_AFTER_S
 
     def _end_hard(self) -> None:
         """Whatever still hangs: what is not paid for must not go on."""
@@ -164,11 +179,13 @@ class Supervisor:
 
     def _read_assignment(self) -> None:
         try:
-            found = self._store.get_if_changed(layout.assignment_key(self._place.instance), self._assignment_etag)
+            found = self._prompt_store.get_if_changed(
+                layout.assignment_key(self._place.instance), self._assignment_etag
+            )
             self._last_contact = self._monotonic()
             if found is UNCHANGED or found is None:
                 return
-            stored = document.parse(self._store, found, Assignment)
+            stored = document.parse(self._prompt_store, found, Assignment)
         except StoreError as error:
             self._complain(f"the assignment cannot be read: {error}")
             return
@@ -226,6 +243,8 @@ class Supervisor:
             self._drain_to_leave(now)
         elif self._idle and now - self._busy_until > self._place.idle_exit_s:
             self.leave(f"nothing to do for {self._place.idle_exit_s:g} s")
+        elif (why := self._stands_still(now)) is not None:
+            self.leave(why, LEAVE_LOST_WITHIN_S)
         elif now - self._last_contact > STORE_LOST_AFTER_S:
             self.leave(f"the store has not answered for {STORE_LOST_AFTER_S:g} s", LEAVE_LOST_WITHIN_S)
         elif self._is_due("job", self._pace.job_check_s) and self._job_is_over():
@@ -251,9 +270,17 @@ class Supervisor:
         allowance_s = self.allowance_s
         return math.inf if allowance_s is None else allowance_s - self._equipment.age_s()
 
+    def _stands_still(self, now: float) -> str | None:
+        """Why workers that hang must not go on, if they do: whoever should have ended them may be gone for ever."""
+        run, order = self._run, self._assignment
+        if run is None or order is None:
+            return None
+        stand = (run.number, run.state, run.activity, run.progress.step if run.progress else None, run.exit is None)
+        return self._standstill.look(now, stand, order.stall_after_s) if run.exit is None else None
+
     def _job_is_over(self) -> bool:
         try:
-            stored = document.load(self._store, layout.record_key(self._place.job), JobRecord)
+            stored = document.load(self._prompt_store, layout.record_key(self._place.job), JobRecord)
         except StoreError:
             return False
         return stored is None or stored.value.phase.over
@@ -296,7 +323,8 @@ class Supervisor:
     def _warming(self) -> bool:
         return self._warm is not None and not self._warm.warm and self._monotonic() < self._warm_by
 
-    def _send_heartbeat(self, state: AgentState) -> None:
+    def _send_heartbeat(self, state: AgentState) -> bool:
+        """Write it; whether it has arrived."""
         self._number_notices()
         self._count += 1
         current = self._run
@@ -321,11 +349,13 @@ class Supervisor:
             notices=self._notices,
         )
         try:
-            self._store.put(layout.heartbeat_key(self._place.instance), beat.model_dump_json().encode())
+            self._prompt_store.put(layout.heartbeat_key(self._place.instance), beat.model_dump_json().encode())
             self._last_contact = self._monotonic()
             self._complaint = ""
         except StoreError as error:
             self._complain(f"the heartbeat cannot be written: {error}")
+            return False
+        return True
 
     def _complain(self, message: str) -> None:
         """Log what goes wrong again and again once."""

@@ -14,8 +14,9 @@ from orchestrator.jobs.instances import LEAVE_WITHIN_S, TrainerExit
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
+from orchestrator.store.protocol import StoreUnreachable
 from tests.agent.virtual_machine import CHECKPOINT_EVERY_S, JOB, VirtualMachine
-from tests.support.interposed import Away
+from tests.support.interposed import Away, Operation
 
 BOUND_S = 600.0
 
@@ -186,6 +187,82 @@ def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachi
     assert not training.live(BOUND_S)
     assert training.beat.exit is not None
     assert training.beat.exit.message == "drained"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_store_that_lets_every_turn_wait_does_not_keep_it_from_draining(
+    training: VirtualMachine, at_once: bool
+) -> None:
+    """The requests of its turns fail after 20 s each; those of work in the background would take much longer."""
+    away = Away()
+
+    def slow(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        training.now_s += 20
+        return away(operation, key, call)
+
+    training.prompt_store.around, training.store.around = slow, away
+    if not at_once:
+        training.live(200)
+    began_s = training.now_s
+    training.agent.leave("SIGTERM")
+    training.live(1)
+    assert training.launchers[0].drain_at_s is not None
+    assert training.launchers[0].drain_at_s <= began_s + 25, "after one request at most"
+    assert not training.live(BOUND_S)
+    assert training.ended_s is not None
+    assert training.ended_s - began_s <= LEAVE_WITHIN_S + 120
+
+
+def test_its_turns_ask_only_the_store_that_does_not_let_them_wait(training: VirtualMachine) -> None:
+    """What takes its time is in the background."""
+    asked: list[str] = []
+    turning = prompt = False
+
+    def around(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        if turning and not prompt:
+            asked.append(f"{operation} {key}")
+        return call()
+
+    def prompt_around(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        nonlocal prompt
+        prompt = True
+        try:
+            return call()
+        finally:
+            prompt = False
+
+    turn = training.agent.turn
+
+    def watched() -> float | None:
+        nonlocal turning
+        turning = True
+        try:
+            return turn()
+        finally:
+            turning = False
+
+    training.store.around, training.prompt_store.around = around, prompt_around
+    training.agent.turn = watched  # type: ignore[method-assign]
+    training.live(100)
+    training.agent.leave("SIGTERM")
+    assert not training.live(BOUND_S)
+    assert asked == []
+
+
+def test_its_last_word_is_said_again_if_it_was_not_heard(training: VirtualMachine) -> None:
+    lost = 0
+
+    def loses(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        nonlocal lost
+        if operation == "put" and lost < 2 and any(line.startswith("leaving") for line in training.log):
+            lost += 1
+            raise StoreUnreachable("just now")
+        return call()
+
+    training.prompt_store.around = loses
+    training.agent.leave("SIGTERM")
+    assert not training.live(60)
+    assert (lost, training.beat.state) == (2, "leaving")
 
 
 # --- what the trainer refuses -----------------------------------------------------------------------------------------

@@ -177,13 +177,14 @@ class VirtualMachine:
         self.ended_s: float | None = None
         self.bucket = MemoryStore()
         self.store = InterposedStore(self.bucket)
+        self.prompt_store = InterposedStore(self.store)
         self.launchers: list[Ranks] = []
         self.background = self
         self._tasks: list[Task] = []
         self._root = root
         submit_job(self.bucket, job_spec(JOB), self.now(), random_nonce)
         place = Place(INSTANCE, JOB, 1, 1, (), idle_exit_s, allowance_s=allowance_s)
-        self.agent = Supervisor(self.store, place, self, random_nonce, self.log.append)
+        self.agent = Supervisor(self.store, place, self, random_nonce, self.log.append, prompt_store=self.prompt_store)
 
     # --- what a test does ---------------------------------------------------------------------------------------------
 

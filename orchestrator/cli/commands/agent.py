@@ -51,10 +51,12 @@ def agent(
 ) -> None:
     """Supervise the workers of an instance; fleets start this."""
     from orchestrator.agent.main import run_agent
+    from orchestrator.store.open import open_store
 
-    where = Invocation.of(context).open_store(store)
+    invocation = Invocation.of(context)
+    url = store or invocation.store_url
     code = run_agent(
-        where,
+        open_store(url, invocation.environ),
         instance=instance,
         job=job,
         workers=workers,
@@ -63,5 +65,6 @@ def agent(
         work_dir=work_dir,
         idle_exit_s=idle_exit,
         allowance_s=allowance,
+        prompt_store=open_store(url, invocation.environ, hasty=True),
     )
     raise typer.Exit(code)
