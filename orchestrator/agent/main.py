@@ -1,11 +1,15 @@
 """Starting an agent: take the instance's name for this process alone, then supervise."""
 
+import contextlib
 import fcntl
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import platformdirs
 
@@ -14,6 +18,7 @@ from orchestrator.agent.launcher import TRAINER, Program
 from orchestrator.agent.machine import Machine
 from orchestrator.agent.supervisor import Supervisor
 from orchestrator.agent.watchdog import watch
+from orchestrator.errors import ElasticError
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, write_identity
 from orchestrator.store.document import random_nonce
@@ -57,6 +62,23 @@ def run_agent(
         watch(supervisor.overdue, os.environ.get(MARKER), _log)
         supervisor.run()
     return 0
+
+
+def end_with(run: Callable[[], int]) -> NoReturn:
+    """Run an agent, then end this process at once: the interpreter would wait for threads, and a store's may hang."""
+    code = 1
+    try:
+        code = run()
+    except ElasticError as error:
+        _log(str(error))
+        code = error.exit_code
+    except BaseException:  # noqa: BLE001 - whatever it is, it goes into the log, and nothing of this process goes on
+        _log("the agent has ended by a fault of its own")
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _log(message: str) -> None:

@@ -50,21 +50,24 @@ def agent(
     store: StoreOption = None,
 ) -> None:
     """Supervise the workers of an instance; fleets start this."""
-    from orchestrator.agent.main import run_agent
+    from orchestrator.agent.main import end_with, run_agent
     from orchestrator.store.open import open_store
 
     invocation = Invocation.of(context)
     url = store or invocation.store_url
-    code = run_agent(
-        open_store(url, invocation.environ),
-        instance=instance,
-        job=job,
-        workers=workers,
-        cores=cores,
-        gpus=parse_gpus(gpus),
-        work_dir=work_dir,
-        idle_exit_s=idle_exit,
-        allowance_s=allowance,
-        prompt_store=open_store(url, invocation.environ, hasty=True),
+    where, prompt = open_store(url, invocation.environ), open_store(url, invocation.environ, hasty=True)
+    numbers = parse_gpus(gpus)
+    end_with(
+        lambda: run_agent(
+            where,
+            instance=instance,
+            job=job,
+            workers=workers,
+            cores=cores,
+            gpus=numbers,
+            work_dir=work_dir,
+            idle_exit_s=idle_exit,
+            allowance_s=allowance,
+            prompt_store=prompt,
+        )
     )
-    raise typer.Exit(code)

@@ -1,0 +1,42 @@
+"""The command that fleets start ends with its agent: no thread that hangs keeps the process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROCESS = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from orchestrator.agent import main as agent
+from orchestrator.cli.main import main
+from orchestrator.errors import UsageError
+
+def run_agent(store, **_):
+    # as boto3's upload of a large file does: the interpreter waits for threads of a pool, daemons or not
+    ThreadPoolExecutor(1).submit(threading.Event().wait)
+    print("its last word", file=sys.stderr)
+    {end}
+
+agent.run_agent = run_agent
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("return 0", 0, "its last word"),
+        ("return 7", 7, "its last word"),
+        ("raise UsageError('no such place')", 2, "no such place"),
+        ("raise RuntimeError('out of luck')", 1, "RuntimeError: out of luck"),
+        ("raise KeyboardInterrupt", 1, "KeyboardInterrupt"),
+    ],
+)
+def test_the_process_ends_at_once_whatever_threads_hang(tmp_path: Path, end: str, code: int, said: str) -> None:
+    arguments = ["--store", str(tmp_path / "store"), "agent", "--instance", "i", "--job", "digits", "--workers", "1"]
+    arguments += ["--cores", "1", "--gpus", "", "--work-dir", str(tmp_path), "--idle-exit", "60s"]
+    command = [sys.executable, "-c", PROCESS.format(end=end), *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
