@@ -28,6 +28,8 @@ LEAVE_LOST_WITHIN_S = 60.0
 """The time for that: a store that was away for so long will hardly be back for the last commit."""
 LAST_MOMENTS_S = 45.0
 """What giving up takes: restoring or committing is left to itself, the tail of the log to be shipped or not."""
+TELL_AGAIN_AFTER_S = 2.0
+"""After a heartbeat that did not arrive."""
 LAST_WORD_WITHIN_S = 5.0
 LAST_WORD_AGAIN_AFTER_S = 1.0
 HUNG_AFTER_S = 600.0
@@ -85,6 +87,7 @@ class Supervisor:
         self._last_contact = self._busy_until = now
         self._due = {"assignment": now, "heartbeat": now, "job": now + self._pace.job_check_s}
         self._told: tuple[object, ...] = ()
+        self._tell_again_at = now
         self._standstill = Standstill(now)
         log(f"instance {place.instance} is ready: {place.workers} workers on {place.cores} cores")
 
@@ -308,9 +311,14 @@ class Supervisor:
             self._run.committed_step if self._run else None,
             self._notices[-1:],
         )
-        if self._is_due("heartbeat", self._pace.heartbeat_s) or news != self._told:
+        is_due = self._is_due("heartbeat", self._pace.heartbeat_s)
+        if not is_due and (news == self._told or self._monotonic() < self._tell_again_at):
+            return
+        if self._send_heartbeat(self._state()):
             self._told = news
-            self._send_heartbeat(self._state())
+        else:  # what is news stays so until it has arrived
+            self._tell_again_at = self._monotonic() + TELL_AGAIN_AFTER_S
+            self._due["heartbeat"] = min(self._due["heartbeat"], self._tell_again_at)
 
     def _state(self) -> AgentState:
         if self._leaving and self._idle:

@@ -16,6 +16,7 @@ from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_heartbeat, submit_job
 from orchestrator.jobs.head import ManifestFile, load_head, seal
 from orchestrator.jobs.instances import Assignment, Heartbeat, TrainerExit
+from orchestrator.jobs.pace import Pace
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
 from orchestrator.store.memory import MemoryStore
@@ -169,7 +170,14 @@ class VirtualMachine:
 
     look_every_s = 1.0
 
-    def __init__(self, root: Path, *, idle_exit_s: float = 120.0, allowance_s: float | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        idle_exit_s: float = 120.0,
+        allowance_s: float | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self.now_s = 0.0
         self.cold = self.deaf = self.stuck = self.immortal = self.keeps_to_itself = False
         self.exits_with: TrainerExit | None = None
@@ -184,7 +192,7 @@ class VirtualMachine:
         self._root = root
         submit_job(self.bucket, job_spec(JOB), self.now(), random_nonce)
         place = Place(INSTANCE, JOB, 1, 1, (), idle_exit_s, allowance_s=allowance_s)
-        self.agent = Supervisor(self.store, place, self, random_nonce, self.log.append, prompt_store=self.prompt_store)
+        self.agent = Supervisor(self.store, place, self, random_nonce, self.log.append, pace, self.prompt_store)
 
     # --- what a test does ---------------------------------------------------------------------------------------------
 
