@@ -11,7 +11,7 @@ from orchestrator.agent.checkpoints import Committer, Lineage, Tell
 from orchestrator.agent.equipment import Equipment, LogFile, Place, Workers
 from orchestrator.agent.logs import LogShipper, Stream
 from orchestrator.agent.restoring import Restoring
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, as_activity, as_progress
+from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, as_activity, as_note, as_progress, printable
 from orchestrator.agent.uncommitted import Uncommitted
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
@@ -233,8 +233,8 @@ class GenerationRun:
                 first = first or self.progress is None
                 self.progress = report
                 self._said = ""
-            elif isinstance(line.get("note"), str):
-                self._tell("note", line["note"])
+            elif (note := as_note(line)) is not None:
+                self._tell("note", note)
             elif self.progress is None:
                 self._said = as_activity(line) or self._said
         return first
@@ -307,7 +307,7 @@ class GenerationRun:
             self._shipper.give_up()
         if late or (self.workers.gone() and (self._shipper is None or self._shipper.done)):
             self.state = "stopped"
-            self.exit = ended
+            self.exit = ended.model_copy(update={"message": printable(ended.message)})
 
     # --- what is shipped ---------------------------------------------------------------------------------------------
 

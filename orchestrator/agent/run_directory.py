@@ -36,6 +36,7 @@ HOPELESS = 4
 _RUN = "run-g"
 _STEP = re.compile(r"step-(\d{12})")
 _LONGEST_ACTIVITY = 300
+_LONGEST_NOTE = 500
 
 
 @dataclass(frozen=True)
@@ -217,4 +218,15 @@ def as_progress(line: Mapping[str, Any]) -> TrainerProgress | None:
 def as_activity(line: Mapping[str, Any]) -> str | None:
     """What a trainer that has made no step yet says that it does: looking at a large data set, say."""
     activity = line.get("activity")
-    return activity[:_LONGEST_ACTIVITY] if isinstance(activity, str) else None
+    return printable(activity)[:_LONGEST_ACTIVITY] if isinstance(activity, str) else None
+
+
+def as_note(line: Mapping[str, Any]) -> str | None:
+    """What a trainer says to whoever reads the job's events."""
+    note = line.get("note")
+    return printable(note)[:_LONGEST_NOTE] if isinstance(note, str) else None
+
+
+def printable(text: str) -> str:
+    """Text without what cannot be written as UTF-8: half characters of JSON's escapes and of file names."""
+    return text.encode("utf-8", "replace").decode()

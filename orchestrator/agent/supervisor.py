@@ -12,6 +12,7 @@ from typing import Literal
 
 from orchestrator.agent.equipment import Equipment, Place, Workers
 from orchestrator.agent.generation import GenerationRun
+from orchestrator.agent.run_directory import printable
 from orchestrator.agent.sampling import UtilizationWindow
 from orchestrator.agent.standstill import Standstill
 from orchestrator.jobs import layout
@@ -292,6 +293,7 @@ class Supervisor:
 
     def _notice(self, kind: NoticeKind, message: str) -> None:
         """Work in the background tells it; the next turn passes it on."""
+        message = printable(message)  # an error may name a file whose name is no text
         self._said.append((kind, message))
         self._log(message)
 
@@ -351,8 +353,8 @@ class Supervisor:
             committed_step=current.committed_step if current else None,
             utilization=self._window.value() if current and current.stepping else None,
             exit=current.exit if current else None,
-            activity=current.activity if current and current.state in ("restoring", "running") else "",
-            complaint=current.complaint if current else "",
+            activity=printable(current.activity) if current and current.state in ("restoring", "running") else "",
+            complaint=printable(current.complaint) if current else "",
             uncommitted_s=round(current.uncommitted_s, 1) if current else 0.0,
             notices=self._notices,
         )

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.agent.supervisor import TELL_AGAIN_AFTER_S
 from orchestrator.jobs.instances import TrainerExit
 from orchestrator.jobs.pace import THRIFTY
-from orchestrator.store.protocol import StoreUnreachable
+from orchestrator.store.protocol import StoreError, StoreUnreachable
 from tests.agent.virtual_machine import VirtualMachine
 from tests.support.interposed import Operation
 
@@ -40,3 +40,35 @@ def test_news_whose_heartbeat_was_lost_are_told_again_soon(training: VirtualMach
     training.live(4 * TELL_AGAIN_AFTER_S)
     assert training.beat.state == "stopped"
     assert [later - earlier for earlier, later in pairwise(puts)][:3] == [TELL_AGAIN_AFTER_S] * 3
+
+
+HALF_A_CHARACTER = "\ud83d"
+
+
+def test_half_a_character_in_what_a_trainer_says_harms_nothing(training: VirtualMachine) -> None:
+    """JSON may hold one, UTF-8 may not: a program that cuts its lines by length writes such."""
+    run = training.launchers[0].run
+    assert run is not None
+    run.said = [{"note": f"look {HALF_A_CHARACTER}"}, {"note": "x" * 10_000}]
+    training.live(1)
+    assert [notice.message for notice in training.beat.notices] == ["look ?", "x" * 500]
+    training.stuck = True
+    training.assign(generation=2)
+    training.live(20)
+    run = training.launchers[-1].run
+    assert run is not None
+    run.said = [{"activity": f"looking at {HALF_A_CHARACTER}"}]
+    training.live(11)
+    assert training.beat.activity == "looking at ?"
+
+
+def test_an_error_that_names_a_file_whose_name_is_no_text_is_told(training: VirtualMachine) -> None:
+    def fails(operation: Operation, _key: str, call: Callable[[], object]) -> object:
+        if operation == "create":
+            raise StoreError("/tmp/caf\udce9.bin cannot be read")
+        return call()
+
+    training.store.around = fails
+    training.live(630)
+    assert "/tmp/caf?.bin cannot be read" in training.beat.notices[-1].message
+    assert "/tmp/caf?.bin cannot be read" in training.beat.complaint

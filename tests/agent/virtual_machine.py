@@ -81,6 +81,7 @@ class Run:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     steps: int = 0
     read: int = 0
+    said: list[Mapping[str, Any]] = field(default_factory=list)
     progress_log: Nothing = field(default_factory=Nothing)
 
     def prepare(self, config: Mapping[str, Any]) -> None:
@@ -96,6 +97,8 @@ class Run:
         return list(self.checkpoints)
 
     def new_lines(self) -> Iterator[Mapping[str, Any]]:
+        said, self.said = self.said, []
+        yield from said
         if self.steps > self.read:
             self.read = self.steps
             yield {"step": self.steps}
