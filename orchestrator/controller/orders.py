@@ -140,5 +140,6 @@ def _assignment(spec: JobSpec, order: dict[str, Any]) -> Assignment:
         env=spec.resources.env,
         checkpoint_every_s=spec.checkpoint.every,
         checkpoints_kept=spec.checkpoint.keep,
+        stall_after_s=spec.limits.stall,
         keep_free_bytes=spec.checkpoint.keep_free,
     )

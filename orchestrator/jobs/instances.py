@@ -37,6 +37,8 @@ class Assignment(Document):
     """How long the instance may live in all, from its start; None: as long as it is needed."""
     checkpoint_every_s: float = 60.0
     checkpoints_kept: int = 3
+    stall_after_s: float = 900.0
+    """The controller starts workers again that have shown no sign of life for so long."""
     keep_free_bytes: int = 0
 
     def same_order(self, other: "Assignment") -> bool:

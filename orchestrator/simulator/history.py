@@ -20,7 +20,7 @@ LIVENESS_S = 5400.0
 LOOK_EVERY_S = 20.0
 LAUNCHES_ONCE_HEALED = 16
 """More than these for a job, once everything works, would be a storm."""
-ALONE_S = 3600.0
+ALONE_S = 5400.0
 """Without a controller, nothing is left that costs money after so long."""
 
 

@@ -295,3 +295,13 @@ def test_a_trainer_that_stands_still_does_not_run_for_ever() -> None:
     first = layout.logs_prefix(calm.name, 1, layout.rank_stream(0))
     printed = b"".join(found.body for entry in store.list(first) if (found := store.get(entry.key)))
     assert b"most recent call first" in printed
+
+
+def test_a_trainer_that_stands_still_ends_also_if_no_controller_ever_returns() -> None:
+    calm = training(job_spec(sizes=(1,), limits={"stall": 300.0}))
+    (instance,) = calm.instances()
+    calm.daemon.returns = False
+    assert calm.daemon.process is not None
+    calm.daemon.process.die()
+    calm.world.jobs[calm.name].gangs[1].stand_still()
+    calm.until(lambda: not instance.live, within_s=2 * 300.0 + 300.0 + 120.0)
