@@ -58,13 +58,15 @@ class Committer:
         self._look_every_s = equipment.look_every_s
         self._settling = False
         self._abandoned = False
-        self._told = False
+        self._told = self._told_of_old = False
         self._state = ""
         self._uploaded: tuple[int, Manifest] | None = None
         self._sending: int | None = None
         self._sent: dict[str, ManifestFile] = {}
         self._pins = PinWatch(store, lineage.job, equipment.monotonic)
         self.committed_step: int | None = None
+        self.final_committed = False
+        """Whether that step's checkpoint is the last of the run: the job has its result."""
         self.superseded = False
         self._task = equipment.background.start(in_pieces(self._pieces()), "committer", nice=True)
 
@@ -117,8 +119,9 @@ class Committer:
             self.committed_step = checkpoint.step
             self._told = False
             self._state = ""
+            self.final_committed = manifest.final
             yield 0.0
-            remove_old(self._store, self._lineage, manifest, self._kept, self._pins.pinned)
+            self._remove_old(manifest)
             return True
         except Superseded:
             self.superseded = True
@@ -132,6 +135,19 @@ class Committer:
                 self._told = True
                 self._tell("checkpoint_failed", self._state)
             return False
+
+    def _remove_old(self, head: Manifest) -> None:
+        """What goes wrong here is made up for after the next commit; this one is done."""
+        try:
+            remove_old(self._store, self._lineage, head, self._kept, self._pins.pinned)
+            self._told_of_old = False
+        except NotYetAssigned:
+            return
+        except (StoreError, OSError) as error:
+            if not self._told_of_old:
+                self._told_of_old = True
+                why = f"old checkpoints could not be removed, trying again after the next: {error}"
+                self._tell("note", why)
 
     def _upload(self, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
         """Upload a checkpoint once: by the second try it may be the head, and must not be touched."""

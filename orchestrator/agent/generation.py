@@ -125,7 +125,8 @@ class GenerationRun:
         self._end_restoring()
         if self._committer:
             self._committer.abandon()
-        if self._ended is not None and self._ended.outcome == "finished":
+        final_committed = self._committer is not None and self._committer.final_committed
+        if self._ended is not None and self._ended.outcome == "finished" and not final_committed:
             self._ended = self._stopped()  # its last checkpoint was not committed: it has not finished
 
     def advance(self) -> bool:

@@ -409,6 +409,41 @@ def test_a_removal_that_fails_is_made_up_for_later(
     wait_until(lambda: len(names(store)) == 3, "all old ones are removed", 10)
 
 
+def test_when_nothing_can_be_looked_at_commits_go_on_and_it_is_told_once(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore, told: Told
+) -> None:
+    """A user who may write but not list: every commit succeeds, and no removal does."""
+    shaky.around = Away(frozenset({"prefixes"}))
+    for step in (10, 20, 30, 40):
+        write(run, step)
+        agent.wait_for(step)
+        wait_until(lambda: run.whole_checkpoints() == [], "the local copy is gone", 10)
+    assert [kind for kind, _ in told] == ["note"]
+    assert told[0][1].startswith("old checkpoints could not be removed, trying again after the next: prefixes ")
+    shaky.around = undisturbed
+    write(run, 50)
+    agent.wait_for(50)
+    wait_until(lambda: len(names(store)) == 3, "all old ones are removed", 10)
+
+
+def test_who_reads_is_asked_for_only_when_there_is_something_to_remove(
+    store: MemoryStore, nonce: Nonce, tmp_path: Path
+) -> None:
+    """A listing is dear."""
+    commit_steps(store, nonce, tmp_path, 10, 20, 30)
+    head, lineage = Manifest(step=30, generation=1, final=False, files=()), Lineage(JOB, 1, lambda: 1)
+    asked: list[str] = []
+
+    def count() -> tuple[str, ...]:
+        asked.append("pins")
+        return ()
+
+    remove_old(store, lineage, head, 3, count)
+    assert asked == []
+    remove_old(store, lineage, head, 2, count)
+    assert asked != []
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a thread has no priority of its own")
 def test_an_agent_that_was_started_nicer_commits_as_nicely(
     store: MemoryStore, shaky: InterposedStore, run: RunDirectory, nonce: Nonce, told: Told

@@ -9,13 +9,13 @@ from orchestrator.agent.run_directory import BAD_INPUT, HOPELESS
 from orchestrator.agent.supervisor import STORE_LOST_AFTER_S
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record
-from orchestrator.jobs.head import seal
+from orchestrator.jobs.head import load_head, seal
 from orchestrator.jobs.instances import LEAVE_WITHIN_S, TrainerExit
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
 from orchestrator.store.protocol import StoreUnreachable
-from tests.agent.virtual_machine import CHECKPOINT_EVERY_S, JOB, VirtualMachine
+from tests.agent.virtual_machine import CHECKPOINT_EVERY_S, JOB, Checkpoint, VirtualMachine
 from tests.support.interposed import Away, Operation
 
 BOUND_S = 600.0
@@ -187,6 +187,28 @@ def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachi
     assert not training.live(BOUND_S)
     assert training.beat.exit is not None
     assert training.beat.exit.message == "drained"
+
+
+def test_a_run_whose_last_checkpoint_is_committed_has_finished_whatever_comes_after(training: VirtualMachine) -> None:
+    """The next generation, or the end of its time, must not make 'drained' of it while old ones are being removed."""
+    run = training.launchers[0].run
+    assert run is not None
+
+    def supersedes(operation: Operation, _key: str, call: Callable[[], object]) -> object:
+        if operation == "prefixes":
+            seal(training.bucket, JOB, 2, 2, random_nonce)
+        return call()
+
+    training.store.around = supersedes
+    training.stuck = True
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, final=True))
+    finished(training)
+    training.live(20)
+    assert training.beat.exit is not None
+    assert training.beat.exit.outcome == "finished"
+    head = load_head(training.bucket, JOB)
+    assert head is not None
+    assert (head.value.generation, head.value.step, head.value.final) == (2, run.steps, True)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
