@@ -1,7 +1,6 @@
 """Facts taken into the record: who was seen, how far training is, what ended and how. Pure."""
 
 from datetime import timedelta
-from statistics import fmean
 
 from orchestrator.controller.autoscaling import since_s
 from orchestrator.controller.draft import Draft
@@ -11,10 +10,11 @@ from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.head import Head
+from orchestrator.jobs.instances import recent_percent
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
 
-NOTE_EVERY_S = 10.0
+NOTE_EVERY_S = 30.0
 DRAIN_TIMEOUT_S = 180.0
 HEARD_LATE_S = 60.0
 """An agent's word may be so old when it is read."""
@@ -22,7 +22,6 @@ NO_CAPACITY_RETRY_S = 5.0
 RUNG_UNAVAILABLE_S = 600.0
 NEVER_AGAIN = timedelta(days=365)
 MAX_LAUNCH_ATTEMPTS = 3
-RECENT_SAMPLES = 10
 
 _NOTICE_EVENTS = {
     "checkpoint_rejected": EventKind.CHECKPOINT_REJECTED,
@@ -258,10 +257,10 @@ def _note_progress(draft: Draft, *, at_end: bool = False) -> None:
     if latest is None or latest == draft.record.progress:
         return
     draft.set(progress=latest, noted_at=draft.now)
-    samples = [beat.utilization for beat in beats if beat.utilization is not None and beat.utilization.percents]
-    if samples:
-        percent = fmean(fmean(sample.percents[-RECENT_SAMPLES:]) for sample in samples)
-        draft.set(utilization_percent=round(percent, 1), utilization_source=samples[0].source)
+    samples = [beat.utilization for beat in beats if beat.utilization is not None]
+    percent = recent_percent(samples)
+    if percent is not None:
+        draft.set(utilization_percent=percent, utilization_source=samples[0].source)
 
 
 def _take_in_first_step(draft: Draft) -> None:

@@ -19,6 +19,10 @@ SILENCE_IS_LOSS_AFTER_S = 300.0
 MAX_BACKOFF_S = 60.0
 
 
+_BAD_INPUT = 2
+"""Exit code in the run directory's contract: what was asked for cannot be done, as far as this rank can tell."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """How a generation stands."""
@@ -36,9 +40,9 @@ def judge(generation: Generation, views: Mapping[str, InstanceView], stall_after
     """
     exits = {i: exited for i in generation.instances if (exited := exit_of(generation.number, views.get(i)))}
     refused = [(i, exited) for i, exited in exits.items() if exited.outcome == "refused"]
-    if refused:
+    if refused and not (refused[0][1].code == _BAD_INPUT and _has_trained(generation, views)):
         return Judgement("refused", refused[0][1].message, tuple(i for i, _ in refused))
-    failed = [(i, exited) for i, exited in exits.items() if exited.outcome == "failed"]
+    failed = [(i, exited) for i, exited in exits.items() if exited.outcome in ("failed", "refused")]
     if failed:
         return Judgement("failed", failed[0][1].message, tuple(i for i, _ in failed))
     lost = [
@@ -58,6 +62,13 @@ def judge(generation: Generation, views: Mapping[str, InstanceView], stall_after
     if all(exited.outcome == "finished" for exited in exits.values()):
         return Judgement("finished", "the trainer finished", generation.instances)
     return Judgement("drained", next(iter(exits.values())).message, generation.instances)
+
+
+def _has_trained(generation: Generation, views: Mapping[str, InstanceView]) -> bool:
+    """Whether the order has led to a step before: then it is not a bad one, and what refuses it now may pass."""
+    beats = [beat for i in generation.instances if i in views and (beat := views[i].heartbeat) is not None]
+    steps = (beat.progress for beat in beats if beat.generation == generation.number)
+    return generation.resume is not None or generation.training_at is not None or any(step for step in steps)
 
 
 def exit_of(number: int, view: InstanceView | None) -> TrainerExit | None:

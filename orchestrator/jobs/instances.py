@@ -1,6 +1,8 @@
 """What controller and agent tell each other through the bucket: the assignment down, the heartbeat up."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +13,9 @@ LEAVE_WITHIN_S = 300.0
 """An agent that has to end begins so long before: time to checkpoint and to commit."""
 
 AgentState = Literal["booting", "ready", "restoring", "running", "draining", "stopped", "leaving"]
+
+RECENT_SAMPLES = 10
+"""Seconds of utilisation that the shown figure is the mean of."""
 
 
 class Assignment(Document):
@@ -83,6 +88,12 @@ class Utilization(Frozen):
     """At most the last few minutes."""
     count: int = 0
     """How many samples there were in all: more than `percents` holds, later on."""
+
+
+def recent_percent(utilizations: Sequence[Utilization]) -> float | None:
+    """The mean of the last seconds over all instances: the figure that is shown."""
+    known = [fmean(u.percents[-RECENT_SAMPLES:]) for u in utilizations if u.percents]
+    return round(fmean(known), 1) if known else None
 
 
 class TrainerExit(Frozen):

@@ -4,17 +4,13 @@ Needs no controller and no instance to be alive: what the bucket holds is enough
 """
 
 from datetime import datetime
-from statistics import fmean
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.jobs.bucket import JobState
-from orchestrator.jobs.instances import Heartbeat, TrainerProgress
+from orchestrator.jobs.instances import Heartbeat, TrainerProgress, recent_percent
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-
-RECENT_SAMPLES = 10
-"""Seconds of utilisation that the shown figure is the mean of."""
 
 
 class Size(BaseModel):
@@ -139,10 +135,9 @@ def _latest_progress(beats: list[Heartbeat], recorded: TrainerProgress | None) -
 
 
 def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", "cpu"] | None]:
-    samples = [beat.utilization for beat in beats if beat.utilization is not None and beat.utilization.percents]
-    if not samples:
-        return None, None
-    return round(fmean(fmean(sample.percents[-RECENT_SAMPLES:]) for sample in samples), 1), samples[0].source
+    samples = [beat.utilization for beat in beats if beat.utilization is not None]
+    percent = recent_percent(samples)
+    return (None, None) if percent is None else (percent, samples[0].source)
 
 
 def _eta_s(phase: JobPhase, progress: TrainerProgress | None, images_per_step: int) -> float | None:

@@ -203,10 +203,11 @@ class Scene:
         step: int | None = None,
         message: str = "",
         instances: Sequence[str] = (),
+        code: int | None = None,
     ) -> "Scene":
-        """The workers end; the agents stay."""
+        """The workers end; the agents stay. What is refused after steps is hopeless (4), unless told otherwise."""
         running = self.generation
-        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 2}[outcome]
+        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 4}[outcome] if code is None else code
         exited = TrainerExit(outcome=outcome, code=code, message=message or outcome, step=step)
         for instance in instances or running.instances:
             self.says(instance, "stopped", generation=running.number, exit=exited)

@@ -18,6 +18,7 @@ from orchestrator.controller.recovery import (
 )
 from orchestrator.fleets.protocol import LaunchRequest
 from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.instances import TrainerProgress
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from tests.controller.builders import Scene, provisioning, starting, training, waiting_after_failure
 from tests.support.specs import job_spec
@@ -153,12 +154,26 @@ def test_steps_are_lost_once_even_if_the_next_generation_never_takes_one() -> No
 
 
 def test_what_the_trainer_refuses_is_not_tried_again() -> None:
-    scene = training().commit(40).exit("refused", message="rank 0 exited with 2: trainer: no such directory")
+    scene = training().commit(40).exit("refused", message="rank 0 exited with 4: the loss is no number")
     assert scene.phase is JobPhase.FAILED
-    assert scene.record.reason == "trying again would not help: rank 0 exited with 2: trainer: no such directory"
+    assert scene.record.reason == "trying again would not help: rank 0 exited with 4: the loss is no number"
     assert (scene.generation.number, scene.generation.outcome, scene.record.failures) == (1, "refused", 1)
     assert scene.kinds()[-2:] == [EventKind.WORKER_FAILED, EventKind.FAILED]
     assert scene.alive() == set()
+
+
+def test_bad_input_before_the_first_step_is_final() -> None:
+    scene = starting().exit("refused", message="no such directory", code=2)
+    assert scene.phase is JobPhase.FAILED
+
+
+def test_an_order_that_has_trained_is_not_bad_input_whichever_instance_says_so() -> None:
+    scene = training(job_spec(instances=2))
+    first, second = scene.generation.instances
+    scene.says(first, "running", generation=1, progress=TrainerProgress(step=3))
+    scene.exit("refused", message="no such directory", instances=[second], code=2).obey()
+    assert scene.phase is JobPhase.RUNNING
+    assert scene.record.failures == 1
 
 
 def test_a_refusal_counts_more_than_the_failure_of_those_who_waited_for_it() -> None:
@@ -347,9 +362,9 @@ def test_workers_that_stand_still_again_and_again_fail_with_the_reason() -> None
     for _ in range(3):
         for instance in scene.generation.instances:
             scene.says(instance, "running", stalled_s=61.0)
-        scene.settle().pass_time(60).settle()
+        scene.settle().obey().pass_time(60).settle()
         if not scene.record.phase.over:
-            scene.come_up().train(1)
+            scene.train(1)
     assert scene.is_in(JobPhase.FAILED)
     assert scene.record.reason == "3 failures in a row without progress; the last: no new step for 61 s"
     assert scene.alive() == set()
