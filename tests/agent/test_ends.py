@@ -190,20 +190,25 @@ def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachi
 
 
 def test_a_run_whose_last_checkpoint_is_committed_has_finished_whatever_comes_after(training: VirtualMachine) -> None:
-    """The next generation, or the end of its time, must not make 'drained' of it while old ones are being removed."""
+    """The next generation must not make 'drained' of it while old ones are being removed."""
     run = training.launchers[0].run
     assert run is not None
 
     def supersedes(operation: Operation, _key: str, call: Callable[[], object]) -> object:
-        if operation == "prefixes":
+        done = call()
+        if operation == "replace":
             seal(training.bucket, JOB, 2, 2, random_nonce)
-        return call()
+        return done
 
-    training.store.around = supersedes
+    training.store.around = Away()
     training.stuck = True
     run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, final=True))
     finished(training)
+    training.live(3)
+    assert any("could not be committed" in line for line in training.log), "its workers have ended before"
+    training.store.around = supersedes
     training.live(20)
+    assert any("a newer generation has sealed the head" in line for line in training.log)
     assert training.beat.exit is not None
     assert training.beat.exit.outcome == "finished"
     head = load_head(training.bucket, JOB)
