@@ -22,6 +22,8 @@ from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Conflict, Store, StoreError
 
 RETRY_AFTER_S = 2.0
+FETCHES = 2
+"""What came wrong once may have been altered on its way, or by this machine; what does twice is wrong."""
 
 Tell = Callable[[Literal["checkpoint_rejected", "checkpoint_failed", "note"], str], None]
 
@@ -261,10 +263,12 @@ def restore(store: Store, assignment: Assignment, run: Run, nonce: Nonce, tell: 
     """
     wanted = assignment.resume
     while wanted is not None:
-        problem = yield from _fetch(store, wanted, run)
-        if problem is None:
-            return layout.checkpoint_step(wanted)
-        run.forget_resume()
+        for _ in range(FETCHES):
+            problem = yield from _fetch(store, wanted, run)
+            if problem is None:
+                return layout.checkpoint_step(wanted)
+            run.forget_resume()
+            yield 0.0
         instead = next(_sound_before(store, assignment, wanted), None)
         head = reject(store, assignment.job, assignment.epoch, assignment.generation, wanted, instead, nonce)
         then = f"resuming from step {head.value.step}" if head.value.checkpoint else "starting anew"

@@ -23,7 +23,7 @@ from orchestrator.jobs.pins import PinWatch, pin, unpin
 from orchestrator.store import StoreError
 from orchestrator.store.memory import MemoryStore
 from tests.agent.conftest import Told
-from tests.support.interposed import Away, InterposedStore, LostReplies, undisturbed
+from tests.support.interposed import Away, InterposedStore, LostReplies, Operation, undisturbed
 from tests.support.waiting import wait_until
 
 JOB = "digits"
@@ -656,6 +656,31 @@ def test_a_damaged_checkpoint_is_never_loaded_and_the_one_before_it_is(
     head = head_of(store)
     assert (head.step, head.rejected) == (10, (layout.checkpoint_prefix(JOB, 20, 1),))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_came_wrong_once_is_fetched_again_and_condemned_if_it_comes_so_twice(
+    shaky: InterposedStore, store: MemoryStore, nonce: Nonce, tmp_path: Path, told: Told, times: int
+) -> None:
+    """A bit that fell over on the way, or in this machine's memory, says nothing about what lies in the bucket."""
+    commit_steps(store, nonce, tmp_path, 10, 20)
+    fetched = 0
+
+    def flips(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        nonlocal fetched
+        if operation != "download" or not key.endswith("000000000020-g000001/state.bin"):
+            return call()
+        call()
+        fetched += 1
+        path = tmp_path / "run" / "resume" / "state.bin"
+        if fetched <= times:
+            path.write_bytes(b"S" + path.read_bytes()[1:])
+        return sha256(path)
+
+    shaky.around = flips
+    assert restore_into(shaky, tmp_path / "run", told) == {1: 20, 2: 10}[times]
+    assert fetched == 2
+    assert len(told) == len(head_of(store).rejected) == times - 1
 
 
 def test_when_all_are_damaged_it_starts_anew(store: MemoryStore, nonce: Nonce, tmp_path: Path, told: Told) -> None:
