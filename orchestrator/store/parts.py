@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-PART_BYTES = 8 * 1024**2
+PART_BYTES = 32 * 1024**2  # each is a write, which is what storage services charge most for
 THREADS = 4
 _MOST_PARTS = 10_000  # S3 takes no more in one upload
 

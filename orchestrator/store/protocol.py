@@ -150,8 +150,8 @@ class Store(Protocol):
         """Write a large file under a key that is never used again; return its SHA-256. Durable, not conditional.
 
         The file must never change afterwards: a local store shares it by a hard link and makes it read-only. Where it
-        goes in parts, a second try goes on with those that are there, also after the process was killed; only whoever
-        sends the file may send it, and not twice at a time.
+        goes in parts, a second try of the same store object goes on with those that are there; what a killed process
+        left is for `abort_uploads`. Only whoever sends the file may send it, and not twice at a time.
         """
         ...
 

@@ -66,6 +66,7 @@ class S3Store:
         """`client` must send each request a single time, as one by `make_client` does; the rest: see `Requests`."""
         self._client = client
         self._requests = Requests(client, bucket, tries=tries, sleep=sleep, jitter=jitter)
+        self._begun: dict[str, str] = {}  # unfinished uploads, by the whole key: their ids
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
 
@@ -126,7 +127,7 @@ class S3Store:
                 yield found["Prefix"].removeprefix(full).rstrip("/")
 
     def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
-        return s3_upload.upload(self._requests, key, self._name(key), path, progress)
+        return s3_upload.upload(self._requests, self._begun, key, self._name(key), path, progress)
 
     def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
         return s3_download.download(self._requests, key, self._name(key), path, progress)

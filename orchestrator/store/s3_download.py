@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator.store.disk import arriving
 from orchestrator.store.partial import continued
-from orchestrator.store.parts import PART_BYTES, in_order
+from orchestrator.store.parts import in_order
 from orchestrator.store.protocol import Conflict, Missing, Progress, StoreError
 from orchestrator.store.s3_requests import Requests
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+PART_BYTES = 8 * 1024**2  # reads cost a twelfth of writes, and so they are smaller than in uploads
 _VERSIONS = 3  # a key that changes more often while it is read is not one to be read so
 _CHUNK_BYTES = 1024**2
 

@@ -1,14 +1,16 @@
 """Large files to S3, in parts that are each checked by SHA-256, and going on where an earlier try was interrupted.
 
-What is there of an interrupted upload is known to the bucket: nothing is kept beside the file. A part that is listed
-there is taken for done when it has the SHA-256 of ours, or the MD5 where the server lists nothing better (the ETag of a
-part, but for encryption by KMS, and then AWS lists the SHA-256). Uploads are never conditional: several servers get the
-conditions of CompleteMultipartUpload wrong, so large files go to keys that are used for nothing else.
+Only the process that has begun an upload goes on with it: to ask with every upload whether another has begun it would
+be one more request that is billed as a write, for what hardly ever is. What is left of others, `abort_uploads` ends.
+Which parts are there is known to the bucket. One that is listed there is taken for done when it has the SHA-256 of
+ours, or the MD5 where the server lists nothing better (the ETag of a part, but for encryption by KMS, and then AWS
+lists the SHA-256). Uploads are never conditional: several servers get the conditions of CompleteMultipartUpload wrong,
+so large files go to keys that are used for nothing else.
 """
 
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator.store.disk import explained
-from orchestrator.store.parts import PART_BYTES, in_order, part_size
+from orchestrator.store.parts import in_order, part_size
 from orchestrator.store.protocol import Missing, NotAllowed, Progress, ReplyLost, StoreError, Unsupported
 from orchestrator.store.s3_requests import Requests
 
@@ -33,12 +35,18 @@ if TYPE_CHECKING:
     )
 
 
-def upload(requests: Requests, key: str, name: str, path: Path, progress: Progress | None) -> str:
-    """Write a file under `name`, the whole key in the bucket; return its SHA-256. `key` is what errors call it."""
+def upload(
+    requests: Requests, begun: MutableMapping[str, str], key: str, name: str, path: Path, progress: Progress | None
+) -> str:
+    """Write a file under `name`, the whole key in the bucket; return its SHA-256. `key` is what errors call it.
+
+    `begun` has the ids of the uploads that were begun and not finished, by name: it is kept from one call to the next.
+    """
     with explained(f"read {path}"), open(path, "rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > PART_BYTES:
-            return _Upload(requests, key, name, progress or _silent).send(file, part_size(size_bytes))
+        part_bytes = part_size(size_bytes)
+        if size_bytes > part_bytes:
+            return _Upload(requests, begun, key, name, progress or _silent).send(file, part_bytes)
         body = file.read()
     digest = sha256(body)
     requests.send(
@@ -92,8 +100,11 @@ def _silent(_: int) -> None:
 class _Upload:
     """One file on its way, in parts."""
 
-    def __init__(self, requests: Requests, key: str, name: str, progress: Progress) -> None:
+    def __init__(
+        self, requests: Requests, begun: MutableMapping[str, str], key: str, name: str, progress: Progress
+    ) -> None:
         self._requests = requests
+        self._begun = begun
         self._client = requests.client
         self._bucket = requests.bucket
         self._key = key
@@ -118,9 +129,11 @@ class _Upload:
             parts = list(in_order(jobs()))
             self._complete(parts)
         except Missing:
+            self._begun.pop(self._name, None)
             raise StoreError(
                 f"The upload of {self._key} was ended by somebody else before it was whole: try it again."
             ) from None
+        self._begun.pop(self._name, None)
         return whole.hexdigest()
 
     def _begin(self) -> str:
@@ -130,21 +143,16 @@ class _Upload:
                 Bucket=self._bucket, Key=self._name, ChecksumAlgorithm="SHA256"
             ),
         )
+        self._begun[self._name] = answer["UploadId"]
         return answer["UploadId"]
 
     def _earlier(self) -> "tuple[str, Mapping[int, PartTypeDef]] | None":
-        """The newest unfinished upload of this key and its parts; None when there is none, or nobody may list it."""
+        """The unfinished upload of this key and its parts; None when there is none, or nobody may list them."""
+        upload_id = self._begun.get(self._name)
+        if upload_id is None:
+            return None
         try:
-            found = [
-                begun
-                for page in _unfinished(self._requests, self._name)
-                for begun in page.get("Uploads", [])
-                if begun["Key"] == self._name and begun.get("ChecksumAlgorithm", "SHA256") == "SHA256"
-            ]
-            if not found:
-                return None
-            newest = max(found, key=lambda begun: begun["Initiated"])["UploadId"]
-            return newest, {part["PartNumber"]: part for part in self._parts_of(newest)}
+            return upload_id, {part["PartNumber"]: part for part in self._parts_of(upload_id)}
         except (NotAllowed, Unsupported, Missing):
             return None
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import Store, open_store
+from orchestrator.store import Store, open_store, parts
+from orchestrator.store.s3_download import PART_BYTES
 from tests.support.moto_server import make_bucket, moto_server
 from tests.support.s3_servers import ministack_server, ministack_store, seaweed_server, seaweed_store
 
@@ -21,6 +22,12 @@ SERVERS = [
     pytest.param("seaweedfs", marks=pytest.mark.requires("seaweedfs")),
     pytest.param("ministack", marks=pytest.mark.requires("ministack")),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads go in parts as small as those of downloads: files of several need not be large."""
+    monkeypatch.setattr(parts, "PART_BYTES", PART_BYTES)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from orchestrator.store import (
 )
 from orchestrator.store.document import Document
 from orchestrator.store.s3 import Settings, connect, make_client
+from orchestrator.store.s3_download import PART_BYTES
 from orchestrator.store.s3_requests import TRIES
 from tests.support.moto_server import running_moto
 from tests.support.s3_faults import Bench, answered_with, breaking_off, timed_out
@@ -400,7 +401,7 @@ def use_everything(store: Store, directory: Path) -> None:
     store.get_if_changed("key", etag)
     list(store.list(""))
     list(store.prefixes(""))
-    (directory / "large").write_bytes(bytes(9 * 1024**2))
+    (directory / "large").write_bytes(bytes(PART_BYTES + 1))
     store.upload(directory / "large", "large")
     store.download("large", directory / "copy")
     store.delete("large")

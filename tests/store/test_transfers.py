@@ -15,7 +15,8 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 
 from orchestrator.store import Missing, ReplyLost, StoreError, open_store
-from orchestrator.store.parts import PART_BYTES, in_order, part_size
+from orchestrator.store.parts import in_order, part_size
+from orchestrator.store.s3_download import PART_BYTES
 from tests.store.conftest import url_of
 from tests.support.s3_faults import Bench, timed_out
 
@@ -25,7 +26,8 @@ CONTENT = b"".join(bytes([number]) * PART_BYTES for number in range(PARTS - 1)) 
 
 TRANSFER = """
 import os, pathlib, sys
-from orchestrator.store import open_store
+from orchestrator.store import open_store, parts
+parts.PART_BYTES = int(sys.argv[6])
 store = open_store(sys.argv[2], os.environ)
 do = {"up": lambda p: store.upload(path, sys.argv[4], p), "down": lambda p: store.download(sys.argv[4], path, p)}
 path, done = pathlib.Path(sys.argv[3]), 0
@@ -74,7 +76,7 @@ def target(tmp_path: Path) -> Path:
 def run_until(bench: Bench, task: str, path: Path, stop_bytes: int) -> None:
     """Transfer in a process of its own, which is killed once so many bytes are done."""
     child = subprocess.Popen(
-        [sys.executable, "-c", TRANSFER, task, bench.store.url, str(path), KEY, str(stop_bytes)],
+        [sys.executable, "-c", TRANSFER, task, bench.store.url, str(path), KEY, str(stop_bytes), str(PART_BYTES)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,42 +91,47 @@ def lying_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_an_upload_whose_process_was_killed_goes_on(bench: Bench, source: Path, target: Path) -> None:
+def test_an_upload_whose_process_was_killed_begins_anew(bench: Bench, source: Path, target: Path) -> None:
+    """Without a question whether there is one: what is left of it is ended by its age."""
     run_until(bench, "up", source, 2 * PART_BYTES)
     assert list(bench.store.list("")) == []
     assert bench.store.upload(source, KEY) == sha256(CONTENT).hexdigest()
-    assert "CreateMultipartUpload" not in bench.requests
-    assert bench.requests.count("UploadPart") <= PARTS - 2
+    assert sorted(bench.requests) == sorted(
+        ["ListObjectsV2", "CreateMultipartUpload", *["UploadPart"] * PARTS, "CompleteMultipartUpload"]
+    )
+    assert bench.store.abort_uploads("", 0) == 1
     bench.store.download(KEY, target)
     assert target.read_bytes() == CONTENT
 
 
-def test_an_upload_that_the_network_ended_goes_on(moto: Bench, source: Path, target: Path) -> None:
-    gone = [ConnectTimeoutError(endpoint_url="http://test") for _ in range(100)]
-    moto.fail("before-send.s3.UploadPart", *gone[: 6 * PARTS], after=2)
+def test_an_upload_that_the_network_ended_goes_on(bench: Bench, source: Path, target: Path) -> None:
+    passing, gone = [None] * 2, [True]
+
+    def cut(**_: object) -> None:
+        if passing:
+            passing.pop()
+        elif gone:
+            raise ConnectTimeoutError(endpoint_url="http://test")
+
+    bench.at("before-send.s3.UploadPart", cut)
     with pytest.raises(StoreError, match="does not answer"):
-        moto.store.upload(source, KEY)
-    again = Bench(moto.store.url)
-    again.store.upload(source, KEY)
-    assert again.requests.count("UploadPart") == PARTS - 2
-    again.store.download(KEY, target)
+        bench.store.upload(source, KEY)
+    bench.requests.clear()
+    gone.clear()
+    assert bench.store.upload(source, KEY) == sha256(CONTENT).hexdigest()
+    assert sorted(bench.requests) == ["CompleteMultipartUpload", "ListParts", *["UploadPart"] * (PARTS - 2)]
+    bench.store.download(KEY, target)
     assert target.read_bytes() == CONTENT
+    assert bench.store.abort_uploads("", 0) == 0, "nothing is left of it"
 
 
 def test_parts_of_another_file_are_not_taken_for_ones_own(bench: Bench, source: Path, target: Path) -> None:
-    name = f"{bench.store.url.removeprefix(f's3://{bench.bucket}/')}/{KEY}"
-    begun = bench.client.create_multipart_upload(Bucket=bench.bucket, Key=name, ChecksumAlgorithm="SHA256")
-    for number, body in ((1, CONTENT[:PART_BYTES]), (2, b"x" * PART_BYTES), (9, b"beyond the end")):
-        digest = b64encode(sha256(body).digest()).decode()
-        bench.client.upload_part(
-            Bucket=bench.bucket,
-            Key=name,
-            UploadId=begun["UploadId"],
-            PartNumber=number,
-            Body=body,
-            ChecksumSHA256=digest,
-        )
+    source.write_bytes(CONTENT[:PART_BYTES] + b"x" * (PART_BYTES * PARTS) + b"beyond the end")
+    bench.answer("CompleteMultipartUpload", (403, "AccessDenied"))
+    with pytest.raises(StoreError):
+        bench.store.upload(source, KEY)
     bench.requests.clear()
+    source.write_bytes(CONTENT)
     bench.store.upload(source, KEY)
     assert bench.requests.count("UploadPart") == PARTS - 1, "the first part is ours"
     bench.store.download(KEY, target)
@@ -150,16 +157,21 @@ def test_each_part_says_its_sha256_and_no_request_of_an_upload_has_a_condition(m
 
 
 def test_an_upload_that_may_not_list_what_is_there_begins_anew(moto: Bench, source: Path) -> None:
-    run_until(moto, "up", source, PART_BYTES)
-    moto.answer("ListMultipartUploads", (403, "AccessDenied"))
+    moto.answer("CompleteMultipartUpload", (403, "AccessDenied"))
+    with pytest.raises(StoreError):
+        moto.store.upload(source, KEY)
+    moto.requests.clear()
+    moto.answer("ListParts", (403, "AccessDenied"))
     moto.store.upload(source, KEY)
     assert moto.requests.count("CreateMultipartUpload") == 1 and moto.requests.count("UploadPart") == PARTS
 
 
 def test_an_upload_that_another_has_ended_says_so(moto: Bench, source: Path) -> None:
-    moto.answer("UploadPart", *[(404, "NoSuchUpload")] * PARTS)
+    moto.answer("UploadPart", (404, "NoSuchUpload"))
     with pytest.raises(StoreError, match=f"upload of {KEY} was ended by somebody else.*try it again"):
         moto.store.upload(source, KEY)
+    moto.store.upload(source, KEY)
+    assert "ListParts" not in moto.requests, "of that one nothing more is asked"
 
 
 def test_a_lost_reply_to_the_last_request_is_cleared_up(moto: Bench, source: Path) -> None:
