@@ -65,6 +65,7 @@ class Committer:
         self._uploaded: tuple[int, Manifest] | None = None
         self._sending: int | None = None
         self._sent: dict[str, ManifestFile] = {}
+        self._stuck: set[tuple[int, bool]] = set()
         self._pins = PinWatch(store, lineage.job, equipment.monotonic)
         self.committed_step: int | None = None
         self.final_committed = False
@@ -100,12 +101,15 @@ class Committer:
     def _pieces(self) -> Iterator[float]:
         while not (self._abandoned or self.superseded):
             settling = self._settling  # read before looking: what is written before the end is then seen
-            waiting = self._run.whole_checkpoints()
+            waiting = [each for each in self._run.whole_checkpoints() if _mark(each) not in self._stuck]
             if waiting and not (yield from self._try(waiting[-1])):
                 yield RETRY_AFTER_S
                 continue
             for old in waiting:
                 old.remove()
+            if waiting:  # what a disk does not let go is done with all the same
+                done = {*self._stuck, *map(_mark, waiting)}
+                self._stuck = done.intersection(map(_mark, self._run.whole_checkpoints()))
             if settling and not waiting:
                 break
             yield 0.0 if waiting else self._look_every_s
@@ -159,6 +163,11 @@ class Committer:
             manifest = yield from upload(self._store, self._lineage, checkpoint, self._sent)
             self._uploaded = (checkpoint.step, manifest)
         return self._uploaded[1]
+
+
+def _mark(checkpoint: LocalCheckpoint) -> tuple[int, bool]:
+    """What tells a run's checkpoints from each other."""
+    return checkpoint.step, checkpoint.final
 
 
 def upload(

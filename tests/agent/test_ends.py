@@ -1,5 +1,6 @@
 """An agent that has nothing to do, or must not go on, ends by itself: within ten minutes, whatever hangs."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,6 +188,30 @@ def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachi
     assert not training.live(BOUND_S)
     assert training.beat.exit is not None
     assert training.beat.exit.message == "drained"
+
+
+def test_checkpoints_that_the_disk_does_not_let_go_are_committed_once(
+    training: VirtualMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can only be read any more; what lies there is done with, and new ones are committed as ever."""
+    monkeypatch.setattr(Checkpoint, "remove", lambda _: None)
+    written: Counter[str] = Counter()
+    asked = 0
+
+    def count(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        nonlocal asked
+        asked += 1
+        assert asked < 2000, "it stands still in a frenzy"
+        written.update([operation] if operation == "replace" and key == layout.head_key(JOB) else [])
+        return call()
+
+    training.store.around = count
+    training.live(300)
+    assert (training.committed, written["replace"]) == (360, 5)
+    training.assign("drain")
+    training.live(10)
+    assert training.beat.exit is not None
+    assert (training.beat.exit.outcome, training.committed) == ("drained", training.beat.exit.step)
 
 
 def test_a_run_whose_last_checkpoint_is_committed_has_finished_whatever_comes_after(training: VirtualMachine) -> None:
