@@ -28,6 +28,10 @@ FETCHES = 2
 Tell = Callable[[Literal["checkpoint_rejected", "checkpoint_failed", "note"], str], None]
 
 
+class WrittenTwice(Exception):
+    """The trainer wrote its last checkpoint under the step of one before, which is in the bucket already."""
+
+
 @dataclass(frozen=True)
 class Lineage:
     """Whose checkpoints these are, and who may move the head now."""
@@ -71,6 +75,8 @@ class Committer:
         self.final_committed = False
         """Whether that step's checkpoint is the last of the run: the job has its result."""
         self.superseded = False
+        self.fault = ""
+        """Why nothing more can be committed, if that is the trainer's doing."""
         self._task = equipment.background.start(in_pieces(self._pieces()), "committer", nice=True)
 
     @property
@@ -99,11 +105,12 @@ class Committer:
         self._task.wake()
 
     def _pieces(self) -> Iterator[float]:
-        while not (self._abandoned or self.superseded):
+        while not (self._abandoned or self.superseded or self.fault):
             settling = self._settling  # read before looking: what is written before the end is then seen
             waiting = [each for each in self._run.whole_checkpoints() if _mark(each) not in self._stuck]
             if waiting and not (yield from self._try(waiting[-1])):
-                yield RETRY_AFTER_S
+                if not self.fault:
+                    yield RETRY_AFTER_S
                 continue
             for old in waiting:
                 old.remove()
@@ -129,6 +136,9 @@ class Committer:
             yield 0.0
             self._remove_old(manifest)
             return True
+        except WrittenTwice as error:
+            self.fault = str(error)
+            return False
         except Superseded:
             self.superseded = True
             return True
@@ -162,7 +172,13 @@ class Committer:
                 self._sending, self._sent = checkpoint.step, {}
             manifest = yield from upload(self._store, self._lineage, checkpoint, self._sent)
             self._uploaded = (checkpoint.step, manifest)
-        return self._uploaded[1]
+        manifest = self._uploaded[1]
+        if checkpoint.final and not manifest.final:
+            raise WrittenTwice(
+                f"the trainer has written step {checkpoint.step} as its last checkpoint after it had written it as "
+                "another: it must write each step once; the next generation begins there and can write it as the last"
+            )
+        return manifest
 
 
 def _mark(checkpoint: LocalCheckpoint) -> tuple[int, bool]:

@@ -252,6 +252,8 @@ class GenerationRun:
             # Training on without checkpoints would be for nothing: fail, so that the next generation tries again.
             message = "the agent's committer has ended by a fault of its own: see agent.log"
             self._finish(TrainerExit(outcome="failed", code=1, message=message, step=self._last_step))
+        elif committer.fault:
+            self._finish(TrainerExit(outcome="failed", code=1, message=committer.fault, step=self._last_step))
         elif committer.superseded:
             self.stop("a newer generation has sealed the head")
 

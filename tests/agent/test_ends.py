@@ -17,7 +17,7 @@ from orchestrator.store import document
 from orchestrator.store.document import random_nonce
 from orchestrator.store.protocol import StoreUnreachable
 from tests.agent.virtual_machine import CHECKPOINT_EVERY_S, JOB, Checkpoint, VirtualMachine
-from tests.support.interposed import Away, Operation
+from tests.support.interposed import Away, Operation, undisturbed
 
 BOUND_S = 600.0
 
@@ -188,6 +188,42 @@ def test_what_nobody_can_commit_does_not_keep_it_for_ever(training: VirtualMachi
     assert not training.live(BOUND_S)
     assert training.beat.exit is not None
     assert training.beat.exit.message == "drained"
+
+
+@pytest.mark.parametrize("committed_before", [True, False])
+def test_a_last_checkpoint_of_a_step_that_was_written_before_is_no_silent_success(
+    training: VirtualMachine, committed_before: bool
+) -> None:
+    """What is in the bucket under that step is not the last, and is never changed: the job would have no result."""
+    training.stuck = True
+    run = training.launchers[0].run
+    assert run is not None
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints))
+    if not committed_before:  # but its manifest is there
+        training.store.around = Away(frozenset({"replace"}))
+    training.live(3)
+    run.checkpoints.clear()
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, final=True))
+    finished(training)
+    training.live(30)
+    assert training.beat.exit is not None
+    assert training.beat.exit.outcome == "failed"
+    assert f"has written step {run.steps} as its last checkpoint after it had" in training.beat.exit.message
+    training.store.around = undisturbed
+    training.exits_with = None
+    training.assign(generation=2, resume=layout.checkpoint_prefix(JOB, training.committed, 1))
+    training.live(5)
+    again = training.launchers[-1].run
+    assert again is not None
+    again.checkpoints.append(Checkpoint(run.steps, again.checkpoints, final=True))
+    finished(training)
+    training.live(10)
+    assert training.beat.generation == 2
+    assert training.beat.exit is not None
+    assert training.beat.exit.outcome == "finished"
+    head = load_head(training.bucket, JOB)
+    assert head is not None
+    assert (head.value.step, head.value.final) == (run.steps, True)
 
 
 def test_checkpoints_that_the_disk_does_not_let_go_are_committed_once(
