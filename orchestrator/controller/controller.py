@@ -78,7 +78,7 @@ class Controller:
         """
         self._todo.refresh(busy=self._is_busy)
         jobs = [job for job in sorted(self._todo.jobs) if self._unsubmitted.get(job) != self._todo.listings]
-        self._watches = {job: self._watches.get(job) or JobWatch.of(job) for job in jobs}
+        self._watches = {job: self._watch(job) for job in jobs}
         self._collector.begin_tick(jobs)
         new = [job for job, watch in self._watches.items() if not watch.is_loaded]
         unready = {job for job, ready in zip(new, self._spread(self._load, new), strict=True) if not ready}
@@ -90,6 +90,11 @@ class Controller:
                 break
         self._is_busy = alive > 0
         return alive
+
+    def _watch(self, job: str) -> JobWatch:
+        """What is remembered of a job; nothing, where its name has been removed and submitted again."""
+        mark, known = self._todo.jobs[job].mark, self._watches.get(job)
+        return known if known is not None and known.mark == mark else JobWatch.of(job, mark)
 
     def _load(self, job: str) -> bool:
         """Read what is not known yet of a job; False where that cannot be done."""
@@ -148,6 +153,7 @@ class Controller:
             self._collector.collect_if_due(spec, record)
         elif not self._todo.waiting(watch.job) and self._collector.collect(spec, record):
             self._todo.settle(watch.job)
+            self._watches.pop(watch.job, None)
 
     def _is_quiet(self, watch: JobWatch) -> bool:
         """Whether nothing has changed since the last decision of a job for which nothing is due soon."""

@@ -106,6 +106,8 @@ class JobWatch:
     job: str
     record: Watched[JobRecord]
     head: Watched[Head]
+    mark: str | None = None
+    """The etag of the mark that the job had in the listing: another mark is another job of the same name."""
     spec: JobSpec | None = None
     heartbeats: dict[str, WatchedHeartbeat] = field(default_factory=dict)
     assignments: dict[str, Watched[Assignment]] = field(default_factory=dict)
@@ -131,10 +133,9 @@ class JobWatch:
     """When the last decision was made that changed nothing; None: none since something has changed."""
 
     @classmethod
-    def of(cls, job: str) -> "JobWatch":
-        return cls(
-            job, record=Watched(layout.record_key(job), JobRecord), head=Watched(layout.head_key(job), Head)
-        )  # fmt: skip
+    def of(cls, job: str, mark: str | None = None) -> "JobWatch":
+        record, head = Watched(layout.record_key(job), JobRecord), Watched(layout.head_key(job), Head)
+        return cls(job, record=record, head=head, mark=mark)
 
     @property
     def is_loaded(self) -> bool:
