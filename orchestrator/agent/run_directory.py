@@ -5,7 +5,7 @@
 | `config.json` | agent | the resolved training section of job.yaml |
 | `resume/` | agent | the checkpoint to start from; absent on a first start |
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
-| `.../result.json` in one | trainer | it is the run's last; every step is written once, so not one of an earlier's step |
+| `.../result.json` in one | trainer | it is the run's last; of every step there is one, so not of a step of before |
 | `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
 | SIGTERM | agent | finish the step, write a checkpoint, exit 75 |
 | SIGUSR1 | agent | print the stacks of all threads to standard error and go on; SIGKILL follows, for it stands still |

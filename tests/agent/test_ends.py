@@ -207,7 +207,7 @@ def test_a_last_checkpoint_of_a_step_that_was_written_before_is_no_silent_succes
     finished(training)
     training.live(30)
     assert training.beat.exit is not None
-    assert training.beat.exit.outcome == "failed"
+    assert [training.beat.exit.outcome] == ["failed"]
     assert f"has written step {run.steps} as its last checkpoint after it had" in training.beat.exit.message
     training.store.around = undisturbed
     training.exits_with = None
