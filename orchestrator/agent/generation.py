@@ -68,6 +68,7 @@ class GenerationRun:
         self._run = equipment.run_directory(self.number)
         self._committer: Committer | None = None
         self._shipper: LogShipper | None = None
+        self._shipper_missed = False
         self._said = ""
         self._ended: TrainerExit | None = None
         self._concluding: TrainerExit | None = None
@@ -145,6 +146,7 @@ class GenerationRun:
             self._ask_to_drain()
         committed = self._committer is None or self._committer.done  # read first: how it ended is known then
         self._follow_committer()
+        self._follow_shipper()
         if self._concluding is None:
             self._follow_workers(committed or self._abandoned)
         return first
@@ -256,6 +258,12 @@ class GenerationRun:
             self._finish(TrainerExit(outcome="failed", code=1, message=committer.fault, step=self._last_step))
         elif committer.superseded:
             self.stop("a newer generation has sealed the head")
+
+    def _follow_shipper(self) -> None:
+        """Training is worth more than its logs: that there will be no more of them is told, and that is all."""
+        if self._shipper is not None and self._shipper.crashed and not self._shipper_missed:
+            self._shipper_missed = True
+            self._tell("note", "nothing more of what the workers print will be shipped: see agent.log")
 
     def _follow_workers(self, committed: bool) -> None:
         if self._ended is None:

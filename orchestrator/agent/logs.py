@@ -71,6 +71,11 @@ class LogShipper:
         """Whether all is shipped, or given up."""
         return self._task.done
 
+    @property
+    def crashed(self) -> bool:
+        """Whether nothing more is shipped by a fault of its own."""
+        return self._task.crashed
+
     def finish(self) -> None:
         """Nothing more will be printed: ship what is left, then be done."""
         self._ending = True
@@ -98,8 +103,14 @@ class LogShipper:
                 yield RETRY_AT_END_S
 
     def _ship_all(self, stream: Stream, *, last: bool) -> Generator[float, None, bool]:
-        """Chunk by chunk, until nothing is left (True) or the store does not take it now."""
-        while not self._given_up and (chunk := stream.next(last=last)).data:
+        """Chunk by chunk, until nothing is left (True) or it cannot be read or stored now."""
+        while not self._given_up:
+            try:
+                chunk = stream.next(last=last)
+            except OSError:  # too many open files, say: what is there is still there later
+                return False
+            if not chunk.data:
+                return True
             if not self._ship(stream, chunk):
                 return False
             yield 0.0
@@ -112,7 +123,7 @@ class LogShipper:
             self._store.create(key, chunk.data)
         except Conflict:
             return self._resolve(stream, chunk, key)
-        except StoreError:
+        except (StoreError, OSError):
             return False
         stream.shipped(chunk)
         return True
@@ -121,7 +132,7 @@ class LogShipper:
         """The key is taken: by these bytes, whose reply was lost, or by an agent that was here before."""
         try:
             present = self._store.get(key)
-        except StoreError:
+        except (StoreError, OSError):
             return False
         if present is not None and present.body == chunk.data:
             stream.shipped(chunk)

@@ -1,8 +1,10 @@
 """Logs on their way to the bucket: every byte once, in order, the tail after two seconds at most."""
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,40 @@ def test_at_the_end_it_tries_until_its_time_is_up(
     threading.Timer(0.2, lambda: setattr(away, "away", False)).start()
     finish(shipper)
     assert shipped(store) == b"the last word"
+
+
+@dataclass(frozen=True)
+class SometimesUnreadable(LocalFile):
+    """A log that cannot be opened at times, as when there are too many open files."""
+
+    moods: list[bool] = field(default_factory=list, hash=False, compare=False)
+
+    def read(self, offset: int, limit_bytes: int) -> bytes:
+        if self.moods and self.moods.pop():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().read(offset, limit_bytes)
+
+
+def test_a_log_that_cannot_be_read_now_is_read_later_and_the_others_meanwhile(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "0.log", tmp_path / "1.log"]
+    moods = [True] * 5
+    sick = Stream(
+        files=lambda: [SometimesUnreadable(paths[0], moods)],
+        key=lambda n: layout.log_key("digits", 1, layout.rank_stream(1), n),
+    )
+    for path in paths:
+        append(path, b"a line\n")
+    shipper = LogShipper(store, [sick, stream_of(paths[1])], Threads(), SHIP_EVERY_S)
+    wait_until(lambda: shipped(store) == b"a line\n", "the other one is there", 10)
+    append(paths[0], b"the end")
+    wait_until(lambda: not moods, "it was tried again", 10)
+    moods.append(True)
+    finish(shipper)
+    assert not shipper.crashed
+    found = [store.get(entry.key) for entry in store.list(layout.logs_prefix("digits", 1, layout.rank_stream(1)))]
+    assert b"".join(each.body for each in found if each) == b"a line\nthe end"
 
 
 def test_a_store_that_stays_away_costs_the_tail_and_not_the_agent(

@@ -10,7 +10,7 @@ from orchestrator.agent.supervisor import TELL_AGAIN_AFTER_S
 from orchestrator.jobs.instances import TrainerExit
 from orchestrator.jobs.pace import THRIFTY
 from orchestrator.store.protocol import StoreError, StoreUnreachable
-from tests.agent.virtual_machine import VirtualMachine
+from tests.agent.virtual_machine import Nothing, VirtualMachine
 from tests.support.interposed import Operation
 
 
@@ -72,3 +72,16 @@ def test_an_error_that_names_a_file_whose_name_is_no_text_is_told(training: Virt
     training.live(630)
     assert "/tmp/caf?.bin cannot be read" in training.beat.notices[-1].message
     assert "/tmp/caf?.bin cannot be read" in training.beat.complaint
+
+
+def test_that_nothing_more_is_shipped_of_the_logs_is_told_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nothing, "read", lambda *_: 1 / 0)
+    machine = VirtualMachine(tmp_path)
+    machine.assign()
+    machine.live(200)
+    assert [notice.message for notice in machine.beat.notices] == [
+        "nothing more of what the workers print will be shipped: see agent.log"
+    ]
+    assert machine.committed == 180
