@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -52,7 +53,7 @@ class Machine:
 
 @dataclass
 class LocalFleet:
-    """Instances as processes on this machine, for one store."""
+    """Instances as processes on this machine, for one store. May be used by several threads at once."""
 
     store_url: str
     root: Path
@@ -60,6 +61,8 @@ class LocalFleet:
     environ: Mapping[str, str]
     idle_exit_s: float = 120.0
     _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Finding room and taking it is one step: else two would be given the same."""
 
     @property
     def lag_s(self) -> float:
@@ -69,14 +72,15 @@ class LocalFleet:
     def launch(self, request: LaunchRequest) -> None:
         """Start an agent, once: a name whose work directory exists was launched before."""
         directory = self._directory(request.instance)
-        if (directory / REQUEST_FILE).exists():
-            return
-        gpus = self._place(request)
-        try:
-            self._start(request, directory, gpus)
-        except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
-            (directory / REQUEST_FILE).unlink(missing_ok=True)
-            raise LaunchError(f"an agent cannot be started here: {error}", permanent=False) from error
+        with self._lock:
+            if (directory / REQUEST_FILE).exists():
+                return
+            gpus = self._place(request)
+            try:
+                self._start(request, directory, gpus)
+            except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
+                (directory / REQUEST_FILE).unlink(missing_ok=True)
+                raise LaunchError(f"an agent cannot be started here: {error}", permanent=False) from error
 
     def _start(self, request: LaunchRequest, directory: Path, gpus: list[int]) -> None:
         """Write down what the instance is given, then start its agent."""
@@ -181,9 +185,10 @@ class LocalFleet:
 
     def _reap(self) -> None:
         """Wait for agents of ours that have ended, so that none stays a zombie."""
-        for instance, child in list(self._children.items()):
-            if child.poll() is not None:
-                del self._children[instance]
+        with self._lock:
+            for instance, child in list(self._children.items()):
+                if child.poll() is not None:
+                    self._children.pop(instance, None)
 
 
 @dataclass(frozen=True)

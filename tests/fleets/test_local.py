@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from threading import Barrier, Thread
 
 import psutil
 import pytest
@@ -243,6 +245,60 @@ def test_instances_of_one_generation_share_nothing(tmp_path: Path, store: LocalS
     pretend(cores, "digits-g3-n0-a0", "digits", cores=2)
     with pytest.raises(LaunchError, match="0 of 2 are free"):
         cores._place(request("digits-g3-n1-a0"))
+
+
+def at_once(*calls: Callable[[], object]) -> list[BaseException]:
+    """Many threads begin together, switched as often as can be; what they raise."""
+    gate, raised = Barrier(len(calls)), []
+
+    def run(call: Callable[[], object]) -> None:
+        gate.wait()
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - whatever a thread would die of is looked at
+            raised.append(error)
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [Thread(target=run, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    return raised
+
+
+def test_jobs_that_are_launched_at_the_same_time_are_given_a_gpu_each(tmp_path: Path, store: LocalStore) -> None:
+    class Slow(LocalFleet):
+        """Between finding room and taking it, all the others find theirs."""
+
+        def _place(self, request: LaunchRequest) -> list[int]:
+            found = super()._place(request)
+            time.sleep(0.02)
+            return found
+
+    fleet = Slow(store.url, new_fleet(tmp_path, store).root, Machine(cores=2, gpus=(0, 1)), os.environ)
+    names = [f"job{n}-g1-n0-a0" for n in range(12)]
+    try:
+        refused = at_once(*(partial(fleet.launch, request(name, name[:-9])) for name in names))
+        assert [type(error) for error in refused] == [LaunchError] * 10
+        orders = [json.loads(path.read_text()) for path in fleet.root.glob(f"*/{REQUEST_FILE}")]
+        assert sorted(order["gpus"] for order in orders) == [[0], [1]]
+    finally:
+        for name in names:
+            fleet.terminate(name)
+
+
+def test_many_threads_may_find_that_the_same_agents_have_ended(fleet: LocalFleet) -> None:
+    for _ in range(10):
+        for n in range(4):
+            fleet._children[f"i{n}"] = ended = subprocess.Popen(["true"])
+            os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert at_once(*[partial(fleet.describe, [])] * 8) == []
+        assert fleet._children == {}
 
 
 def test_a_machine_that_cannot_start_another_process_says_so_and_can_be_asked_again(
