@@ -1,7 +1,7 @@
 """What holds of a store, for whoever considers one: more than the few conditions that are tried at each start.
 
 Some of it everything rests on, some is used where it is there, some is tried only to be told. It takes some dozens of
-requests and one file of two parts (8 MiB), all under keys of its own, which are removed.
+requests and one file of two parts (32 MiB), all under keys of its own, which are removed.
 """
 
 import secrets
@@ -170,5 +170,5 @@ _TRIALS: tuple[tuple[str, Need, str, Trial], ...] = (
     ("directories", Need.REQUIRED, "directories are listed by themselves, in order", _directories),
     ("parts", Need.REQUIRED, "a file of two parts goes up and comes down by ranges, unchanged", _parts),
     ("polling", Need.USED, "what has not changed is not sent again", _polling),
-    ("sweeping", Need.USED, "unfinished uploads can be listed, to be continued or ended", _sweeping),
+    ("sweeping", Need.USED, "unfinished uploads can be listed, to be ended", _sweeping),
 )
