@@ -83,13 +83,22 @@ class Controller:
         new = [job for job, watch in self._watches.items() if not watch.is_loaded]
         unready = {job for job, ready in zip(new, self._spread(self._load, new), strict=True) if not ready}
         unready |= self._observer.ask_fleets(self._watches.values(), self._complain)
-        alive = 0
-        for is_alive in self._spread(lambda job: self._step(job, epoch), [job for job in jobs if job not in unready]):
-            alive += is_alive
+        for _ in self._spread(lambda job: self._step(job, epoch), [job for job in jobs if job not in unready]):
             if not self._keep_leading():
                 break
+        alive = sum(map(self._is_alive, jobs))
         self._is_busy = alive > 0
         return alive
+
+    def _is_alive(self, job: str) -> bool:
+        """Whether there is more to do for a job, as far as is known: one that could not be read may be alive."""
+        watch = self._watches.get(job)
+        if watch is None:
+            return False  # it is settled
+        if watch.record.stored is None:
+            return not watch.record.is_known
+        record = watch.record.stored.value
+        return bool(record.retired) or not (record.phase.over or record.phase is JobPhase.PAUSED)
 
     def _watch(self, job: str) -> JobWatch:
         """What is remembered of a job; nothing, where its name has been removed and submitted again."""
@@ -114,8 +123,8 @@ class Controller:
                 self._todo.drop(job, request.id)
         return False
 
-    def _step(self, job: str, epoch: int) -> bool:
-        """Look after one job; whether it is alive."""
+    def _step(self, job: str, epoch: int) -> None:
+        """Look after one job."""
         watch = self._watches[job]
         try:
             if self._still_leading():
@@ -130,10 +139,6 @@ class Controller:
             self._complain(job, str(error))  # one job's trouble is not another's
         else:
             self._complaints.pop(job, None)
-        record = watch.record.stored.value if watch.record.stored else None
-        return record is not None and (
-            bool(record.retired) or not (record.phase.over or record.phase is JobPhase.PAUSED)
-        )
 
     def _look_after(self, watch: JobWatch, epoch: int) -> None:
         """Read what is new, then decide and act until nothing is left to do."""

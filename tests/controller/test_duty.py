@@ -1,11 +1,13 @@
 """One process's part as a controller: it leads, stands by, takes over, and gives way; on virtual clocks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
 import pytest
 
 from orchestrator.controller.duty import STANDBY_TICK_S, STORE_AWAY_TICK_S, Duty
+from orchestrator.fleets.protocol import FleetError, InstanceState
+from orchestrator.jobs import layout
 from orchestrator.jobs.pace import THRIFTY, Pace
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store.lease import Lease
@@ -87,6 +89,32 @@ def test_who_resigns_is_followed_at_once(world: World) -> None:
     daemons.run(lambda: world.step >= 3)
     daemons.duties.pop("a").resign()
     assert daemons.run(lambda: "b: leading, epoch 2" in daemons.log) <= 2 * STANDBY_TICK_S
+
+
+def test_jobs_whose_fleet_does_not_answer_are_no_idleness(world: World) -> None:
+    daemons = Daemons(world, "a")
+    daemons.run(lambda: world.step >= 3)
+
+    def away(_instances: Iterable[str]) -> Mapping[str, InstanceState]:
+        raise FleetError("no answer")
+
+    world.fleet.describe = away  # type: ignore[method-assign,assignment]
+    began_s = world.clock.elapsed_s
+    daemons.run(lambda: world.clock.elapsed_s > began_s + 60)
+    assert daemons.duties["a"].idle_s <= PACE.idle_tick_s
+    del world.fleet.describe  # type: ignore[attr-defined]
+    daemons.run(world.at_rest)
+    assert world.record.phase is JobPhase.SUCCEEDED
+
+
+def test_a_job_that_cannot_be_read_is_no_idleness_and_one_that_was_never_completed_is(world: World) -> None:
+    world.store.put(layout.record_key("digits"), b"{")
+    daemons = Daemons(world, "a")
+    daemons.run(lambda: world.clock.elapsed_s > 60)
+    assert daemons.duties["a"].idle_s <= PACE.idle_tick_s
+    world.store.delete(layout.record_key("digits"))
+    daemons.run(lambda: world.clock.elapsed_s > 120)
+    assert daemons.duties["a"].idle_s > 50
 
 
 def test_a_store_that_is_away_is_told_once_and_outlived(world: World) -> None:
