@@ -112,10 +112,10 @@ class Committer:
                 if not self.fault:
                     yield RETRY_AFTER_S
                 continue
+            done = {*self._stuck, *map(_mark, waiting)}
             for old in waiting:
                 old.remove()
             if waiting:  # what a disk does not let go is done with all the same
-                done = {*self._stuck, *map(_mark, waiting)}
                 self._stuck = done.intersection(map(_mark, self._run.whole_checkpoints()))
             if settling and not waiting:
                 break

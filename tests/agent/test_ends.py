@@ -203,7 +203,7 @@ def test_a_last_checkpoint_of_a_step_that_was_written_before_is_no_silent_succes
         training.store.around = Away(frozenset({"replace"}))
     training.live(3)
     run.checkpoints.clear()
-    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, final=True))
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, last=True))
     finished(training)
     training.live(30)
     assert training.beat.exit is not None
@@ -215,7 +215,7 @@ def test_a_last_checkpoint_of_a_step_that_was_written_before_is_no_silent_succes
     training.live(5)
     again = training.launchers[-1].run
     assert again is not None
-    again.checkpoints.append(Checkpoint(run.steps, again.checkpoints, final=True))
+    again.checkpoints.append(Checkpoint(run.steps, again.checkpoints, last=True))
     finished(training)
     training.live(10)
     assert training.beat.generation == 2
@@ -263,7 +263,7 @@ def test_a_run_whose_last_checkpoint_is_committed_has_finished_whatever_comes_af
 
     training.store.around = Away()
     training.stuck = True
-    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, final=True))
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, last=True))
     finished(training)
     training.live(3)
     assert any("could not be committed" in line for line in training.log), "its workers have ended before"

@@ -58,7 +58,12 @@ class State:
 class Checkpoint:
     step: int
     place: "list[Checkpoint]"
-    final: bool = False
+    last: bool = False
+
+    @property
+    def final(self) -> bool:
+        assert self in self.place, "it is gone, and cannot be asked any more"
+        return self.last
 
     def files(self) -> Sequence[State]:
         return [State(self.step)]
