@@ -56,8 +56,10 @@ class Actor:
         if done:
             if decision.record.outbox:
                 keep_decision(self.store, seen, decision)
-            watch.record.wrote(document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce))
-            watch.written_at_s = watch.observed_at_s  # what the decision has counted ends there, not after the writing
+            written = document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce)
+            watch.record.wrote(written)
+            # What the decision has counted ends at its observation, not after the writing.
+            watch.written = written.etag, watch.observed_at_s
             self._flush(job, decision.record, watch)
         elif any(isinstance(effect, Launch) for effect in decision.effects):
             self._confirm(watch, stored)

@@ -79,7 +79,7 @@ class Observer:
             requests=requests,
             instances=views,
             prices={rung.instance: self._price(fleet, rung.instance) for rung in spec.resources.ladder},
-            since_written_s=None if watch.written_at_s is None else max(0.0, now_s - watch.written_at_s),
+            since_written_s=watch.since_written_s(now_s),
         )
         return observation, stored
 

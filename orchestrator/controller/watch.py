@@ -127,8 +127,8 @@ class JobWatch:
     """For how many looks it has not been read."""
     observed_at_s: float = 0.0
     """When the last observation was made."""
-    written_at_s: float | None = None
-    """When this controller wrote the record last."""
+    written: tuple[str, float] | None = None
+    """The version of the record (its etag) that this controller wrote last, and when."""
     decided_at_s: float | None = None
     """When the last decision was made that changed nothing; None: none since something has changed."""
 
@@ -143,12 +143,21 @@ class JobWatch:
         return self.record.is_known and self.record.stored is not None and self.spec is not None
 
     def doubt(self) -> None:
-        """What is remembered of the documents may be wrong: all will be read again."""
+        """What is remembered of the documents may be wrong: all will be read again.
+
+        When the record was written stays known: it counts as long as what is read again is that very version.
+        """
         self.record.is_known = self.head.is_known = False
-        self.written_at_s = None
         for assignment in self.assignments.values():
             assignment.is_known = False
         self.head_told = self.decided_at_s = None
+
+    def since_written_s(self, now_s: float) -> float | None:
+        """How long ago this controller wrote the record as it is now; None: another did."""
+        stored = self.record.stored
+        if self.written is None or stored is None or stored.etag != self.written[0]:
+            return None
+        return max(0.0, now_s - self.written[1])
 
     def saw(self, instance: str, state: InstanceState | None) -> None:
         """The fleet's word on an instance."""

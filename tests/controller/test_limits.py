@@ -12,6 +12,7 @@ from orchestrator.jobs.instances import LEAVE_WITHIN_S
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from tests.controller.builders import SITUATIONS, START, Scene, training
 from tests.controller.test_wishes import finish
+from tests.controller.world import World
 from tests.support.specs import job_spec
 
 
@@ -26,6 +27,19 @@ def test_at_the_deadline_a_job_that_trains_checkpoints_and_fails() -> None:
     assert scene.record.reason == "the deadline of 600 s after submit has passed"
     assert scene.record.committed_step == 40
     assert scene.alive() == set()
+
+
+def test_a_clock_that_jumps_ends_no_job_and_makes_no_time_free_also_when_a_read_fails() -> None:
+    for jump_s in (7200.0, -7200.0):
+        world = World(job_spec(limits={"deadline": 3600.0, "max_cost": 5.0}))
+        world.run(until=lambda world: world.step == 3)
+        counted_s, at_s = world.record.age_s, world.clock.elapsed_s
+        world.clock.jumped_s = jump_s
+        for watch in world.controller._watches.values():
+            watch.doubt()
+        world.run()
+        assert world.record.phase is JobPhase.SUCCEEDED
+        assert world.record.age_s == pytest.approx(counted_s + world.clock.elapsed_s - at_s, abs=10.0)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)

@@ -90,6 +90,21 @@ def test_what_is_doubted_is_read_again(looking: Looking) -> None:
     assert set(looking.read) >= {layout.record_key("digits"), layout.head_key("digits"), layout.assignment_key(NAME)}
 
 
+def test_when_the_record_was_written_is_known_as_long_as_it_is_that_version(looking: Looking) -> None:
+    """One read that fails does not hand a job's age and its money to a wall clock that may have jumped."""
+    looking.look()
+    assert looking.watch.record.stored is not None
+    looking.watch.written = looking.watch.record.stored.etag, looking.world.clock.monotonic()
+    looking.world.clock.elapsed_s += 7
+    looking.watch.doubt()
+    assert looking.look().since_written_s == 7
+    looking.world.ask("pause")
+    looking.world.run(until=lambda world: world.record.wanted == "pause")
+    assert looking.look().since_written_s is not None, "nothing speaks against what is remembered"
+    looking.watch.doubt()
+    assert looking.look().since_written_s is None, "another has written it since"
+
+
 def test_silence_is_measured_by_ones_own_clock_from_the_last_change_that_was_seen(looking: Looking) -> None:
     assert looking.look().view(NAME).silent_s == 0, "a new controller knows of no silence yet"
     looking.world.clock.elapsed_s += 40

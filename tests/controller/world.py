@@ -60,9 +60,11 @@ class Clock:
     """Time that passes only when it is told to."""
 
     elapsed_s: float = 0.0
+    jumped_s: float = 0.0
+    """How far the wall clock has jumped."""
 
     def now(self) -> datetime:
-        return datetime(2026, 11, 24, 12, 0, tzinfo=UTC) + timedelta(seconds=self.elapsed_s)
+        return datetime(2026, 11, 24, 12, 0, tzinfo=UTC) + timedelta(seconds=self.elapsed_s + self.jumped_s)
 
     def monotonic(self) -> float:
         return 1000.0 + self.elapsed_s

@@ -249,7 +249,8 @@ def test_instances_of_one_generation_share_nothing(tmp_path: Path, store: LocalS
 
 def at_once(*calls: Callable[[], object]) -> list[BaseException]:
     """Many threads begin together, switched as often as can be; what they raise."""
-    gate, raised = Barrier(len(calls)), []
+    gate = Barrier(len(calls))
+    raised: list[BaseException] = []
 
     def run(call: Callable[[], object]) -> None:
         gate.wait()
