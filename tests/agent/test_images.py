@@ -360,7 +360,9 @@ def test_a_fault_that_nobody_thought_of_has_its_own_sentence(
 
     assert beat.exit is not None
     assert (beat.exit.outcome, beat.exit.code) == ("failed", 1)
-    assert beat.exit.message.startswith("the images could not be fetched (ProfileNotFound: ")
+    assert beat.exit.message.startswith(
+        "the images could not be fetched (UsageError: The settings for AWS cannot be used: "
+    )
     assert "no-such-profile" in beat.exit.message
 
 
