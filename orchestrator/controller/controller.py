@@ -9,6 +9,7 @@ from orchestrator.controller.collect import Collector
 from orchestrator.controller.decide import decide
 from orchestrator.controller.observe import Observer
 from orchestrator.controller.todo import Todo
+from orchestrator.controller.trouble import concerns_all
 from orchestrator.controller.watch import JobWatch
 from orchestrator.errors import ElasticError
 from orchestrator.fleets.protocol import Fleet
@@ -19,7 +20,7 @@ from orchestrator.jobs.phases import GenerationPhase, IllegalTransition, JobPhas
 from orchestrator.jobs.record import JobRecord
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, NotAllowed, Store, StoreDenied, StoreUnreachable
+from orchestrator.store.protocol import Conflict, Store
 
 ROUNDS_PER_TICK = 8
 """One decision can make the next possible at once (sealed, so assign); the rest waits for the next tick."""
@@ -111,17 +112,20 @@ class Controller:
         try:
             if self._observer.load(watch):
                 return True
+            self._unsubmitted[job] = self._todo.listings  # look again when anybody has done anything
+            self._turn_away(job)
         except ElasticError as error:
-            if _concerns_all(error):
+            if concerns_all(error):
                 raise
             self._complain(job, str(error))
-            return False
-        self._unsubmitted[job] = self._todo.listings  # look again when anybody has done anything
+        return False
+
+    def _turn_away(self, job: str) -> None:
+        """Remove what was asked of a job that is neither there nor about to be submitted."""
         if self._todo.jobs[job].mark is None:
             for request in self._todo.waiting(job):
-                self._log(f"{job}: {request.kind} by {request.by} is for a job that is no more")
                 self._todo.drop(job, request.id)
-        return False
+                self._log(f"{job}: {request.kind} by {request.by} was for a job that is no more")
 
     def _step(self, job: str, epoch: int) -> None:
         """Look after one job."""
@@ -134,7 +138,7 @@ class Controller:
             self._complain(job, f"somebody else acts on this job: {error}")
         except (ElasticError, IllegalTransition) as error:
             watch.doubt()
-            if _concerns_all(error):
+            if concerns_all(error):
                 raise
             self._complain(job, str(error))  # one job's trouble is not another's
         else:
@@ -190,11 +194,6 @@ class Controller:
         if self._complaints.get(job) != message:
             self._complaints[job] = message
             self._log(f"{job}: {message}")
-
-
-def _concerns_all(error: Exception) -> bool:
-    """Whether no other job will fare better now: the store is away, or the credentials are no good at all."""
-    return isinstance(error, StoreUnreachable | StoreDenied) and not isinstance(error, NotAllowed)
 
 
 def _settled(record: JobRecord, watch: JobWatch) -> bool:

@@ -7,12 +7,13 @@ nothing here: their marks are gone.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from orchestrator.controller.trouble import concerns_all
 from orchestrator.jobs import layout
 from orchestrator.jobs.bell import Ear
 from orchestrator.jobs.pace import Pace
 from orchestrator.jobs.requests import Request, parse_request
 from orchestrator.spec.names import is_job_name
-from orchestrator.store.protocol import Conflict, Entry, Store
+from orchestrator.store.protocol import Conflict, Entry, Store, StoreError
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Todo:
         self._ear = Ear(store)
         self._listed_at_s: float | None = None
         self._is_due = True
+        self._complaints: dict[str, str] = {}  # by the keys of the requests that could not be read
         self.jobs: dict[str, Waiting] = {}
         self.listings = 0
         """How often it was listed: what cannot be known without asking again is asked once a listing."""
@@ -74,6 +76,7 @@ class Todo:
 
     def _listed(self) -> dict[str, Waiting]:
         jobs: dict[str, Waiting] = {}
+        before, self._complaints = self._complaints, {}
         for entry in self._store.list(layout.TODO):
             if entry.key.startswith(layout.TODO_JOBS):
                 job = entry.key.removeprefix(layout.TODO_JOBS)
@@ -81,7 +84,17 @@ class Todo:
                     jobs.setdefault(job, Waiting()).mark = entry.etag
             elif entry.key.startswith(layout.TODO_REQUESTS):
                 job, _, name = entry.key.removeprefix(layout.TODO_REQUESTS).partition("/")
-                request = self._request(job, name.removesuffix(".json"), entry) if is_job_name(job) else None
+                if not is_job_name(job):
+                    continue
+                try:
+                    request = self._request(job, name.removesuffix(".json"), entry)
+                except StoreError as error:
+                    if concerns_all(error):
+                        raise
+                    self._complaints[entry.key] = str(error)
+                    if before.get(entry.key) != str(error):
+                        self._log(f"{job}: a request cannot be read and waits: {error}")
+                    continue
                 if request is not None:
                     jobs.setdefault(job, Waiting()).requests[request.id] = request
         return jobs

@@ -6,6 +6,8 @@ from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import submit_job
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.removal import remove_job
+from orchestrator.jobs.requests import send_request
+from orchestrator.store.protocol import NotAllowed, Object
 from tests.controller.world import World
 
 
@@ -42,3 +44,35 @@ def test_who_knew_an_earlier_job_of_the_name_forgets_it_when_the_mark_is_another
     submit_anew(world)
     world.controller, world.epoch = former, epoch
     assert ends_well(world)
+
+
+def test_requests_that_cannot_be_read_or_removed_are_told_once_and_hold_nobody_up(world: World) -> None:
+    stuck, nobodys = layout.request_key("other", "secret"), layout.request_key("nobody", "cancel")
+    get, delete = world.store.get, world.store.delete
+    world.store.put(stuck, b"{}")
+    cancel = send_request(world.store, "digits", "cancel", now=world.clock.now(), by="ada", nonce=world.nonce)
+    world.store.put(nobodys, cancel.model_dump_json().encode())
+
+    def get_most(key: str) -> Object | None:
+        if key == stuck:
+            raise NotAllowed(f"{key}: access denied")
+        return get(key)
+
+    def delete_most(key: str, etag: str | None = None) -> None:
+        if key == nobodys:
+            raise NotAllowed(f"{key}: access denied")
+        delete(key, etag)
+
+    world.store.get, world.store.delete = get_most, delete_most  # type: ignore[method-assign]
+    world.run()
+    assert world.record.phase is JobPhase.CANCELLED
+    for _ in range(20):
+        world.tick()
+    assert [line for line in world.log if stuck in line] == [
+        f"other: a request cannot be read and waits: {stuck}: access denied"
+    ]
+    assert [line for line in world.log if nobodys in line] == [f"nobody: {nobodys}: access denied"]
+    world.store.get = get  # type: ignore[method-assign]
+    for _ in range(20):
+        world.tick()
+    assert get(stuck) is None, "it is read again and again: now it can be, and is no request"
