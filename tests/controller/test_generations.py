@@ -362,9 +362,9 @@ def test_workers_that_stand_still_again_and_again_fail_with_the_reason() -> None
     for _ in range(3):
         for instance in scene.generation.instances:
             scene.says(instance, "running", stalled_s=61.0)
-        scene.settle().obey().pass_time(60).settle()
+        scene.settle().pass_time(60).settle()
         if not scene.record.phase.over:
-            scene.train(1)
+            scene.come_up().train(1)
     assert scene.is_in(JobPhase.FAILED)
     assert scene.record.reason == "3 failures in a row without progress; the last: no new step for 61 s"
     assert scene.alive() == set()
