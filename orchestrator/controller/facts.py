@@ -88,7 +88,8 @@ def _charge_ended(draft: Draft) -> None:
     """What instances that are gone have cost is spent. Absent is not gone: a launch may not be shown yet.
 
     One that nobody has watched since the leader changed may have lived for all of its allowance: no clock that the two
-    leaders share could tell.
+    leaders share could tell. But one that neither fleet nor heartbeat ever showed, nor the fleet for as long as it may
+    lag after it was told to end it, was never there.
     """
     ended = {
         use.instance
@@ -105,7 +106,11 @@ def _charge_ended(draft: Draft) -> None:
 
 
 def _at_most_s(use: InstanceUse, epoch: int) -> float:
-    return use.lived_s if use.watched_by == epoch or use.allowance_s is None else use.allowance_s
+    if use.watched_by == epoch:
+        return use.lived_s
+    if not use.shown:
+        return 0.0
+    return use.lived_s if use.allowance_s is None else use.allowance_s
 
 
 def check_upcoming(draft: Draft) -> None:
@@ -141,13 +146,11 @@ def _launch_failed(draft: Draft, upcoming: Generation, instance: str, why: str, 
 
 
 def _forgive(draft: Draft, instance: str) -> None:
-    """A launch that failed for certain has cost nothing, up to now."""
+    """A launch that failed for certain has cost nothing, up to now: no instance of that name was ever started."""
     draft.count_time()
+    fresh = {"since": draft.now, "lived_s": 0.0, "watched_by": draft.seen.epoch}
     draft.set(
-        uses=tuple(
-            use.model_copy(update={"since": draft.now, "lived_s": 0.0}) if use.instance == instance else use
-            for use in draft.record.uses
-        )
+        uses=tuple(use.model_copy(update=fresh) if use.instance == instance else use for use in draft.record.uses)
     )
 
 
@@ -198,7 +201,18 @@ def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
 
 
 def _mark_seen(draft: Draft) -> None:
-    """Slots whose instance is there; from then on its absence means something."""
+    """Slots whose instance is there; from then on its absence means something. And who costs money for certain."""
+    shown = {
+        use.instance
+        for use in draft.record.uses
+        if not use.shown and ((view := draft.seen.view(use.instance)).state is not None or view.heartbeat is not None)
+    }
+    if shown:
+        draft.set(
+            uses=tuple(
+                use.model_copy(update={"shown": True}) if use.instance in shown else use for use in draft.record.uses
+            )
+        )
     for name in ("generation", "upcoming"):
         generation: Generation | None = getattr(draft.record, name)
         if generation is None or generation.phase is GenerationPhase.ENDED:

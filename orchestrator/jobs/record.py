@@ -79,6 +79,8 @@ class InstanceUse(BaseModel):
     """How long it had lived when time was last counted (`JobRecord.counted_at`)."""
     watched_by: int = 0
     """The leader (its epoch) that has counted this time by its own clock, from the launch or the agent's word on."""
+    shown: bool = False
+    """Whether the fleet or a heartbeat has ever shown it: else it may never have come to be."""
 
     def cost_usd(self, lived_s: float) -> float:
         """What it costs, having lived so long: never more than its allowance."""

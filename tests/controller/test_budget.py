@@ -1,6 +1,7 @@
 """Allowances: what is spent and what may be spent by whatever runs never exceeds the budget, whoever is away."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from orchestrator.controller.budget import can_extend, extended, grant, unreserved_usd
 from orchestrator.controller.effects import Assign, Launch
-from orchestrator.controller.observation import LaunchFailure
+from orchestrator.controller.observation import InstanceView, LaunchFailure
+from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import InstanceUse, JobRecord
@@ -97,6 +99,46 @@ def test_a_launch_that_failed_for_certain_costs_nothing_and_is_asked_for_again_i
     assert len(requests) == 1
     assert scene.record.spend_usd(scene.now) == pytest.approx(0.0, abs=0.2)
     assert scene.come_up().is_in(JobPhase.RUNNING)
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["no capacity", "the leader died before it launched"])
+def test_what_never_came_to_be_is_not_paid_after_a_change_of_leader(refused: bool) -> None:
+    scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    if refused:
+        scene.refusals[1] = LaunchFailure("no capacity", permanent=False)
+        scene.settle()
+    else:
+        scene.decide()
+    for _ in range(5):
+        scene.epoch += 1
+        scene.pass_time(600).ask("pause").settle()
+        assert scene.record.uses == ()
+        scene.ask("resume")
+        if refused:
+            scene.settle()
+        else:
+            scene.decide()
+            scene.decide()
+    assert scene.record.spent_usd == pytest.approx(0.0, abs=0.01)
+    assert not scene.record.phase.over
+
+
+@pytest.mark.parametrize("word", ["the fleet's", "its own"])
+def test_what_was_ever_shown_is_paid_with_all_it_may_have_lived_if_nobody_watched_it(word: str) -> None:
+    scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    scene.decide()
+    [use] = scene.record.uses
+    if word == "its own":
+        scene.says(use.instance)
+        scene.views[use.instance] = replace(scene.view(use.instance), state=None)
+    else:
+        scene.views[use.instance] = InstanceView(state=InstanceState.STARTING)
+    scene.decide()
+    scene.views[use.instance] = replace(scene.view(use.instance), state=None, heartbeat=None)
+    scene.epoch += 1
+    scene.pass_time(600).ask("pause").settle()
+    assert scene.record.uses == ()
+    assert scene.record.spent_usd == pytest.approx(2.0)
 
 
 def test_a_resize_that_cannot_be_paid_is_not_begun_and_that_is_said_once() -> None:
