@@ -25,6 +25,7 @@ from statistics import quantiles
 import pytest
 
 from orchestrator.controller.controller import Controller
+from orchestrator.controller.spread import SideBySide, one_by_one
 from orchestrator.fleets.protocol import InstanceState, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, submit_job
@@ -100,7 +101,7 @@ class Measured:
             still_leading=lambda: True,
             log=lambda _line: None,
             pace=THRIFTY,
-            spread=self.pool.map if self.pool else map,
+            spread=SideBySide(self.pool) if self.pool else one_by_one,
         )
 
     def now(self) -> datetime:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from orchestrator.controller.act import Actor, Stale
 from orchestrator.controller.collect import Collector
 from orchestrator.controller.decide import decide
 from orchestrator.controller.observe import Observer
+from orchestrator.controller.spread import Spread, one_by_one
 from orchestrator.controller.todo import Todo
 from orchestrator.controller.trouble import concerns_all
 from orchestrator.controller.watch import JobWatch
@@ -28,13 +29,6 @@ QUIET_S = 5.0
 """A job that just trains, and of which nothing has changed, is decided on so often: no rule about time is finer."""
 
 T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Spread(Protocol):
-    """`map`, or that of a pool of threads: jobs are looked after side by side where each request takes its time."""
-
-    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterable[R]: ...
 
 
 class Controller:
@@ -52,7 +46,7 @@ class Controller:
         log: Callable[[str], None],
         pace: Pace = QUICK,
         keep_leading: Callable[[], bool] | None = None,
-        spread: Spread = map,
+        spread: Spread = one_by_one,
     ) -> None:
         """`still_leading` may be asked by any thread, `keep_leading` (which may also renew the lease) by one alone."""
         self._store = store
@@ -64,7 +58,7 @@ class Controller:
         self._log = log
         self._spread = spread
         self._observer = Observer(store, fleets, monotonic)
-        self._todo = Todo(store, monotonic, pace, log)
+        self._todo = Todo(store, monotonic, pace, log, self._each)
         self._actor = Actor(store, nonce, monotonic, still_leading, self._todo.drop, self._tell)
         self._collector = Collector(store, monotonic, still_leading, self._complain)
         self._watches: dict[str, JobWatch] = {}
@@ -77,19 +71,28 @@ class Controller:
 
         Raises Deposed when a newer leader was seen, StoreError when the store is away.
         """
-        self._todo.refresh(busy=self._is_busy)
-        jobs = [job for job in sorted(self._todo.jobs) if self._unsubmitted.get(job) != self._todo.listings]
-        self._watches = {job: self._watch(job) for job in jobs}
-        self._collector.begin_tick(jobs)
-        new = [job for job, watch in self._watches.items() if not watch.is_loaded]
-        unready = {job for job, ready in zip(new, self._spread(self._load, new), strict=True) if not ready}
-        unready |= self._observer.ask_fleets(self._watches.values(), self._complain)
-        for _ in self._spread(lambda job: self._step(job, epoch), [job for job in jobs if job not in unready]):
-            if not self._keep_leading():
-                break
-        alive = sum(map(self._is_alive, jobs))
+        if self._todo.refresh(busy=self._is_busy):
+            jobs = [job for job in sorted(self._todo.jobs) if self._unsubmitted.get(job) != self._todo.listings]
+            self._watches = {job: self._watch(job) for job in jobs}
+            self._collector.begin_tick(jobs)
+            self._look_at(jobs, epoch)
+            alive = sum(map(self._is_alive, jobs))
+        else:
+            alive = len(self._watches) + 1  # not to see whether there is something to do is not to be idle
         self._is_busy = alive > 0
         return alive
+
+    def _look_at(self, jobs: list[str], epoch: int) -> None:
+        """Look after each job that can be: as long as this controller leads."""
+        watches = self._watches
+        if not self._each(self._load, [job for job in jobs if not watches[job].is_loaded]):
+            return
+        loaded = {job: watches[job] for job in jobs if watches[job].is_loaded}
+        unseen = self._observer.ask_fleets(loaded.values(), self._complain, self._each)
+        self._each(lambda job: self._step(job, epoch), [job for job in loaded if job not in unseen])
+
+    def _each(self, function: Callable[[T], object], items: Iterable[T], /) -> bool:
+        return self._spread(function, items, self._keep_leading)
 
     def _is_alive(self, job: str) -> bool:
         """Whether there is more to do for a job, as far as is known: one that could not be read may be alive."""
@@ -106,19 +109,17 @@ class Controller:
         mark, known = self._todo.jobs[job].mark, self._watches.get(job)
         return known if known is not None and known.mark == mark else JobWatch.of(job, mark)
 
-    def _load(self, job: str) -> bool:
-        """Read what is not known yet of a job; False where that cannot be done."""
+    def _load(self, job: str) -> None:
+        """Read what is not known yet of a job, where that can be done."""
         watch = self._watches[job]
         try:
-            if self._observer.load(watch):
-                return True
-            self._unsubmitted[job] = self._todo.listings  # look again when anybody has done anything
-            self._turn_away(job)
+            if not self._observer.load(watch):
+                self._unsubmitted[job] = self._todo.listings  # look again when anybody has done anything
+                self._turn_away(job)
         except ElasticError as error:
             if concerns_all(error):
                 raise
             self._complain(job, str(error))
-        return False
 
     def _turn_away(self, job: str) -> None:
         """Remove what was asked of a job that is neither there nor about to be submitted."""

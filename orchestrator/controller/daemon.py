@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from orchestrator.controller.duty import Duty
+from orchestrator.controller.spread import SideBySide, one_by_one
 from orchestrator.fleets.local import open_local_fleet
 from orchestrator.jobs.pace import pace_of
 from orchestrator.store.document import random_nonce
@@ -38,7 +39,7 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
             nonce=random_nonce,
             log=log,
             pace=pace_of(store.billed),
-            spread=threads.map if _is_far(store) else map,
+            spread=SideBySide(threads) if _is_far(store) else one_by_one,
         )
         while not stop.is_set():
             pause_s = duty.turn()

@@ -7,8 +7,9 @@ The daemon calls it in real time, the simulator in virtual time.
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from orchestrator.controller.controller import Controller, Spread
+from orchestrator.controller.controller import Controller
 from orchestrator.controller.decide import Deposed
+from orchestrator.controller.spread import Spread, one_by_one
 from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.pace import Pace
 from orchestrator.store.document import Nonce
@@ -33,7 +34,7 @@ class Duty:
         nonce: Nonce,
         log: Callable[[str], None],
         pace: Pace,
-        spread: Spread = map,
+        spread: Spread = one_by_one,
     ) -> None:
         """`fleets` is called at the beginning of each leadership."""
         self._store = store
@@ -86,7 +87,7 @@ class Duty:
             self._log(f"leading, epoch {epoch}" if epoch else "standing by: another daemon holds the lease")
             self._leading = epoch
             # Every leadership starts with a fresh look: also the store may be another one than before.
-            self._controller = self._new_controller() if epoch else None
+            self._controller = self._new_controller(epoch) if epoch else None
         if self._controller is None:
             return STANDBY_TICK_S
         if not self._controller.tick(epoch):
@@ -94,15 +95,16 @@ class Duty:
         self._busy_at_s = self._monotonic()
         return self._pace.tick_s
 
-    def _new_controller(self) -> Controller:
+    def _new_controller(self, epoch: int) -> Controller:
+        """The controller of this leadership: it has no part in a later one of this process."""
         return Controller(
             self._store,
             self._fleets(),
             now=self._now,
             monotonic=self._monotonic,
             nonce=self._nonce,
-            still_leading=lambda: self._lease.held,
-            keep_leading=self._lease.keep,
+            still_leading=lambda: self._lease.held and self._lease.epoch == epoch,
+            keep_leading=lambda: self._lease.keep() and self._lease.epoch == epoch,
             log=self._log,
             pace=self._pace,
             spread=self._spread,

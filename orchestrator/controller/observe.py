@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.controller.observation import InstanceView, Observation
+from orchestrator.controller.spread import Each, one_by_one
 from orchestrator.controller.watch import JobWatch, instances_of
 from orchestrator.errors import ElasticError
-from orchestrator.fleets.protocol import Fleet
+from orchestrator.fleets.protocol import Fleet, InstanceState
 from orchestrator.jobs.bucket import load_spec
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
@@ -43,22 +44,34 @@ class Observer:
             watch.spec = load_spec(self.store, watch.job)
         return True
 
-    def ask_fleets(self, watches: Iterable[JobWatch], complain: Callable[[str, str], None]) -> set[str]:
+    def ask_fleets(
+        self, watches: Iterable[JobWatch], complain: Callable[[str, str], None], each: Each = one_by_one
+    ) -> set[str]:
         """Ask each fleet once for all instances of these jobs; the jobs of one that does not answer come back."""
         asked: dict[str, dict[str, JobWatch]] = defaultdict(dict)
         for watch in watches:
             if watch.record.stored is not None and watch.spec is not None:
                 asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
+        answers: dict[str, Mapping[str, InstanceState] | ElasticError] = {}
+
+        def ask(name: str) -> None:
+            try:
+                answers[name] = self.fleets[name].describe(asked[name])
+            except ElasticError as error:
+                answers[name] = error
+
+        each(ask, [name for name, instances in asked.items() if instances])
         unseen: set[str] = set()
         for name, instances in asked.items():
-            try:
-                states = self.fleets[name].describe(instances) if instances else {}
-            except ElasticError as error:
-                unseen |= {watch.job for watch in instances.values()}
-                complain(min(unseen), f"the {name} fleet does not answer: {error}")
+            answer = answers.get(name)
+            if isinstance(answer, Mapping):
+                for instance, watch in instances.items():
+                    watch.saw(instance, answer.get(instance))
                 continue
-            for instance, watch in instances.items():
-                watch.saw(instance, states.get(instance))
+            unanswered = {watch.job for watch in instances.values()}
+            unseen |= unanswered
+            if answer is not None:
+                complain(min(unanswered), f"the {name} fleet does not answer: {answer}")
         return unseen
 
     def observe(

@@ -7,6 +7,7 @@ nothing here: their marks are gone.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from orchestrator.controller.spread import Each, one_by_one
 from orchestrator.controller.trouble import concerns_all
 from orchestrator.jobs import layout
 from orchestrator.jobs.bell import Ear
@@ -29,29 +30,49 @@ class Waiting:
 class Todo:
     """One leader's view of `todo/`."""
 
-    def __init__(self, store: Store, monotonic: Callable[[], float], pace: Pace, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        monotonic: Callable[[], float],
+        pace: Pace,
+        log: Callable[[str], None],
+        each: Each = one_by_one,
+    ) -> None:
         self._store = store
         self._monotonic = monotonic
         self._pace = pace
         self._log = log
+        self._each = each
         self._ear = Ear(store)
         self._listed_at_s: float | None = None
         self._is_due = True
+        self._requests: dict[str, Request] = {}  # by their keys: read once
         self._complaints: dict[str, str] = {}  # by the keys of the requests that could not be read
         self.jobs: dict[str, Waiting] = {}
         self.listings = 0
         """How often it was listed: what cannot be known without asking again is asked once a listing."""
 
-    def refresh(self, *, busy: bool) -> None:
-        """List what waits, if it is time or somebody has rung. Raises StoreError; then it stays due."""
+    def refresh(self, *, busy: bool) -> bool:
+        """List what waits, if it is time or somebody has rung.
+
+        False when leadership was lost meanwhile. Then, and when it raises StoreError, it stays due; what was read by
+        then need not be read again.
+        """
         now_s, every_s = self._monotonic(), self._pace.scan_s if busy else self._pace.idle_scan_s
         rung = self._ear.heard()  # before the listing: who leaves something meanwhile rings again
         if rung or self._listed_at_s is None or now_s - self._listed_at_s >= every_s:
             self._is_due = True
         if self._is_due:
-            self.jobs = self._listed()
+            listed: list[Entry] = []
+            if not self._each(lambda prefix: listed.extend(self._store.list(prefix)), [layout.TODO]):
+                return False
+            requests = [entry for entry in listed if _job_of_request(entry.key) is not None]
+            if not self._each(self._read, [entry for entry in requests if entry.key not in self._requests]):
+                return False
+            self._take(listed, requests)
             self.listings += 1
             self._listed_at_s, self._is_due = now_s, False
+        return True
 
     def waiting(self, job: str) -> tuple[Request, ...]:
         """What people have asked of a job, oldest first."""
@@ -60,7 +81,9 @@ class Todo:
 
     def drop(self, job: str, request: str) -> None:
         """Remove a request that was carried out."""
-        self._store.delete(layout.request_key(job, request))
+        key = layout.request_key(job, request)
+        self._store.delete(key)
+        self._requests.pop(key, None)
         if job in self.jobs:
             self.jobs[job].requests.pop(request, None)
 
@@ -74,42 +97,44 @@ class Todo:
                 self._is_due = True  # a job of the same name was submitted
         self.jobs.pop(job, None)
 
-    def _listed(self) -> dict[str, Waiting]:
+    def _take(self, listed: list[Entry], requests: list[Entry]) -> None:
+        """What was listed and read is what waits now."""
         jobs: dict[str, Waiting] = {}
-        before, self._complaints = self._complaints, {}
-        for entry in self._store.list(layout.TODO):
-            if entry.key.startswith(layout.TODO_JOBS):
-                job = entry.key.removeprefix(layout.TODO_JOBS)
-                if is_job_name(job):
-                    jobs.setdefault(job, Waiting()).mark = entry.etag
-            elif entry.key.startswith(layout.TODO_REQUESTS):
-                job, _, name = entry.key.removeprefix(layout.TODO_REQUESTS).partition("/")
-                if not is_job_name(job):
-                    continue
-                try:
-                    request = self._request(job, name.removesuffix(".json"), entry)
-                except StoreError as error:
-                    if concerns_all(error):
-                        raise
-                    self._complaints[entry.key] = str(error)
-                    if before.get(entry.key) != str(error):
-                        self._log(f"{job}: a request cannot be read and waits: {error}")
-                    continue
-                if request is not None:
-                    jobs.setdefault(job, Waiting()).requests[request.id] = request
-        return jobs
+        for entry in listed:
+            job = entry.key.removeprefix(layout.TODO_JOBS)
+            if job != entry.key and is_job_name(job):
+                jobs[job] = Waiting(entry.etag)
+        known, self._requests = self._requests, {}
+        for entry in requests:
+            whose, request = _job_of_request(entry.key), known.get(entry.key)
+            if whose is not None and request is not None:
+                jobs.setdefault(whose, Waiting()).requests[request.id] = request
+                self._requests[entry.key] = request
+        keys = {entry.key for entry in requests}
+        self._complaints = {key: told for key, told in self._complaints.items() if key in keys}
+        self.jobs = jobs
 
-    def _request(self, job: str, request: str, entry: Entry) -> Request | None:
-        """A request that was listed; read once. One that cannot be read asks for nothing and is removed."""
-        known = self.jobs.get(job)
-        if known is not None and request in known.requests:
-            return known.requests[request]
-        found = self._store.get(entry.key)
-        if found is None:
-            return None
+    def _read(self, entry: Entry) -> None:
+        """Read a request that was listed. One that is none is removed; one that may not be read waits."""
         try:
-            return parse_request(found.body, request)
-        except ValueError:
-            self._log(f"{job}: {entry.key} is no request that this version can read: removed")
-            self._store.delete(entry.key)
-            return None
+            found = self._store.get(entry.key)
+            if found is None:
+                return
+            try:
+                name = entry.key.rpartition("/")[2].removesuffix(".json")
+                self._requests[entry.key] = parse_request(found.body, name)
+            except ValueError:
+                self._store.delete(entry.key)
+                self._log(f"{entry.key} is no request that this version can read: removed")
+        except StoreError as error:
+            if concerns_all(error):
+                raise
+            if self._complaints.get(entry.key) != str(error):
+                self._complaints[entry.key] = str(error)
+                self._log(f"a request cannot be read and waits: {error}")
+
+
+def _job_of_request(key: str) -> str | None:
+    """The job whose request lies under a key of `todo/`."""
+    job, slash, _ = key.removeprefix(layout.TODO_REQUESTS).partition("/")
+    return job if slash and key.startswith(layout.TODO_REQUESTS) and is_job_name(job) else None

@@ -102,7 +102,7 @@ def test_jobs_whose_fleet_does_not_answer_are_no_idleness(world: World) -> None:
     began_s = world.clock.elapsed_s
     daemons.run(lambda: world.clock.elapsed_s > began_s + 60)
     assert daemons.duties["a"].idle_s <= PACE.idle_tick_s
-    del world.fleet.describe  # type: ignore[attr-defined]
+    del world.fleet.describe
     daemons.run(world.at_rest)
     assert world.record.phase is JobPhase.SUCCEEDED
 

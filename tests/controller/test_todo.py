@@ -69,7 +69,7 @@ def test_requests_that_cannot_be_read_or_removed_are_told_once_and_hold_nobody_u
     for _ in range(20):
         world.tick()
     assert [line for line in world.log if stuck in line] == [
-        f"other: a request cannot be read and waits: {stuck}: access denied"
+        f"a request cannot be read and waits: {stuck}: access denied"
     ]
     assert [line for line in world.log if nobodys in line] == [f"nobody: {nobodys}: access denied"]
     world.store.get = get  # type: ignore[method-assign]
