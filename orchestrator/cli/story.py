@@ -91,8 +91,6 @@ def by_decision(events: Iterable[Event]) -> list[Group]:
 def chapter(events: Group, kept: KeptDecision | None) -> Chapter:
     """One decision in words; `kept`: all that it saw and came to, where that is there still."""
     head = min(events, key=_weight)
-    if kept is not None and kept.epoch != head.epoch:
-        kept = None  # another leader's, which came to nothing
     others = [event for event in events if event is not head]
     seen = [event.message for event in others if event.kind in _FACTS]
     for event in events:

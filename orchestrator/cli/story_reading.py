@@ -61,7 +61,7 @@ def read_story(store: Store, record: JobRecord, asked: Asked) -> Story:
 def _read_chapter(store: Store, job: str, events: Group) -> Chapter:
     number = events[0].decision
     try:
-        kept = None if number is None else load_decision(store, job, number)
+        kept = None if number is None else load_decision(store, job, number, events[0].epoch)
     except StoreError as error:
         warn(f"{error} So that decision is told by its events alone.")
         kept = None

@@ -1,8 +1,8 @@
 """Decisions that are kept: all that one saw, and what it came to, so that anybody can ask later why.
 
 One is kept for each version of a record that was decided with events, before the record is written, under the number of
-that version. Two leaders can have kept one for the same version, of which only one was then written: the events carry
-the epoch of the leader whose it was, and a kept decision of another epoch is not theirs.
+that version and the epoch of the leader. Two leaders can have kept one for the same version, of which only one was then
+written: the events carry number and epoch of theirs.
 """
 
 from collections.abc import Sequence
@@ -78,12 +78,12 @@ def keep_decision(store: Store, seen: Observation, decision: Decision) -> None:
         decided=decision.record,
         effects=tuple(kept_effects(decision.effects)),
     )
-    store.put(layout.decision_key(seen.record.name, seen.record.seq + 1), kept.model_dump_json().encode())
+    store.put(layout.decision_key(seen.record.name, seen.record.seq + 1, seen.epoch), kept.model_dump_json().encode())
 
 
-def load_decision(store: Store, job: str, number: int) -> KeptDecision | None:
-    """A decision by its number; None where it is not kept, or no longer. Raises StoreError for what cannot be read."""
-    key = layout.decision_key(job, number)
+def load_decision(store: Store, job: str, number: int, epoch: int) -> KeptDecision | None:
+    """A leader's decision by its number; None: it is not kept, or no longer. Raises StoreError if it cannot be read."""
+    key = layout.decision_key(job, number, epoch)
     found = store.get(key)
     if found is None:
         return None

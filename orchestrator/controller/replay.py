@@ -1,14 +1,16 @@
 """Every decision that was kept, decided again: the same code on the same values must come to the same answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.controller.decide import Deposed, decide
 from orchestrator.controller.decisions import KeptDecision, kept_effects, load_decision
+from orchestrator.controller.garbage import DECISIONS_KEPT
 from orchestrator.errors import ElasticError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_spec
+from orchestrator.jobs.events import Event, read_events
 from orchestrator.jobs.phases import IllegalTransition
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Store
@@ -19,22 +21,38 @@ class Verdict:
     """How one decision came out the second time."""
 
     decision: int
+    epoch: int
     differences: tuple[str, ...]
     """What is another, with what it was and what it is now; empty: the answer is the same."""
 
 
 def replay(store: Store, job: str) -> Iterator[Verdict]:
-    """All decisions of a job that are kept, oldest first. Raises UnknownJob."""
+    """All decisions of a job that are kept, oldest first, then those that are missing. Raises UnknownJob."""
     spec = load_spec(store, job)
-    for entry in store.list(layout.decisions_prefix(job)):
-        number = int(entry.key.rpartition("/")[2].removesuffix(".json"))
+    events = [*read_events(store, job)]  # before the listing: what they tell of was kept before them
+    places = [
+        place for entry in store.list(layout.decisions_prefix(job)) if (place := layout.parse_decision(entry.key))
+    ]
+    for number, epoch in places:
         try:
-            kept = load_decision(store, job, number)
+            kept = load_decision(store, job, number, epoch)
         except ElasticError as error:
-            yield Verdict(number, (str(error),))
+            yield Verdict(number, epoch, (str(error),))
             continue
         if kept is not None:
-            yield Verdict(number, tuple(differences(spec, kept)))
+            yield Verdict(number, epoch, tuple(differences(spec, kept)))
+    yield from _missing(events, places)
+
+
+def _missing(events: Iterable[Event], kept: Sequence[tuple[int, int]]) -> Iterator[Verdict]:
+    """Decisions that events tell of and that are not kept, but for those that may have been collected as old."""
+    known = set(kept)
+    oldest = min(known) if len(known) >= DECISIONS_KEPT else (0, 0)
+    for event in events:
+        if event.decision is None or (place := (event.decision, event.epoch)) in known or place < oldest:
+            continue
+        known.add(place)
+        yield Verdict(*place, (f"it is missing: event {event.number} ({event.kind}) tells of it",))
 
 
 def differences(spec: JobSpec, kept: KeptDecision) -> Iterator[str]:

@@ -54,7 +54,7 @@ class Event(BaseModel):
     message: str
     inputs: dict[str, Any] = {}
     decision: int | None = None
-    """The version of the record that came of the decision; what it saw is kept under this number."""
+    """The version of the record that came of the decision; what it saw is kept under this number and `epoch`."""
 
 
 def write_event(store: Store, job: str, event: Event) -> None:

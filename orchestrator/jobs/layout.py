@@ -79,9 +79,15 @@ def decisions_prefix(job: str) -> str:
     return f"{job_prefix(job)}decisions/"
 
 
-def decision_key(job: str, seq: int) -> str:
-    """All that the decision saw that became version `seq` of the record."""
-    return f"{decisions_prefix(job)}{seq:012d}.json"
+def decision_key(job: str, seq: int, epoch: int) -> str:
+    """All that the decision of a leader saw that was to become version `seq` of the record."""
+    return f"{decisions_prefix(job)}{seq:012d}-e{epoch}.json"
+
+
+def parse_decision(key: str) -> tuple[int, int] | None:
+    """Version and epoch of a decision's key; None: it is none."""
+    found = re.fullmatch(r"(\d{12,})-e(\d+)\.json", key.rpartition("/")[2])
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def pins_prefix(job: str) -> str:

@@ -103,24 +103,24 @@ def test_the_page_answers_why_it_shrank(eventful: Store, elastic: Elastic) -> No
     assert '"utilization_percent": 20.0' in elastic("explain", "digits", "--kind", "scale_down", "-o", "wide").out
 
 
-def alter(store: Store, number: int, **changes: Any) -> None:
-    """Change what is kept of a decision."""
-    key = layout.decision_key("digits", number)
-    found = store.get(key)
+def alter(store: Store, told: dict[str, Any], *, by: int | None = None, **changes: Any) -> None:
+    """Change what is kept of a decision, or keep one of another leader for the same version."""
+    found = store.get(layout.decision_key("digits", told["decision"], told["epoch"]))
     assert found is not None
+    key = layout.decision_key("digits", told["decision"], by or told["epoch"])
     store.put(key, json.dumps({**json.loads(found.body), **changes}).encode())
 
 
 def test_what_another_leader_decided_in_vain_is_not_told(eventful: Store, elastic: Elastic) -> None:
     grown, *_ = decisions(elastic, "--kind", "scale_up")
-    alter(eventful, grown["decision"], epoch=7, effects=[{"kind": "Terminate", "what": {"instance": "mine"}}])
+    alter(eventful, grown, by=7, epoch=7, effects=[{"kind": "Terminate", "what": {"instance": "mine"}}])
     told, *_ = decisions(elastic, "--kind", "scale_up")
-    assert told["done"] == ["generation 2 on digits-g2-n0-a0"]
+    assert told["done"] == ["launch digits-g2-n0-a0"]
 
 
 def test_where_a_decision_cannot_be_read_its_events_tell_it(eventful: Store, elastic: Elastic) -> None:
     grown, *_ = decisions(elastic, "--kind", "scale_up")
-    alter(eventful, grown["decision"], record="nonsense")
+    alter(eventful, grown, record="nonsense")
     outcome = elastic("explain", "digits", "--kind", "scale_up")
     assert "that decision is told by its events alone" in outcome.err
     assert "mean utilisation 95.0 %" in outcome.out
@@ -131,12 +131,21 @@ def test_verify_decides_everything_again(eventful: Store, elastic: Elastic) -> N
     assert (outcome.code, outcome.out) == (0, "")
     assert "replayed, each to the same answer" in outcome.err
     grown, *_ = decisions(elastic, "--kind", "scale_up")
-    alter(eventful, grown["decision"], effects=[])
+    alter(eventful, grown, effects=[])
     outcome = elastic("explain", "digits", "--verify")
     assert outcome.code == 1
     assert outcome.out.startswith(f"decision {grown['decision']}: effects: none became Launch")
     verdicts = json.loads(elastic("explain", "digits", "--verify", "-o", "json").out)
     assert [verdict["decision"] for verdict in verdicts if verdict["differences"]] == [grown["decision"]]
+
+
+def test_verify_says_what_is_missing(eventful: Store, elastic: Elastic) -> None:
+    grown, *_ = decisions(elastic, "--kind", "scale_up")
+    eventful.delete(layout.decision_key("digits", grown["decision"], grown["epoch"]))
+    outcome = elastic("explain", "digits", "--verify")
+    assert outcome.code == 1
+    number = grown["events"][0]["number"]
+    assert outcome.out.startswith(f"decision {grown['decision']}: it is missing: event {number} (scale_up) tells of it")
 
 
 def test_where_no_decision_is_kept_there_is_nothing_to_verify(elastic: Elastic, store: Store) -> None:

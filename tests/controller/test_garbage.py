@@ -61,7 +61,7 @@ def test_the_head_stays_whatever_else_there_is() -> None:
 
 
 def test_of_kept_decisions_the_newest_stay() -> None:
-    keys = [layout.decision_key("digits", n) for n in range(DECISIONS_KEPT + 5)]
+    keys = [layout.decision_key("digits", n, 1) for n in range(DECISIONS_KEPT + 5)]
     assert spare_decisions(keys) == keys[:5]
     assert spare_decisions(keys[:7]) == []
 

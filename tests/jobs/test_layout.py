@@ -14,6 +14,7 @@ NUMBERED: dict[str, Callable[[int], str]] = {
     "events": lambda n: layout.event_key("a", n),
     "checkpoints by step": lambda n: layout.checkpoint_prefix("a", n, 1),
     "checkpoints of one step by generation": lambda n: layout.checkpoint_prefix("a", 7, n),
+    "decisions": lambda n: layout.decision_key("a", n, 99 - n % 99),
     "progress chunks": lambda n: layout.progress_key("a", 1, n),
     "progress by generation": lambda n: layout.progress_key("a", n, 1),
     "log chunks": lambda n: layout.log_key("a", 1, "rank00000", n),
@@ -27,7 +28,7 @@ OF_A_JOB: list[Callable[[str], str]] = [
     layout.requests_prefix,
     lambda job: layout.request_key(job, "r"),
     layout.todo_key,
-    lambda job: layout.decision_key(job, 1),
+    lambda job: layout.decision_key(job, 1, 1),
     lambda job: layout.pin_key(job, "p"),
     layout.events_prefix,
     lambda job: layout.event_key(job, 1),
@@ -91,6 +92,11 @@ def test_streams_of_logs_lie_under_the_prefixes_that_list_them() -> None:
     for prefix in (layout.logs_prefix("a"), layout.logs_prefix("a", 3), layout.logs_prefix("a", 3, "rank00001")):
         assert key.startswith(prefix)
     assert not key.startswith(layout.logs_prefix("a", 4))
+
+
+def test_a_decision_is_told_by_version_and_leader() -> None:
+    assert layout.parse_decision(layout.decision_key("digits-e5", 12, 3)) == (12, 3)
+    assert layout.parse_decision("jobs/digits/decisions/000000000012.json") is None
 
 
 def test_the_lease_is_where_the_layout_says() -> None:

@@ -54,7 +54,7 @@ def put_over(store: Store, name: str = "digits") -> None:
     for key in (
         layout.head_key(name),
         layout.event_key(name, 1),
-        layout.decision_key(name, 2),
+        layout.decision_key(name, 2, 1),
         layout.log_key(name, 1, layout.rank_stream(0), 0),
         layout.progress_key(name, 1, 0),
         f"{checkpoint}state",

@@ -101,12 +101,14 @@ def _verify(store: "Store", job: str, output: Format) -> int:
     if wrong or not output.for_people:
         emit(
             output,
-            data=lambda: [{"decision": v.decision, "differences": list(v.differences)} for v in verdicts],
+            data=lambda: [
+                {"decision": v.decision, "epoch": v.epoch, "differences": list(v.differences)} for v in verdicts
+            ],
             names=lambda: [str(verdict.decision) for verdict in wrong],
             table=lambda: "\n".join(f"decision {v.decision}: {line}" for v in wrong for line in v.differences),
         )
     if wrong:
-        say(f"{len(wrong)} of {text.count(len(verdicts), 'decision')} came out otherwise.")
+        say(f"{len(wrong)} of {text.count(len(verdicts), 'decision')} came out otherwise or cannot be read.")
         return EXIT_FAILED
     kept = (
         f"{text.count(len(verdicts), 'decision')} replayed, each to the same answer."
