@@ -16,7 +16,7 @@ from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
 
 NOTE_EVERY_S = 30.0
 DRAIN_TIMEOUT_S = 180.0
-HEARD_LATE_S = 60.0
+HEARD_LATE_S = 90.0
 """An agent's word may be so old when it is read."""
 NO_CAPACITY_RETRY_S = 5.0
 RUNG_UNAVAILABLE_S = 600.0
@@ -62,15 +62,15 @@ def forget_ended_instances(draft: Draft) -> None:
 
 
 def _watch_over(draft: Draft) -> None:
-    """A new leader knows how long an instance has lived once its agent has written after the new leader's orders."""
+    """A new leader knows how long an instance has lived once its agent has written under the new leader's eyes."""
     epoch = draft.seen.epoch
     heard = {
         use.instance
         for use in draft.record.uses
         if use.watched_by != epoch
         and use.usd_per_hour
-        and (beat := draft.seen.view(use.instance).heartbeat) is not None
-        and beat.epoch == epoch
+        and (beat := (view := draft.seen.view(use.instance)).heartbeat) is not None
+        and (beat.epoch == epoch or view.is_live)
     }
     if heard:
         draft.count_time()

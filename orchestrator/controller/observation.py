@@ -30,6 +30,8 @@ class InstanceView:
     """How long the heartbeat has not changed, by the controller's own monotonic clock."""
     stalled_s: float = 0.0
     """How long its workers have come no further (state, activity, step), by the same clock."""
+    is_live: bool = False
+    """Whether its heartbeat came under this controller's eyes, and not long after it was written."""
     assignment: Assignment | None = None
     launch_failure: LaunchFailure | None = None
     terminated: bool = False

@@ -134,6 +134,7 @@ class Observer:
             heartbeat=heartbeat.beat,
             silent_s=max(0.0, now_s - heartbeat.changed_at_s),
             stalled_s=max(0.0, now_s - heartbeat.moved_at_s),
+            is_live=heartbeat.is_live,
             assignment=assignment.value if assignment else None,
             launch_failure=watch.launch_failures.pop(instance, None),  # told once; launching again tells again
             terminated=instance in watch.terminated,

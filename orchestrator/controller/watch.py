@@ -21,6 +21,9 @@ from orchestrator.store.protocol import UNCHANGED, Store, StoreError
 
 D = TypeVar("D", bound=Document)
 
+LOOKS_APART_S = 30.0
+BEATS_APART_S = 60.0
+
 
 @dataclass
 class Watched(Generic[D]):
@@ -58,10 +61,17 @@ class WatchedHeartbeat:
     moved_at_s: float
     etag: str | None = None
     beat: Heartbeat | None = None
+    is_live: bool = False
+    """Whether two came one soon after the other under this controller's eyes: the second was begun after the first had
+    come, so what it says was true not long ago."""
     _late: int | None = None
+    _read_at_s: float = float("-inf")
+    _came_at_s: float = float("-inf")
+    """When one came between two looks that were close together."""
 
     def read(self, store: Store, now_s: float) -> bool:
         """Look for a new one; False when there is none."""
+        looked_s, self._read_at_s = now_s - self._read_at_s, now_s
         found = store.get_if_changed(self.key, self.etag)
         if found is UNCHANGED:
             return False
@@ -78,6 +88,9 @@ class WatchedHeartbeat:
         if self._is_late(beat):
             return False
         before, self.beat, self._late, self.changed_at_s = _stand(self.beat), beat, None, now_s
+        is_near = looked_s <= LOOKS_APART_S
+        self.is_live = is_near and now_s - self._came_at_s <= BEATS_APART_S
+        self._came_at_s = now_s if is_near else float("-inf")
         if _stand(beat) != before:
             self.moved_at_s = now_s
         return True

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.controller.budget import can_extend, extended, grant, unreserved_usd
 from orchestrator.controller.effects import Assign, Launch
+from orchestrator.controller.facts import HEARD_LATE_S
 from orchestrator.controller.observation import InstanceView, LaunchFailure
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
@@ -139,6 +140,19 @@ def test_what_was_ever_shown_is_paid_with_all_it_may_have_lived_if_nobody_watche
     scene.pass_time(600).ask("pause").settle()
     assert scene.record.uses == ()
     assert scene.record.spent_usd == pytest.approx(2.0)
+
+
+def test_what_speaks_under_the_eyes_of_a_new_leader_is_paid_for_its_time_without_having_its_orders() -> None:
+    scene = training(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    [instance] = scene.generation.instances
+    scene.epoch += 1
+    scene.pass_time(600).says(instance, "running", uptime_s=600.0)
+    scene.views[instance] = replace(scene.view(instance), is_live=True)
+    scene.decide()
+    scene.pass_time(60)
+    scene.views[instance] = InstanceView(state=InstanceState.GONE)
+    scene.decide()
+    assert scene.record.spent_usd == pytest.approx((600 + 60 + HEARD_LATE_S) / 3600)
 
 
 def test_a_resize_that_cannot_be_paid_is_not_begun_and_that_is_said_once() -> None:

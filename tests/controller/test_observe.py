@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.observe import HEAD_EVERY_LOOKS, Observer
-from orchestrator.controller.watch import JobWatch
+from orchestrator.controller.watch import LOOKS_APART_S, JobWatch
 from orchestrator.fleets.protocol import FleetError, InstanceState
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress
@@ -111,6 +111,22 @@ def test_silence_is_measured_by_ones_own_clock_from_the_last_change_that_was_see
     assert looking.look().view(NAME).silent_s == 40
     looking.world.fleet.agents[NAME].tick()
     assert looking.look().view(NAME).silent_s == 0
+
+
+def test_how_old_an_instance_is_is_known_when_two_heartbeats_came_soon_after_each_other(looking: Looking) -> None:
+    agent, clock = looking.world.fleet.agents[NAME], looking.world.clock
+
+    def beats(after_s: float) -> bool:
+        clock.elapsed_s += after_s
+        agent.tick()
+        return looking.look().view(NAME).is_live
+
+    assert not looking.look().view(NAME).is_live, "it may have lain there for long"
+    assert not beats(after_s=1), "it may have been long on its way"
+    assert beats(after_s=1)
+    assert not beats(after_s=LOOKS_APART_S + 1), "it may have lain there since the last look"
+    assert not beats(after_s=1)
+    assert beats(after_s=1)
 
 
 def heartbeat(count: int, step: int = 0, activity: str = "", complaint: str = "") -> bytes:
