@@ -2,7 +2,8 @@
 
 - A version of the record follows the one before; its epoch, its generations and what it has spent never go back; a job
   that is over stays over.
-- No more workers than allowed; a request is honoured once; no event is told twice.
+- No more workers than allowed; a request is answered once, and what is granted is done (`wish_rules`); no event is told
+  twice.
 - Work is lost only back to the last checkpoint that could be committed; the result is that of an undisturbed run.
 - No secret is in any object.
 """
@@ -15,6 +16,7 @@ from typing import Any
 from orchestrator.jobs.phases import JOB_TRANSITIONS, JobPhase
 from orchestrator.simulator.trainer import link
 from orchestrator.simulator.violation import Violation
+from orchestrator.simulator.wish_rules import Wishes
 
 SECRET = "AKIA-never-to-be-seen"
 UPLOAD_SLACK_S = 30.0
@@ -31,6 +33,7 @@ class JobFacts:
     checkpoint_every_s: float
     max_workers: int
     max_cost: float | None
+    wishes: Wishes
     record: dict[str, Any] = field(default_factory=dict)
     intents: set[str] = field(default_factory=set)
     """Every instance that the record has ever named."""
@@ -77,6 +80,7 @@ class JobRules:
             facts.over_since_s = self._now_s()
         if old:
             self._check_follows(by, job, old, new)
+        facts.wishes.record_written(by, job, new)
         return facts
 
     @staticmethod

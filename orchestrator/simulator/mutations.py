@@ -9,12 +9,14 @@ from typing import Any
 
 from orchestrator.agent import checkpoints
 from orchestrator.agent.supervisor import Supervisor
-from orchestrator.controller import orders
+from orchestrator.controller import orders, wishes
 from orchestrator.controller.act import Actor
+from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Effect, Launch
 from orchestrator.errors import UsageError
 from orchestrator.jobs import head as heads
 from orchestrator.jobs import layout
+from orchestrator.jobs.requests import Request
 from orchestrator.simulator.cloud import Cloud
 from orchestrator.store import document
 from orchestrator.store.document import Stored
@@ -113,6 +115,19 @@ def _collector_ignores_head() -> list[Patch]:
     return [(checkpoints, "remove_old", remove_old)]
 
 
+def _only_told(kind: str) -> list[Patch]:
+    """What people ask for in this way is granted, told, and forgotten."""
+    take = wishes._take
+
+    def tell(draft: Draft, request: Request) -> None:
+        before = draft.record
+        take(draft, request)
+        if request.kind == kind:
+            draft.set(wanted=before.wanted, pinned_rung=before.pinned_rung)
+
+    return [(wishes, "_take", tell)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-seal": _no_seal,
     "refetch-and-retry": _refetch_and_retry,
@@ -121,6 +136,9 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "reaper-off": _reaper_off,
     "dead-mans-switch-off": _dead_mans_switch_off,
     "collector-ignores-head": _collector_ignores_head,
+    "cancel-only-told": lambda: _only_told("cancel"),
+    "pause-only-told": lambda: _only_told("pause"),
+    "resize-only-told": lambda: _only_told("resize"),
 }
 """By the name that `elastic simulate --mutate` knows them by."""
 

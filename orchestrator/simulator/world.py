@@ -17,6 +17,7 @@ from orchestrator.simulator.people import People
 from orchestrator.simulator.story import Story
 from orchestrator.simulator.timeline import Process, Timeline
 from orchestrator.simulator.trainer import Course, Gang
+from orchestrator.simulator.wish_rules import Wishes
 from orchestrator.spec.models import JobSpec
 
 PACE = Pace(
@@ -75,7 +76,8 @@ class World:
         spec = job.spec
         self.jobs[spec.name] = job
         workers = max(spec.resources.ladder[rung].world_size for rung in spec.allowed_rungs)
-        self.rules.add_job(spec.name, JobFacts(spec.checkpoint.every, workers, spec.limits.max_cost))
+        wishes = Wishes(tuple(rung.world_size for rung in spec.resources.ladder))
+        self.rules.add_job(spec.name, JobFacts(spec.checkpoint.every, workers, spec.limits.max_cost, wishes))
 
     def add_daemon(self, skew_s: float = 0.0) -> Daemon:
         """A host with a daemon."""
