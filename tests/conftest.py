@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.engines import ENGINES, require
 from tests.support.isolation import SESSION_VARIABLE, end_left_over, isolate
+from tests.support.sharing import SURVIVAL, ByModule, share_of
 
 _GRACE_S = 5.0
 
@@ -21,8 +24,19 @@ def pytest_configure(config: pytest.Config) -> None:
     isolate(os.environ, Path(directory.name), session=uuid.uuid4().hex)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite, of which much is waiting; a part of it is not worth the second one."""
+    return 2 if config.args == config.getini("testpaths") and (os.cpu_count() or 1) > 1 else 0
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Who runs what: see `ByModule`."""
+    return ByModule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a misspelt engine at once, also on a machine where its test would be skipped."""
+    """What takes longest comes first. Refuse a misspelt engine at once, also where its test would be skipped."""
+    items.sort(key=lambda item: share_of(item.nodeid) != SURVIVAL)
     for item in items:
         for marker in item.iter_markers("requires"):
             if not set(marker.args) <= set(ENGINES):
