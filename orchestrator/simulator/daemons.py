@@ -32,7 +32,9 @@ class Daemon:
         pace: Pace,
         skew_s: float,
         restart_after_s: Callable[[], float],
+        troubled: Callable[[str, float, float], None],
     ) -> None:
+        """`troubled` is told from when to when a process of it could not do what it wanted."""
         self.process: Process | None = None
         self.store: BucketView | None = None
         self.returns = True
@@ -44,6 +46,7 @@ class Daemon:
         self._view, self._fleets = view, fleets
         self._nonce, self._story, self._pace = nonce, story, pace
         self._restart_after_s = restart_after_s
+        self._troubled = troubled
         self._lives = 0
 
     def start(self) -> None:
@@ -60,6 +63,8 @@ class Daemon:
         process.start(lambda: self._live(process))
 
     def _died(self) -> None:
+        if self.process is not None:
+            self._troubled(self.process.name, self._timeline.now_s, float("inf"))
         self._story.fault(self.process.name if self.process else self._name, "the daemon has died")
         self._timeline.after(self._restart_after_s(), self.start)
 
@@ -80,5 +85,8 @@ class Daemon:
             pace=self._pace,
         )
         while True:
+            begun_s = self._timeline.now_s
             pause_s = max(duty.turn(), TURN_AT_LEAST_S)
+            if self._timeline.now_s > begun_s:  # without trouble, it takes no time
+                self._troubled(process.name, begun_s, self._timeline.now_s)
             process.sleep(pause_s if lease.held else max(pause_s, STANDBY_TURN_S))

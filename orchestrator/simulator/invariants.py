@@ -54,7 +54,7 @@ class Invariants:
             self.heads.head_written(by, job, body)
             head = self.heads.head_of(job)
             self.jobs.jobs[job].rejections += len(head["rejected"]) - rejected
-            self.excuses.sealed(job, head)
+            self.excuses.sealed(by, job, head)
         elif what.startswith("checkpoints/"):
             self.heads.checkpoint_changed(by, job, key, body)
         elif what.startswith("events/"):

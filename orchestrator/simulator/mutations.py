@@ -12,10 +12,12 @@ from orchestrator.agent.supervisor import Supervisor
 from orchestrator.controller import orders, wishes
 from orchestrator.controller.act import Actor
 from orchestrator.controller.draft import Draft
-from orchestrator.controller.effects import Effect, Launch
+from orchestrator.controller.effects import Assign, Effect, Launch
+from orchestrator.controller.observation import Observation
 from orchestrator.errors import UsageError
 from orchestrator.jobs import head as heads
 from orchestrator.jobs import layout
+from orchestrator.jobs.record import Generation, JobRecord
 from orchestrator.jobs.requests import Request
 from orchestrator.simulator.cloud import Cloud
 from orchestrator.store import document
@@ -128,6 +130,25 @@ def _only_told(kind: str) -> list[Patch]:
     return [(wishes, "_take", tell)]
 
 
+def _never_retold() -> list[Patch]:
+    """A new leader seals the heads with its epoch, and never tells it to those who train on."""
+    effects_of_current = orders._effects_of_current
+
+    def silent(record: JobRecord, current: Generation, seen: Observation) -> list[Effect]:
+        effects: list[Effect] = []
+        for effect in effects_of_current(record, current, seen):
+            told = seen.view(effect.instance).assignment if isinstance(effect, Assign) else None
+            if told is None or not isinstance(effect, Assign) or told.generation != effect.assignment.generation:
+                effects.append(effect)
+                continue
+            order = effect.assignment.model_copy(update={"epoch": told.epoch})
+            if not order.same_order(told):
+                effects.append(Assign(effect.instance, order))
+        return effects
+
+    return [(orders, "_effects_of_current", silent)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-seal": _no_seal,
     "refetch-and-retry": _refetch_and_retry,
@@ -136,6 +157,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "reaper-off": _reaper_off,
     "dead-mans-switch-off": _dead_mans_switch_off,
     "collector-ignores-head": _collector_ignores_head,
+    "never-retold": _never_retold,
     "cancel-only-told": lambda: _only_told("cancel"),
     "pause-only-told": lambda: _only_told("pause"),
     "resize-only-told": lambda: _only_told("resize"),

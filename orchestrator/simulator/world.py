@@ -81,16 +81,20 @@ class World:
 
     def add_daemon(self, skew_s: float = 0.0) -> Daemon:
         """A host with a daemon."""
+        troubled = self.rules.excuses.troubled
         daemon = Daemon(
             f"daemon{len(self.daemons) + 1}",
             self.timeline,
-            self.view,
+            lambda process: BucketView(
+                self.bucket, process, lambda since_s, until_s: troubled(process.name, since_s, until_s)
+            ),
             lambda process: {"local": CloudView(self.cloud, process)},
             self.nonce,
             self.story,
             PACE,
             skew_s,
             lambda: self.chance.uniform(1.0, 30.0),
+            troubled,
         )
         self.daemons.append(daemon)
         daemon.start()
