@@ -1,6 +1,7 @@
 """Invariants of the instances, looked at after each change of the cloud or of a record.
 
 - Nothing is launched without an intent in the record, and what is launched again is launched as it was.
+- The live instances that a job wants and that are not ending are at most as many as its rung and the next one need.
 - Every live instance is wanted by its job, or is dead within `BOUND_S`, also if no controller ever returns.
 - What was spent and what is running at its worst never exceed the budget.
 """
@@ -40,6 +41,7 @@ class CloudRules:
         if instance.name not in facts.intents:
             raise Violation("nothing is launched without an intent", f"{instance.name} of {job}")
         self._look_at(instance, facts.wanted())
+        self._check_count(job, facts)
 
     def record_changed(self, job: str, facts: JobFacts) -> None:
         """What is wanted may have changed."""
@@ -47,6 +49,14 @@ class CloudRules:
         for instance in self._of_job.get(job, ()):
             if instance.live:
                 self._look_at(instance, wanted)
+        self._check_count(job, facts)
+
+    def _check_count(self, job: str, facts: JobFacts) -> None:
+        wanted = facts.wanted()
+        live = [i.name for i in self._of_job.get(job, ()) if i.live and not i.ending and i.name in wanted]
+        needed = facts.needed()
+        if len(live) > needed:
+            raise Violation("no more instances than the rungs need", f"{job} needs {needed}: {live}")
 
     def _look_at(self, instance: Instance, wanted: set[str]) -> None:
         if instance.name in wanted:

@@ -11,9 +11,12 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from orchestrator.jobs.phases import JOB_TRANSITIONS, JobPhase
+from orchestrator.simulator.end_rules import Ends
+from orchestrator.simulator.timeline import START
 from orchestrator.simulator.trainer import link
 from orchestrator.simulator.violation import Violation
 from orchestrator.simulator.wish_rules import Wishes
@@ -34,6 +37,7 @@ class JobFacts:
     max_workers: int
     max_cost: float | None
     wishes: Wishes
+    ends: Ends
     record: dict[str, Any] = field(default_factory=dict)
     intents: set[str] = field(default_factory=set)
     """Every instance that the record has ever named."""
@@ -48,11 +52,18 @@ class JobFacts:
 
     def wanted(self) -> set[str]:
         """Instances that the job has a use for now."""
+        named = {slot["instance"] for generation in self._generations() for slot in generation["slots"]}
+        return named - set(self.record.get("retired", ()))
+
+    def needed(self) -> int:
+        """How many instances the rungs of these generations need, by the job's ladder."""
+        return sum(self.ends.spec.resources.ladder[generation["rung"]].count for generation in self._generations())
+
+    def _generations(self) -> list[dict[str, Any]]:
+        """Those whose instances are not let go."""
         if not self.record or JobPhase(self.record["phase"]).over:
-            return set()
-        generations = [g for g in (self.record["generation"], self.record["upcoming"]) if g and not g["released"]]
-        named = {slot["instance"] for generation in generations for slot in generation["slots"]}
-        return named - set(self.record["retired"])
+            return []
+        return [g for g in (self.record["generation"], self.record["upcoming"]) if g and not g["released"]]
 
 
 class JobRules:
@@ -81,6 +92,10 @@ class JobRules:
         if old:
             self._check_follows(by, job, old, new)
         facts.wishes.record_written(by, job, new)
+        created_s = (
+            datetime.fromisoformat(new["created_at"]) - START
+        ).total_seconds()  # whoever submits, knows the time
+        facts.ends.record_written(by, job, new, self._now_s() - created_s, self._now_s())
         return facts
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.agent import checkpoints
 from orchestrator.agent.supervisor import Supervisor
-from orchestrator.controller import orders, wishes
+from orchestrator.controller import decide, orders, placement, wishes
 from orchestrator.controller.act import Actor
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Assign, Effect, Launch
@@ -17,7 +17,9 @@ from orchestrator.controller.observation import Observation
 from orchestrator.errors import UsageError
 from orchestrator.jobs import head as heads
 from orchestrator.jobs import layout
-from orchestrator.jobs.record import Generation, JobRecord
+from orchestrator.jobs.events import EventKind
+from orchestrator.jobs.phases import JobPhase
+from orchestrator.jobs.record import Cause, Generation, JobRecord, Slot
 from orchestrator.jobs.requests import Request
 from orchestrator.simulator.cloud import Cloud
 from orchestrator.store import document
@@ -149,6 +151,49 @@ def _never_retold() -> list[Patch]:
     return [(orders, "_effects_of_current", silent)]
 
 
+def _takeover_fails() -> list[Patch]:
+    """A new leader takes the change of leaders for the failures of a job that runs."""
+    take_over = decide._take_over
+
+    def blame(draft: Draft) -> None:
+        is_first = draft.record.epoch == 0
+        take_over(draft)
+        if not is_first and draft.record.phase is JobPhase.RUNNING:
+            draft.set(failures=99, reason="the controller was restarted")
+
+    return [(decide, "_take_over", blame)]
+
+
+def _never_finishes() -> list[Patch]:
+    """Every job fails at once, with a reason."""
+
+    def fail(draft: Draft) -> None:
+        decide._end(draft, JobPhase.FAILED, EventKind.FAILED, "it cannot be done")
+
+    return [(decide, "_pursue", fail)]
+
+
+def _reaper_and_switch_off() -> list[Patch]:
+    """Neither the controller nor anybody else ends what is not wanted."""
+    return [*_reaper_off(), *_dead_mans_switch_off()]
+
+
+def _count_doubled() -> list[Patch]:
+    """Twice the instances that a rung needs are launched."""
+    provision = placement.provision
+
+    def generous(draft: Draft, rung: int, cause: Cause, reason: str) -> None:
+        provision(draft, rung, cause, reason)
+        upcoming = draft.record.upcoming
+        assert upcoming is not None
+        size = len(upcoming.slots)
+        more = [layout.instance_id(draft.record.name, upcoming.number, size + i, attempt=0) for i in range(size)]
+        slots = (*upcoming.slots, *(Slot(instance=instance) for instance in more))
+        draft.set(upcoming=upcoming.model_copy(update={"slots": slots}))
+
+    return [(decide, "provision", generous)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-seal": _no_seal,
     "refetch-and-retry": _refetch_and_retry,
@@ -158,6 +203,10 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "dead-mans-switch-off": _dead_mans_switch_off,
     "collector-ignores-head": _collector_ignores_head,
     "never-retold": _never_retold,
+    "takeover-fails": _takeover_fails,
+    "never-finishes": _never_finishes,
+    "reaper-and-switch-off": _reaper_and_switch_off,
+    "count-doubled": _count_doubled,
     "cancel-only-told": lambda: _only_told("cancel"),
     "pause-only-told": lambda: _only_told("pause"),
     "resize-only-told": lambda: _only_told("resize"),

@@ -9,6 +9,7 @@ from orchestrator.jobs.pace import Pace
 from orchestrator.simulator.bucket import Bucket, BucketView
 from orchestrator.simulator.cloud import Cloud, CloudView, Instance
 from orchestrator.simulator.daemons import Daemon
+from orchestrator.simulator.end_rules import Ends
 from orchestrator.simulator.faults import Fault, Faults
 from orchestrator.simulator.invariants import Invariants
 from orchestrator.simulator.job_rules import JobFacts
@@ -77,7 +78,10 @@ class World:
         self.jobs[spec.name] = job
         workers = max(spec.resources.ladder[rung].world_size for rung in spec.allowed_rungs)
         wishes = Wishes(tuple(rung.world_size for rung in spec.resources.ladder))
-        self.rules.add_job(spec.name, JobFacts(spec.checkpoint.every, workers, spec.limits.max_cost, wishes))
+        self.rules.add_job(
+            spec.name,
+            JobFacts(spec.checkpoint.every, workers, spec.limits.max_cost, wishes, Ends(spec, self.cloud.usd_per_hour)),
+        )
 
     def add_daemon(self, skew_s: float = 0.0) -> Daemon:
         """A host with a daemon."""
