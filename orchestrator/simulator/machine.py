@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
+from orchestrator.agent import launcher
 from orchestrator.agent.background import Work
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.run_directory import DRAINED, FINISHED
@@ -22,6 +23,7 @@ from orchestrator.jobs.pace import Pace
 from orchestrator.simulator.bucket import BucketView
 from orchestrator.simulator.cloud import Cloud, Instance
 from orchestrator.simulator.faults import Faults
+from orchestrator.simulator.job_rules import SECRET
 from orchestrator.simulator.story import Story
 from orchestrator.simulator.timeline import Alarm, Process, Timeline
 from orchestrator.simulator.trainer import RESULT, Disk, Gang
@@ -32,6 +34,15 @@ WARM_AFTER_S = 6.0
 TURN_AT_LEAST_S = 0.5
 IDLE_EXIT_S = 120.0
 LOOK_EVERY_S = 5.0
+_ENVIRONMENT = {
+    "PATH": "/usr/bin",
+    "AWS_ACCESS_KEY_ID": SECRET,
+    "AWS_SESSION_TOKEN": SECRET,
+    "HUB_TOKEN": SECRET,
+    "PGPASSWORD": SECRET,
+    "ELASTIC_STORE": f"s3://{SECRET}",
+}
+"""Of every agent. Nothing in it that opens a door may come to the workers, for they print what they have."""
 
 GangFor = Callable[[Assignment], Gang]
 """The ranks of a generation, the same for all its nodes."""
@@ -159,6 +170,7 @@ class SimulatedWorkers:
     def start(self, run: Any, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:  # noqa: ARG002
         assert isinstance(run, SimulatedRun)
         self.disk, self._rank = run.disk, assignment.node_rank
+        self.disk.environment = launcher.worker_environment(_ENVIRONMENT)
         self._gang = self.gang_for(assignment)
         self._gang.join(self._rank, self)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from orchestrator.agent import checkpoints
+from orchestrator.agent import checkpoints, launcher
 from orchestrator.agent.supervisor import Supervisor
 from orchestrator.controller import decide, orders, placement, wishes
 from orchestrator.controller.act import Actor
@@ -194,6 +194,11 @@ def _count_doubled() -> list[Patch]:
     return [(decide, "provision", generous)]
 
 
+def _secrets_inherited() -> list[Patch]:
+    """Workers are given the whole environment of the agent."""
+    return [(launcher, "worker_environment", dict)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-seal": _no_seal,
     "refetch-and-retry": _refetch_and_retry,
@@ -207,6 +212,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "never-finishes": _never_finishes,
     "reaper-and-switch-off": _reaper_and_switch_off,
     "count-doubled": _count_doubled,
+    "secrets-inherited": _secrets_inherited,
     "cancel-only-told": lambda: _only_told("cancel"),
     "pause-only-told": lambda: _only_told("pause"),
     "resize-only-told": lambda: _only_told("resize"),

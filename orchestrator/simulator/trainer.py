@@ -6,7 +6,7 @@ checkpoint shows in the last link, whatever else happened on the way.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,6 +64,8 @@ class Disk:
     checkpoints: dict[int, dict[str, bytes]] = field(default_factory=dict)
     lines: list[bytes] = field(default_factory=list)
     printed: list[bytes] = field(default_factory=list)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the ranks were given."""
 
 
 class Node(Protocol):
@@ -193,7 +195,8 @@ class Gang:
         leader = self.nodes.get(0)
         if leader is not None:
             leader.disk.lines.append(line.encode() + b"\n")
-            leader.disk.printed.append(f"step {self.step}\n".encode())
+            given = "" if leader.disk.printed else f", with {dict(leader.disk.environment)}"
+            leader.disk.printed.append(f"step {self.step}{given}\n".encode())
 
     def _write(self, *, final: bool) -> None:
         """Write a checkpoint, unless the disk is full."""

@@ -30,6 +30,7 @@ CAUGHT_BY: dict[str, tuple[str, ...]] = {
     "takeover-fails": ("a failure is justified",),
     "never-finishes": ("a failure is justified",),
     "count-doubled": ("no more instances than the rungs need",),
+    "secrets-inherited": ("no secret is in any object",),
     "cancel-only-told": ("a granted cancel is carried out",),
     "pause-only-told": ("a granted pause is carried out",),
     "resize-only-told": ("a granted resize is carried out",),
