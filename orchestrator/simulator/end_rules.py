@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.controller.budget import EXTEND_AT_LEAST_S, MIN_ALLOWANCE_S
+from orchestrator.controller.budget import DRAIN_BEFORE_S, MIN_ALLOWANCE_S
 from orchestrator.controller.decide import MAX_LOSSES
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import MAX_UNCOUNTED_S
@@ -77,7 +77,7 @@ class Ends:
         self._follow_age(by, job, new, lived_s)
         self._follow_uses(new, now_s)
         if new["limit"] and not old.get("limit") and "deadline" not in new["limit"]:
-            self._check_budget(by, job, new["limit"], EXTEND_AT_LEAST_S)
+            self._check_budget(by, job, new["limit"], DRAIN_BEFORE_S)
         elif new["phase"] == JobPhase.FAILED and old.get("phase") != JobPhase.FAILED:
             self._check_failed(by, job, new)
 
