@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.controller.budget import DRAIN_BEFORE_S, MIN_ALLOWANCE_S
+from orchestrator.controller.budget import MIN_ALLOWANCE_S
 from orchestrator.controller.decide import MAX_LOSSES
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import MAX_UNCOUNTED_S
@@ -40,6 +40,8 @@ _ENDING = (
 )
 """Faults that can end a generation, or keep an instance from coming up."""
 _TOLERANCE_S = 5.0
+SHARE = 0.4
+"""Of its budget, a job that ends because of it has spent or reserved at least so much: the first grant is half."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Ends:
         self._follow_age(by, job, new, lived_s)
         self._follow_uses(new, now_s)
         if new["limit"] and not old.get("limit") and "deadline" not in new["limit"]:
-            self._check_budget(by, job, new["limit"], DRAIN_BEFORE_S)
+            self._check_share(by, job, new["limit"])
         elif new["phase"] == JobPhase.FAILED and old.get("phase") != JobPhase.FAILED:
             self._check_failed(by, job, new)
 
@@ -119,6 +121,14 @@ class Ends:
         count = max(rung.count for rung in self.spec.resources.ladder)
         charged_usd = sum(use.charged_usd() for use in self._uses.values())
         if max_cost is None or max_cost - charged_usd > self.usd_per_hour * (count * needed_s + _TOLERANCE_S) / 3600:
+            detail = f"{by}: {job}: at most ${charged_usd:.4f} of {max_cost} are spent or reserved: {why}"
+            raise Violation("a failure is justified", detail)
+
+    def _check_share(self, by: str, job: str, why: str) -> None:
+        """A leader that has just taken over may hold an instance for older than it is: only so much is certain."""
+        max_cost = self.spec.limits.max_cost
+        charged_usd = sum(use.charged_usd() for use in self._uses.values())
+        if max_cost is None or charged_usd < SHARE * max_cost:
             detail = f"{by}: {job}: at most ${charged_usd:.4f} of {max_cost} are spent or reserved: {why}"
             raise Violation("a failure is justified", detail)
 
