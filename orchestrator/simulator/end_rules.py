@@ -3,8 +3,9 @@
 - Of a deadline: a job is as old as real time says. A leader that has taken over, or does not know whether its last
   version was written, counts by wall clocks once: up to an hour too much, and only where a clock was wrong.
 - Of a budget: what was launched, each for as long as the record named it, or at its worst if the record still does,
-  leaves less than the next step needs. An instance that lived through a change of leaders may be charged its allowance,
-  for the new leader may never have heard how long it lived.
+  leaves less than the next instances need; where those that work are drained for it, it is at least `SHARE` of it.
+  An instance that lived through a change of leaders may be charged its allowance, for the new leader may never have
+  heard how long it lived.
 - Of failures and losses: no more than generations, and no more than faults that can end one.
 """
 
