@@ -25,6 +25,8 @@ class InstanceView:
 
     state: InstanceState | None = None
     """The fleet's word; None: it does not know the name (which is not the same as 'it never was')."""
+    vanished: bool = True
+    """Without a state: whether that is so for longer than the fleet may tell how it was a while ago."""
     heartbeat: Heartbeat | None = None
     silent_s: float = 0.0
     """How long the heartbeat has not changed, by the controller's own monotonic clock."""

@@ -131,6 +131,7 @@ class Observer:
             heartbeat.changed_at_s = heartbeat.moved_at_s = now_s
         return InstanceView(
             state=watch.states.get(instance),
+            vanished=self._is_vanished(instance, watch, now_s),
             heartbeat=heartbeat.beat,
             silent_s=max(0.0, now_s - heartbeat.changed_at_s),
             stalled_s=max(0.0, now_s - heartbeat.moved_at_s),
@@ -139,6 +140,14 @@ class Observer:
             launch_failure=watch.launch_failures.pop(instance, None),  # told once; launching again tells again
             terminated=instance in watch.terminated,
         )
+
+    def _is_vanished(self, instance: str, watch: JobWatch, now_s: float) -> bool:
+        if watch.states.get(instance) is not None:
+            watch.unknown_since_s.pop(instance, None)
+            return False
+        assert watch.spec is not None
+        lag_s = self.fleets[watch.spec.resources.fleet].lag_s
+        return now_s - watch.unknown_since_s.setdefault(instance, now_s) >= lag_s
 
     def _price(self, fleet: str, instance_type: str) -> float:
         """What an instance of a type costs an hour; asked again after a while."""

@@ -82,7 +82,7 @@ def is_lost(slot: Slot, view: InstanceView) -> bool:
     if view.state is InstanceState.GONE:
         return True
     if view.state is None:
-        return slot.seen
+        return slot.seen and view.vanished
     return view.silent_s > SILENCE_IS_LOSS_AFTER_S
 
 

@@ -131,6 +131,8 @@ class JobWatch:
     """When the fleet last took a launch, by this controller's clock: it may show the instance only later."""
     end_told_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     """When the fleet was first and last told to end an instance, by the same clock."""
+    unknown_since_s: dict[str, float] = field(default_factory=dict)
+    """Per instance that the fleet does not know, since when that is so."""
     terminated: set[str] = field(default_factory=set)
     """Instances that have ended for good: the fleet was told, and they are gone."""
     events_flushed: int = 0
@@ -208,6 +210,7 @@ class JobWatch:
             self.heartbeats = {i: known for i, known in self.heartbeats.items() if i in instances}
             self.assignments = {i: known for i, known in self.assignments.items() if i in instances}
             self.states = {i: known for i, known in self.states.items() if i in instances}
+            self.unknown_since_s = {i: since_s for i, since_s in self.unknown_since_s.items() if i in instances}
 
 
 def instances_of(record: JobRecord) -> list[str]:

@@ -1,5 +1,6 @@
 """A generation from its launch to its end, and what follows when it ends badly."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -284,7 +285,11 @@ def test_losses_are_no_failures() -> None:
 
 def test_an_instance_once_seen_and_now_unknown_is_lost_but_one_never_seen_is_not() -> None:
     scene = training()
-    del scene.views[scene.generation.instances[0]]
+    [instance] = scene.generation.instances
+    scene.views[instance] = replace(scene.view(instance), state=None, vanished=False)
+    scene.settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)  # the fleet may tell how it was a while ago
+    scene.views[instance] = replace(scene.view(instance), vanished=True)
     scene.settle()
     assert scene.generation.outcome == "lost"
     assert scene.upcoming.number == 2
