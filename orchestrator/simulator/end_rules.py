@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestrator.controller.budget import MIN_ALLOWANCE_S
 from orchestrator.controller.decide import MAX_LOSSES
+from orchestrator.controller.facts import HEARD_LATE_S
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import MAX_UNCOUNTED_S
 from orchestrator.simulator.faults import Fault
@@ -59,7 +60,8 @@ class _Use:
         """What it may have been charged at most."""
         lived_s = self.allowance_s
         if self.left_s is not None and len(self.led_by) == 1:
-            lived_s = min(lived_s, self.left_s - self.since_s + _TOLERANCE_S)
+            # the controller adds so much where it cannot know when an instance ended
+            lived_s = min(lived_s, self.left_s - self.since_s + HEARD_LATE_S + _TOLERANCE_S)
         return self.usd_per_hour * lived_s / 3600
 
 
