@@ -13,7 +13,6 @@
 | exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -26,6 +25,7 @@ from pydantic import ValidationError
 
 from orchestrator.jobs.head import ManifestFile
 from orchestrator.jobs.instances import TrainerProgress
+from orchestrator.store.disk import file_sha256
 from orchestrator.store.protocol import Missing, Store
 
 FINISHED = 0
@@ -144,7 +144,7 @@ class RunDirectory:
     def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
         """Have a file in `resume/` as the manifest says; what is wrong with what came, or None."""
         path = self.resume / Path(file.name).name
-        if path.exists() and sha256(path) == file.sha256:
+        if path.exists() and file_sha256(path) == file.sha256:
             return None  # of a try that was interrupted later
         self.resume.mkdir(parents=True, exist_ok=True)
         try:
@@ -198,12 +198,6 @@ class ProgressReader:
                 continue
             if isinstance(parsed, dict):
                 yield parsed
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_progress(line: Mapping[str, Any]) -> TrainerProgress | None:

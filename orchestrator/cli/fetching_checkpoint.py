@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator.agent.run_directory import sha256
 from orchestrator.cli.pinning import Reader, pinned
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head, Manifest, ManifestFile, load_head
+from orchestrator.store.disk import file_sha256
 from orchestrator.store.protocol import Missing, Store
 
 MODEL, METRICS = "model.pt", "metrics.json"
@@ -107,7 +107,7 @@ def _fault(path: Path, file: ManifestFile, digest: str | None = None) -> str:
     size_bytes = path.stat().st_size
     if size_bytes != file.size_bytes:
         return f"{size_bytes:,} of {file.size_bytes:,} bytes"
-    return "" if (digest or sha256(path)) == file.sha256 else "another SHA-256"
+    return "" if (digest or file_sha256(path)) == file.sha256 else "another SHA-256"
 
 
 def _manifest(store: Store, checkpoint: str) -> Manifest:

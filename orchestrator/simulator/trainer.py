@@ -25,14 +25,6 @@ def link(weights: str, step: int) -> str:
     return hashlib.md5(f"{weights}{step}".encode(), usedforsecurity=False).hexdigest()
 
 
-def undisturbed(steps: int) -> str:
-    """The weights after so many steps, if nothing ever happens."""
-    weights = ""
-    for step in range(1, steps + 1):
-        weights = link(weights, step)
-    return weights
-
-
 @dataclass(frozen=True)
 class Course:
     """What a job's trainer does, as far as a simulation needs it."""

@@ -16,11 +16,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b, file_digest, md5
+from hashlib import blake2b, md5
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.store.disk import arriving, copy, explained, sync_directory
+from orchestrator.store.disk import arriving, copy, explained, file_sha256, sync_directory
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import (
     UNCHANGED,
@@ -161,7 +161,7 @@ class LocalStore:
             source = path.resolve(strict=True)
             try:
                 if _linked(source, temporary):
-                    digest = _sha256(temporary)
+                    digest = file_sha256(temporary)
                     if progress is not None:
                         progress(source.stat().st_size)
                 else:
@@ -304,11 +304,6 @@ class LocalStore:
             except FileNotFoundError:
                 continue  # its writer, or another sweep, was first
         return removed
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _hash(body: bytes) -> str:

@@ -15,12 +15,13 @@ from orchestrator.agent.background import NICENESS
 from orchestrator.agent.checkpoints import Committer, Lineage, remove_old, restore, upload
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.machine import Machine
-from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory, sha256
+from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head, Manifest, NotYetAssigned, Superseded, commit, load_head, seal
 from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.pins import PinWatch, pin, unpin
 from orchestrator.store import StoreError
+from orchestrator.store.disk import file_sha256
 from orchestrator.store.memory import MemoryStore
 from tests.agent.conftest import Told
 from tests.support.interposed import Away, InterposedStore, LostReplies, Operation, undisturbed
@@ -159,7 +160,7 @@ def test_what_the_trainer_writes_is_uploaded_committed_and_removed(
     agent: Agent, run: RunDirectory, store: MemoryStore
 ) -> None:
     local = write(run, 10)
-    expected = {file.name: (file.size_bytes, sha256(file.path)) for file in local.files()}
+    expected = {file.name: (file.size_bytes, file_sha256(file.path)) for file in local.files()}
     agent.wait_for(10)
     head = head_of(store)
     assert (head.step, head.final, head.checkpoint) == (10, False, layout.checkpoint_prefix(JOB, 10, 1))
@@ -675,7 +676,7 @@ def test_what_came_wrong_once_is_fetched_again_and_condemned_if_it_comes_so_twic
         path = tmp_path / "run" / "resume" / "state.bin"
         if fetched <= times:
             path.write_bytes(b"S" + path.read_bytes()[1:])
-        return sha256(path)
+        return file_sha256(path)
 
     shaky.around = flips
     assert restore_into(shaky, tmp_path / "run", told) == {1: 20, 2: 10}[times]
