@@ -10,12 +10,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from orchestrator.spec.instance_types import find_gpu_type, why_no_type
 from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name, looks_secret
 from orchestrator.spec.places import place_misfits
 from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+REGION_PATTERN = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 MAX_WINDOW_S = 600.0
 """Agents keep so many seconds of utilisation: a longer window would never be whole."""
 
@@ -53,11 +55,15 @@ JobName = Annotated[str, AfterValidator(_job_name), WithJsonSchema({"type": "str
 EnvName = Annotated[str, AfterValidator(_env_name), WithJsonSchema({"type": "string", "pattern": ENV_NAME_PATTERN})]
 
 
+Market = Literal["spot", "on_demand", "spot_then_on_demand"]
+
+
 class Rung(Strict):
     """One size a job can have: so many instances of a type, so many workers on each."""
 
     instance: Annotated[str, Field(min_length=1)] = Field(
-        "local", description="Instance type; 'local' is a process on this machine."
+        "local",
+        description="Instance type: of EC2, such as g6.xlarge; on the local fleet 'local', a process on this machine.",
     )
     count: Annotated[int, Field(ge=1)] = Field(1, description="How many instances.")
     workers: Annotated[int, Field(ge=1)] = Field(
@@ -74,7 +80,21 @@ class Rung(Strict):
 class Resources(Strict):
     """Where the job runs and the sizes it may take."""
 
-    fleet: Literal["local"] = Field("local", description="Where instances come from; local: processes on this machine.")
+    fleet: Literal["local", "ec2"] = Field(
+        "local",
+        description="Where instances come from; local: processes on this machine; ec2: the AWS account that "
+        "`elastic bootstrap` has set up for the store.",
+    )
+    market: Market = Field(
+        "spot_then_on_demand",
+        description="How instances of EC2 are bought; spot: cheap, and interrupted at times; spot_then_on_demand: "
+        "on-demand where spot cannot be had, and back to spot when it can.",
+    )
+    region: Annotated[str, Field(pattern=REGION_PATTERN)] | None = Field(
+        None,
+        description="The job may run in this region of EC2 only; without it wherever the store's account is set up.",
+        examples=["us-east-1"],
+    )
     # A list is as good as a tuple from Python; inside, rungs are as strict as everything else.
     ladder: Annotated[tuple[Rung, ...], Field(min_length=1, strict=False)] = Field(
         (Rung(),), description="The sizes the job may take, smallest first."
@@ -96,15 +116,34 @@ class Resources(Strict):
         return self
 
     def _fleet_misfits(self) -> list[Misfit]:
+        return self._local_misfits() if self.fleet == "local" else self._ec2_misfits()
+
+    def _local_misfits(self) -> list[Misfit]:
         misfits = []
-        if self.fleet == "local" and self.image is not None:
+        if self.image is not None:
             misfits.append(Misfit((("image",), ("fleet",)), "the local fleet runs processes; remove image"))
+        if self.market != "spot_then_on_demand":
+            misfits.append(Misfit((("market",), ("fleet",)), "the local fleet buys nothing; remove market"))
+        if self.region is not None:
+            misfits.append(Misfit((("region",), ("fleet",)), "the local fleet is this machine; remove region"))
         for i, rung in enumerate(self.ladder):
-            if self.fleet == "local" and rung.instance != "local":
+            if rung.instance != "local":
                 fields = (("ladder", i, "instance"), ("fleet",))
                 misfits.append(
                     Misfit(fields, f"the local fleet has no instance type but 'local', not '{rung.instance}'")
                 )
+        return misfits
+
+    def _ec2_misfits(self) -> list[Misfit]:
+        misfits = []
+        for i, rung in enumerate(self.ladder):
+            known = find_gpu_type(rung.instance)
+            if message := why_no_type(rung.instance):
+                misfits.append(Misfit((("ladder", i, "instance"), ("fleet",)), message))
+            elif known and rung.workers > known.gpus:
+                has = f"{known.gpus} GPU{'s' * (known.gpus > 1)}"
+                message = f"{rung.workers} workers are more than {rung.instance} has GPUs, which is {has}"
+                misfits.append(Misfit((("ladder", i, "workers"), ("ladder", i, "instance")), message))
         return misfits
 
     def _order_misfits(self) -> list[Misfit]:

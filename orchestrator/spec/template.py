@@ -111,7 +111,8 @@ def _field_lines(field: FieldFacts, path: str, values: dict[str, Any], indent: s
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+    indent += "# "
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _yaml(value: Any) -> str:
