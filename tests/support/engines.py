@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.serving import executable
+from orchestrator.rehearsal.serving import executable
 
 ALL_ENGINES_VARIABLE = "ELASTIC_TEST_ALL"
 

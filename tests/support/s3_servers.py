@@ -5,7 +5,6 @@ mark what uses them `@pytest.mark.requires("seaweedfs")`. `seaweed_store` gives 
 credentials and the endpoint are in the environment for the length of the test, for this process and those it starts.
 """
 
-import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.rehearsal import seaweed
+from orchestrator.rehearsal.seaweed import Identity
+from orchestrator.rehearsal.serving import executable, serving
 from orchestrator.store import open_store
 from tests.support.moto_server import environment, make_bucket
-from tests.support.serving import executable, serving
 
 BUCKET = "elastic-tests"  # one for all: SeaweedFS keeps volumes for each
 READER = "reader"
@@ -31,30 +32,10 @@ def _command(name: str) -> str:
 
 @contextmanager
 def running_seaweed() -> Iterator[str]:
-    """Start SeaweedFS in one process, give its URL, and end it."""
-
-    def command(directory: Path, ports: Sequence[int]) -> Sequence[str]:
-        s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = ports
-        keys = environment("")
-        admin = {"accessKey": keys["AWS_ACCESS_KEY_ID"], "secretKey": keys["AWS_SECRET_ACCESS_KEY"]}
-        reader = {"accessKey": READER, "secretKey": READER}
-        identities = [
-            {"name": "tests", "credentials": [admin], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
-            {"name": "reader", "credentials": [reader], "actions": ["Read", "List"]},
-        ]
-        config, data = directory / "s3.json", directory / "data"
-        config.write_text(json.dumps({"identities": identities}))
-        data.mkdir()
-        return [
-            *(_command("weed"), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-            *(f"-master.port={master}", f"-master.port.grpc={master_grpc}"),
-            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}"),
-            *("-volume.max=400", "-master.volumeSizeLimitMB=64", "-filer"),
-            *(f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}", "-s3", f"-s3.port={s3}"),
-            *(f"-s3.port.grpc={s3_grpc}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
-        ]
-
-    with serving(command, ports=8, health="/healthz", environ=os.environ) as url:
+    """Start SeaweedFS with the identity of the tests and one that only reads, give its URL, and end it."""
+    keys = environment("")
+    tests = Identity("tests", keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+    with seaweed.running_seaweed([tests, Identity("reader", READER, READER, ("Read", "List"))]) as url:
         yield url
 
 

@@ -1,7 +1,7 @@
 """Servers that others wrote, each in a process that ends with whoever started it.
 
-`python -m tests.support.serving COMMAND...` runs a command until it ends by itself or the standard input is closed,
-which the system does when the starter dies, however it dies.
+`python serving.py COMMAND...` runs a command until it ends by itself or the standard input is closed, which the system
+does when the starter dies, however it dies.
 """
 
 import shutil
@@ -19,6 +19,10 @@ from tempfile import TemporaryDirectory
 
 START_BOUND_S = 60.0
 START_TRIES = 3
+
+
+class ServerDown(Exception):
+    """A server did not come up; what it printed is in the message."""
 
 
 def executable(name: str) -> str | None:
@@ -45,7 +49,7 @@ def serving(
     """Run a server in a new directory and give its URL, that of the first port, once it answers at `health`.
 
     `command` makes the command line from the directory and the ports. Somebody else may take a port before the server
-    does; it then ends at once, and is started again on others.
+    does; it then ends at once, and is started again on others. Raises ServerDown.
     """
     for attempt in range(1, START_TRIES + 1):
         with TemporaryDirectory(prefix="elastic-server-", ignore_cleanup_errors=True) as name:
@@ -57,7 +61,7 @@ def serving(
                     yield url
                     return
             if attempt == START_TRIES:
-                raise AssertionError(f"no server after {START_TRIES} tries:\n{log.read_text()[-3000:]}")
+                raise ServerDown(f"no server after {START_TRIES} tries:\n{log.read_text()[-3000:]}")
 
 
 @contextmanager
@@ -70,6 +74,7 @@ def guarded(command: Sequence[str], environ: Mapping[str, str], log: Path) -> It
             stdout=output,
             stderr=output,
             env=dict(environ),
+            start_new_session=True,  # Ctrl-C is for who started it, who ends it in order
         )
     try:
         yield guard
