@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 * 1024**2  # reads cost a twelfth of writes, and so they are smaller than in uploads
 _VERSIONS = 3  # a key that changes more often while it is read is not one to be read so
-_CHUNK_BYTES = 1024**2
+_CHUNK_BYTES = 256 * 1024
+"""So much is read at a time. A part as one piece would be new memory from the system each time, which costs as much as
+the network of a machine next door."""
 
 
 def download(requests: Requests, key: str, name: str, path: Path, progress: Progress | None) -> str:
@@ -59,11 +61,9 @@ class Version:
         """Write it to a file, which appears whole; return its SHA-256. Raises `Conflict` when there is another now."""
         whole = sha256()
         if self._size_bytes <= PART_BYTES:
-            body = self._range(0)
-            whole.update(body)
-            with arriving(path) as temporary:
-                temporary.write_bytes(body)
-            self._tell(len(body))
+            chunks = self._range(0)
+            with arriving(path) as temporary, open(temporary, "wb") as file:
+                self._add(file, whole, chunks)
         else:
             with continued(path, f"s3://{self._requests.bucket}/{self._name} {self._etag}") as file:
                 self._go_on(file, whole)
@@ -73,35 +73,41 @@ class Version:
         while chunk := file.read(_CHUNK_BYTES):
             whole.update(chunk)
             self._tell(len(chunk))
-        for body in in_order(self._ranges(file.tell())):
-            file.write(body)
-            whole.update(body)
-            self._tell(len(body))
+        for chunks in in_order(self._ranges(file.tell())):
+            self._add(file, whole, chunks)
 
-    def _ranges(self, start: int) -> Iterator[Callable[[], bytes]]:
+    def _add(self, file: BinaryIO, whole: "_Hash", chunks: list[bytes]) -> None:
+        """What comes next, to the file and to the sum of all."""
+        for chunk in chunks:
+            file.write(chunk)
+            whole.update(chunk)
+        self._tell(sum(map(len, chunks)))
+
+    def _ranges(self, start: int) -> Iterator[Callable[[], list[bytes]]]:
         return (partial(self._range, first) for first in range(start, self._size_bytes, PART_BYTES))
 
-    def _range(self, first: int) -> bytes:
-        """The bytes from `first` on, a part of them."""
-        size_bytes = min(PART_BYTES, self._size_bytes - first)
-        if size_bytes == 0:
-            return b""  # an empty object has no range
-        body, etag = self._requests.send(self._key, lambda: self._get(f"bytes={first}-{first + size_bytes - 1}"))
+    def _range(self, first: int) -> list[bytes]:
+        """The bytes from `first` on, a part of them, in chunks."""
+        wanted_bytes = min(PART_BYTES, self._size_bytes - first)
+        if wanted_bytes == 0:
+            return []  # an empty object has no range
+        chunks, etag = self._requests.send(self._key, lambda: self._get(f"bytes={first}-{first + wanted_bytes - 1}"))
         if etag != self._etag:
             raise Conflict(f"{self._key} is not what it was")
-        if len(body) != size_bytes:
+        come_bytes = sum(map(len, chunks))
+        if come_bytes != wanted_bytes:
             raise StoreError(
-                f"{self._key} in s3://{self._requests.bucket}: {len(body)} bytes came where {size_bytes} were asked "
+                f"{self._key} in s3://{self._requests.bucket}: {come_bytes} bytes came where {wanted_bytes} were asked "
                 "for. The server does not keep to ranges: use another."
             )
-        return body
+        return chunks
 
-    def _get(self, extent: str) -> tuple[bytes, str]:
+    def _get(self, extent: str) -> tuple[list[bytes], str]:
         answer = self._requests.client.get_object(
             Bucket=self._requests.bucket, Key=self._name, Range=extent, IfMatch=self._etag
         )
         self._requests.expect(self._key, answer, "ETag")
-        return answer["Body"].read(), answer["ETag"]
+        return list(answer["Body"].iter_chunks(_CHUNK_BYTES)), answer["ETag"]
 
     def take_back(self) -> None:
         """What was told of it is void."""
