@@ -45,6 +45,9 @@ class LedgerEntry:
     usd_per_hour: float
     user_data: str
     has_role: bool
+    """Whether it finds credentials in its metadata."""
+    shows_tags: bool
+    """Whether it finds its tags there."""
 
 
 @dataclass(frozen=True)

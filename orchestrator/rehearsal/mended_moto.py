@@ -127,6 +127,7 @@ class MendedAccount:
             "usd_per_hour": self._usd_per_hour[instance.id],
             "user_data": instance.user_data.decode() if instance.user_data else "",
             "has_role": instance.id in instance.ec2_backend.iam_instance_profile_associations,
+            "shows_tags": instance.metadata_options.instance_metadata_tags == "enabled",
         }
 
     # --- what moto does otherwise -------------------------------------------------------------------------------------
