@@ -15,11 +15,11 @@ TELL_FOR_S = 4 * 3600.0
 
 @contextmanager
 def told(what: str, run_dir: Path, world: World, now: UtcNow) -> Iterator[None]:
-    """While it is entered, the leading rank writes every ten seconds for how long it has lasted.
+    """While it is entered, the first rank of each machine writes every ten seconds for how long it has lasted.
 
     Whoever waits for a download or for another rank's look at the images learns from it that this run is alive.
     """
-    if not world.is_leader:
+    if not world.reports:
         yield
         return
     done = threading.Event()

@@ -11,11 +11,13 @@ from trainer.data.pools import split_pools
 from trainer.divergence import Divergence
 from trainer.evaluate import evaluate
 from trainer.memory import advised, images_per_pass
+from trainer.node_reports import NodeReports, Silent
 from trainer.options import RunOptions
 from trainer.precision import Precision, prefers_channels_last, resolve
 from trainer.progress import UtcNow
-from trainer.recorder import Clock, Recorder
+from trainer.recorder import Recorder
 from trainer.sampling import Sampler
+from trainer.speed import Clock
 from trainer.state import TrainState, build_state
 from trainer.step import TrainStep
 from trainer.stop import StopRequest
@@ -61,14 +63,12 @@ def train(
         }
     )
     divergence = Divergence(config, dataset, state, world, start_anew)
-    # One rank writes; the others only compute.
-    recorder = (
-        Recorder(config, plan, options, state, step, batches, dataset, pools, world, maker, clock, now)
-        if world.is_leader
-        else None
-    )
-    if recorder:
-        recorder.started(resumed, compilation)
+    recorder: Recorder | Silent = Silent()
+    if world.is_leader:
+        recorder = Recorder(config, plan, options, state, step, batches, dataset, pools, world, maker, clock, now)
+    elif world.reports:
+        recorder = NodeReports(config, plan, options, state, batches, world, clock, now)
+    recorder.started(resumed, compilation)
 
     stopping = False
     while state.step < plan.total_steps and not stopping:
@@ -77,25 +77,21 @@ def train(
         if outcome is None:  # a GPU's first step: it is known after the next
             continue
         if not outcome.is_finite:
-            remark = divergence.handle(outcome, recorder.last_good if recorder else None)
+            remark = divergence.handle(outcome, recorder.last_good)
             step.forget()
-            if recorder:
-                recorder.rolled_back(remark)
+            recorder.rolled_back(remark)
             continue
         stopping = outcome.stop
         if state.step % config.evaluate_every == 0 and state.step < plan.total_steps:
             with advised(config, plan, state, precision, world):
                 evaluation = evaluate(state, dataset, config.shards, world)
-            if recorder:
-                recorder.evaluated(evaluation)
-        if recorder:
-            recorder.after_step()
+            recorder.evaluated(evaluation)
+        recorder.after_step()
 
     batches.close()
     finished = state.step == plan.total_steps
     evaluation_at_end = evaluate(state, dataset, config.shards, world) if finished else None
-    if recorder:
-        recorder.close(evaluation_at_end)
+    recorder.close(evaluation_at_end)
     world.wait_for_all()  # whoever leaves first has the launcher end the others, also the one that still writes
     return FINISHED if finished else DRAINED
 

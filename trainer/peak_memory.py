@@ -1,6 +1,8 @@
-"""How much memory some work takes at its peak, beyond what was there before."""
+"""How much memory a rank, or some work of it, takes at its peak."""
 
 import gc
+import resource
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+def peak_of_this_rank(device: torch.device) -> int:
+    """Bytes up to now: of the GPU, or of this process where there is none."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def peak_bytes(work: Callable[[], None], device: torch.device) -> int:

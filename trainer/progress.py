@@ -49,6 +49,19 @@ class Report:
     skipped_updates: int | None
 
 
+@dataclass(frozen=True)
+class NodeReport:
+    """One line of progress of another machine than the leading rank's (`node_reports`): of its first rank."""
+
+    step: int
+    total_steps: int
+    samples: int
+    samples_per_second: float
+    data_wait: float
+    memory_bytes: int
+    world_size: int
+
+
 class ProgressLog:
     """Appends to progress.jsonl; a disk that is full costs lines, not the run."""
 
@@ -69,6 +82,10 @@ class ProgressLog:
             if accuracy is not None:
                 shown.append(f"{who} {100 * accuracy:.1f} %")
         self._show(", ".join([*shown, f"{report.samples_per_second:.0f} images/s"]))
+
+    def node_report(self, report: NodeReport) -> None:
+        """Append a report of a machine beside the leading rank's."""
+        self._append(asdict(report))
 
     def note(self, step: int, note: str) -> None:
         """Append a remark."""

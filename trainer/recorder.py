@@ -9,13 +9,8 @@ result.json, in the final checkpoint:
     digest         SHA-256 of all state: equal for equal runs, at any number of ranks
 """
 
-import resource
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from trainer.checkpoint import MadeWith, Meta
 from trainer.checkpoint_writer import CheckpointWriter
@@ -26,15 +21,13 @@ from trainer.data.pools import Pools
 from trainer.divergence import LastGood
 from trainer.evaluate import Evaluation
 from trainer.options import RunOptions
+from trainer.peak_memory import peak_of_this_rank
 from trainer.progress import ProgressLog, Report, UtcNow
+from trainer.speed import Clock, Speed
 from trainer.state import TrainState, digest
 from trainer.step import Rates, TrainStep
 from trainer.tensorboard import TensorBoard
 from trainer.world import World
-
-REPORT_EVERY_S = 1.0
-
-Clock = Callable[[], float]
 
 
 class Recorder:
@@ -73,7 +66,7 @@ class Recorder:
         self._teacher_accuracy: float | None = None
         self._seconds_before = 0.0
         self._start_s = self._checkpoint_s = clock()
-        self._reported_s, self._reported_step, self._reported_wait_s = self._start_s, state.step, 0.0
+        self._speed = Speed(clock, config.images_per_step, state.step)
 
     def started(self, resumed: Meta | None, compilation: str) -> None:
         """Say what a person should know of images, weights and compilation; go on from a checkpoint's counters."""
@@ -109,8 +102,7 @@ class Recorder:
         if self._board:
             self._board.restart(self._state.step)
         self._log.note(self._state.step, told)
-        self._reported_s, self._reported_step = self._clock(), self._state.step
-        self._reported_wait_s = self._batches.wait_s
+        self._speed.restart(self._state.step, self._batches.wait_s)
         self._student_accuracy = self._teacher_accuracy = None  # perhaps of weights that were no numbers
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -124,10 +116,9 @@ class Recorder:
         self._tell_of_curves()
         if self._state.step == self._plan.total_steps:  # `close` follows at once
             return
-        now_s = self._clock()
-        first = self._reported_s == self._start_s
-        if self._reported_step < self._state.step and (first or now_s - self._reported_s >= REPORT_EVERY_S):
+        if self._speed.is_due(self._state.step):
             self._report()
+        now_s = self._clock()
         is_due = now_s - self._checkpoint_s >= self._options.checkpoint_every_s
         if is_due and not self._writer.busy:
             self._checkpoint_s = now_s
@@ -137,7 +128,7 @@ class Recorder:
         """Write the checkpoint that the run ends with: with the result if it is finished, else to be resumed from."""
         if evaluation is not None:
             self._know(evaluation)
-        if self._reported_step < self._state.step or evaluation is not None:
+        if self._speed.reported_step < self._state.step or evaluation is not None:
             self._report()
         meta, snapshot = self._meta(), self._writer.copy()
         self._tell_outcome()
@@ -168,14 +159,13 @@ class Recorder:
             self._log.note(self._state.step, failure)
 
     def _report(self) -> None:
-        losses, now_s = self._step.last_outcome(), self._clock()
+        losses = self._step.last_outcome()
         if not losses.is_finite:  # a GPU's, which the loop is told of after the next step
             return
-        counters, wait_s = self._state.counters, self._batches.wait_s
+        counters = self._state.counters
         step, update = counters.step, max(0, counters.updates - 1)
         rates = Rates.at(update, self._plan.total_steps, self._config, counters.lr_factor)
-        elapsed_s = max(now_s - self._reported_s, 1e-9)
-        images = (step - self._reported_step) * self._config.images_per_step
+        rate = self._speed.take(step, self._batches.wait_s)
         mean_teacher, fp16 = self._state.teacher is not None, self._maker.precision == "fp16"
         weight = rates.consistency_weight if mean_teacher else 0.0
         report = Report(
@@ -183,7 +173,7 @@ class Recorder:
             total_steps=self._plan.total_steps,
             epoch=self._epoch(),
             samples=step * self._config.images_per_step,
-            samples_per_second=images / elapsed_s,
+            samples_per_second=rate.samples_per_second,
             loss=losses.class_loss
             + weight * losses.consistency_loss
             + self._config.consistency.head_distance * losses.head_distance,
@@ -195,8 +185,8 @@ class Recorder:
             ema_decay=rates.ema_decay,
             student_accuracy=self._student_accuracy,
             teacher_accuracy=self._teacher_accuracy,
-            data_wait=min(1.0, (wait_s - self._reported_wait_s) / elapsed_s),
-            memory_bytes=self._memory_bytes(),
+            data_wait=rate.data_wait,
+            memory_bytes=peak_of_this_rank(self._world.device),
             checkpoint_stall_s=self._writer.stall_s,
             world_size=self._world.size,
             loss_scale=counters.loss_scale if fp16 else None,
@@ -205,7 +195,6 @@ class Recorder:
         self._log.report(report)
         if self._board:
             self._board.report(report)
-        self._reported_s, self._reported_step, self._reported_wait_s = now_s, step, wait_s
 
     def _meta(self) -> Meta:
         step = self._state.step
@@ -254,10 +243,3 @@ class Recorder:
             "classes": self._dataset.train_classes[self._pools.labelled].tolist(),
             "names": [self._dataset.names[index] for index in indices] if self._dataset.names else None,
         }
-
-    def _memory_bytes(self) -> int:
-        """Peak memory: of the GPU, or of this process where there is none."""
-        if self._world.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._world.device)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

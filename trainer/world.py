@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -22,11 +22,18 @@ class World:
     rank: int
     size: int
     device: torch.device
+    leads_machine: bool = field(default=False, kw_only=True)
+    """Whether this is the first rank of a machine that has a run directory of its own."""
 
     @property
     def is_leader(self) -> bool:
-        """Whether this rank writes: there is one that does."""
+        """Whether this rank writes checkpoints and all that is worth keeping: there is one that does."""
         return self.rank == 0
+
+    @property
+    def reports(self) -> bool:
+        """Whether this rank writes lines of progress, if only how far it is: one on each machine does."""
+        return self.is_leader or self.leads_machine
 
     def shards(self, count: int) -> range:
         """The contiguous logical shards of this rank; raises ConfigError when they cannot be shared out evenly."""
@@ -87,6 +94,7 @@ def join_world(environ: Mapping[str, str]) -> World:
     ELASTIC_RENDEZVOUS says where the ranks meet if not at torchrun's MASTER_ADDR: file:///path for ranks of one
     machine, so that none of them listens for the others. ELASTIC_REQUIRE_CUDA=1 says that GPUs were given to them, so
     that a CPU in their place is a ConfigError and not a run that is a hundred times slower, with other bits.
+    ELASTIC_RUN_DIR_PER_MACHINE=1 says that the machines of the run share no directory, so that each reports in its own.
     """
     size, rank = int(environ.get("WORLD_SIZE", "1")), int(environ.get("RANK", "0"))
     device = _device(environ)
@@ -101,7 +109,8 @@ def join_world(environ: Mapping[str, str]) -> World:
                 world_size=size,
                 device_id=device if device.type == "cuda" else None,
             )
-    return World(rank, size, device)
+    apart = environ.get("ELASTIC_RUN_DIR_PER_MACHINE") == "1" and environ.get("LOCAL_RANK", "0") == "0"
+    return World(rank, size, device, leads_machine=apart)
 
 
 def _device(environ: Mapping[str, str]) -> torch.device:
