@@ -55,7 +55,8 @@ class Requests:
         """Send until the answer is certain, a bounded number of times with growing, random pauses.
 
         Raises `Missing`, `Conflict`, `NotModified` and `StoreError`. A conflict or absence that follows a lost reply
-        may be one's own doing, hence with `writes` `ReplyLost` and not `Conflict`.
+        may be one's own doing, hence with `writes` `ReplyLost` and not `Conflict`. 409 to the end is no conflict: it
+        says that others write, not that any of them has written.
         """
         doubtful = False
         failure: Failure
@@ -85,7 +86,10 @@ class Requests:
         if doubtful:
             raise ReplyLost(f"Whether {key} was written is not known, a reply was lost. {why}") from failure
         if classify(failure) is Answer.BUSY:
-            raise Conflict(f"{key} is being written by others") from failure
+            raise StoreError(
+                f"{key} in s3://{self.bucket} was not written in {self._tries} tries: the service answers 409, another "
+                "write of it is under way. Try again."
+            ) from failure
         raise why from failure
 
     def expect(self, key: str, answer: Mapping[str, Any], *names: str) -> None:

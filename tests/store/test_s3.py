@@ -26,6 +26,8 @@ from orchestrator.store import (
     open_store,
 )
 from orchestrator.store.document import Document
+from orchestrator.store.lease import Lease
+from orchestrator.store.owner import this_process
 from orchestrator.store.s3 import Settings, connect, make_client
 from orchestrator.store.s3_download import PART_BYTES
 from orchestrator.store.s3_requests import TRIES
@@ -63,11 +65,29 @@ def test_a_conditional_conflict_409_is_sent_again_as_it_was(bench: Bench) -> Non
     assert bench.requests == ["PutObject"] * 4
 
 
-def test_a_conditional_conflict_409_without_end_is_lost(bench: Bench) -> None:
-    bench.answer("PutObject", *[(409, "ConditionalRequestConflict")] * 100)
-    with pytest.raises(Conflict):
+def test_a_conditional_conflict_409_without_end_tells_of_no_winner(bench: Bench) -> None:
+    """Nobody may have written it: whoever took that for a lost race would look for what was written, or step down."""
+    bench.answer("PutObject", (503, "SlowDown"), *[(409, "ConditionalRequestConflict")] * (TRIES - 1))
+    with pytest.raises(
+        StoreError, match=rf"key in s3://.* was not written in {TRIES} tries: .*409.*Try again"
+    ) as caught:
         bench.store.create("key", b"1")
+    assert not isinstance(caught.value, ReplyLost), "it is certain that nothing was written"
     assert bench.requests == ["PutObject"] * TRIES
+
+
+def test_a_leader_whose_renewal_is_answered_409_leads_on_until_its_time_is_up(bench: Bench) -> None:
+    now_s = 0.0
+    lease = Lease(bench.store, this_process("test"), ttl_s=20.0, clock=lambda: now_s)
+    assert lease.try_acquire()
+    now_s = 10.0
+    bench.answer("PutObject", *[(409, "ConditionalRequestConflict")] * TRIES)
+    with pytest.raises(StoreError, match="409"):
+        lease.try_acquire()
+    assert lease.held, "nobody has taken over"
+    now_s = 16.0
+    assert not lease.held
+    assert lease.try_acquire() and lease.epoch == 1
 
 
 @pytest.mark.parametrize("answer", [(412, "PreconditionFailed"), (404, "NoSuchKey")])
