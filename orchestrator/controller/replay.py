@@ -1,6 +1,7 @@
 """Every decision that was kept, decided again: the same code on the same values must come to the same answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from orchestrator.jobs.events import Event, read_events
 from orchestrator.jobs.phases import IllegalTransition
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Store
+
+_AT_ONCE = 16
+"""Requests to a remote store are mostly waiting."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,19 @@ def replay(store: Store, job: str) -> Iterator[Verdict]:
     places = [
         place for entry in store.list(layout.decisions_prefix(job)) if (place := layout.parse_decision(entry.key))
     ]
-    for number, epoch in places:
+
+    def read(place: tuple[int, int]) -> KeptDecision | ElasticError | None:
         try:
-            kept = load_decision(store, job, number, epoch)
+            return load_decision(store, job, *place)
         except ElasticError as error:
-            yield Verdict(number, epoch, (str(error),))
-            continue
-        if kept is not None:
-            yield Verdict(number, epoch, tuple(differences(spec, kept)))
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for (number, epoch), kept in zip(places, pool.map(read, places), strict=True):
+            if isinstance(kept, ElasticError):
+                yield Verdict(number, epoch, (str(kept),))
+            elif kept is not None:
+                yield Verdict(number, epoch, tuple(differences(spec, kept)))
     yield from _missing(events, places)
 
 

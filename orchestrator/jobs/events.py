@@ -1,6 +1,7 @@
 """Events: what was decided or seen, with its inputs, numbered per job and never rewritten."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.jobs import layout
 from orchestrator.store.protocol import Conflict, Store, StoreError
+
+_AT_ONCE = 16
+"""Requests to a remote store are mostly waiting."""
 
 
 class EventKind(StrEnum):
@@ -78,10 +82,11 @@ def read_event(store: Store, job: str, number: int) -> Event | None:
 def read_events(store: Store, job: str, after: int = 0) -> Iterator[Event]:
     """The events of a job in order, from number `after` + 1 on."""
     start = layout.event_key(job, after) if after else ""
-    for entry in store.list(layout.events_prefix(job), start_after=start):
-        found = store.get(entry.key)
-        if found is not None:
-            yield _parse(store, entry.key, found.body)
+    keys = [entry.key for entry in store.list(layout.events_prefix(job), start_after=start)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for found in pool.map(store.get, keys):
+            if found is not None:
+                yield _parse(store, found.key, found.body)
 
 
 def _parse(store: Store, key: str, body: bytes) -> Event:
