@@ -1,11 +1,13 @@
-"""Where each thing lives in the bucket. Numbers are zero-padded so that names sort in the order of what they count."""
+"""Where each thing lives in the bucket. Numbers are zero-padded so that names sort in the order of what they count.
+
+Only the lease's place is not here: `orchestrator.store.lease`, which knows no jobs, has it.
+"""
 
 import re
 
 from orchestrator.errors import UsageError
 from orchestrator.spec.names import is_job_name
 
-LEASE = "control/lease.json"
 IDENTITY = "control/identity.json"
 """Tells this store from any other that was, or will be, at the same address."""
 BELL = "control/bell.json"

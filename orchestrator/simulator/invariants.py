@@ -11,6 +11,7 @@ from orchestrator.simulator.head_rules import HeadRules
 from orchestrator.simulator.job_rules import JobFacts, JobRules
 from orchestrator.simulator.timeline import Timeline
 from orchestrator.simulator.violation import Violation
+from orchestrator.store.lease import LEASE_KEY
 from orchestrator.store.memory import MemoryStore
 
 
@@ -21,7 +22,7 @@ class Invariants:
         self.excuses = Excuses(timeline)
         self.heads = HeadRules(store)
         self.jobs = JobRules(lambda: timeline.now_s, self.excuses.excused_s)
-        self.cloud = CloudRules(cloud, self.jobs)
+        self.cloud = CloudRules(cloud, self.jobs, self.excuses)
         self._lease: dict[str, Any] = {}
         cloud.watchers.append(self._cloud_changed)
 
@@ -43,7 +44,7 @@ class Invariants:
             self.jobs.assignment_written(by, body)
             if body is not None:
                 self.excuses.assigned(json.loads(body))
-        elif key == layout.LEASE and body is not None:
+        elif key == LEASE_KEY and body is not None:
             self._lease_written(by, json.loads(body))
 
     def _job_changed(self, by: str, job: str, what: str, key: str, body: bytes | None) -> None:

@@ -8,7 +8,6 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.jobs import layout
 from orchestrator.store.keys import check_key
-from orchestrator.store.lease import LEASE_KEY
 
 NUMBERED: dict[str, Callable[[int], str]] = {
     "events": lambda n: layout.event_key("a", n),
@@ -97,10 +96,6 @@ def test_streams_of_logs_lie_under_the_prefixes_that_list_them() -> None:
 def test_a_decision_is_told_by_version_and_leader() -> None:
     assert layout.parse_decision(layout.decision_key("digits-e5", 12, 3)) == (12, 3)
     assert layout.parse_decision("jobs/digits/decisions/000000000012.json") is None
-
-
-def test_the_lease_is_where_the_layout_says() -> None:
-    assert layout.LEASE == LEASE_KEY
 
 
 def test_an_instance_belongs_to_one_job_however_alike_names_are() -> None:
