@@ -27,7 +27,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
-from orchestrator.errors import ElasticError
+from orchestrator.errors import ElasticError, UsageError
 from orchestrator.spec.places import FOLDERS, is_url, split_s3
 from orchestrator.store.disk import arriving
 from orchestrator.store.protocol import BucketMissing, Entry, NotAllowed, StoreError
@@ -62,10 +62,13 @@ class Source(Protocol):
 
 
 def open_s3(url: str) -> Source:
-    """The objects under s3://BUCKET/PREFIX, with this process's credentials."""
+    """The objects under s3://BUCKET/PREFIX, with this process's credentials. Raises BadFolder: settings are no use."""
     from orchestrator.store.source import S3Source  # brings boto3, which local folders do without
 
-    return S3Source(*split_s3(url))
+    try:
+        return S3Source(*split_s3(url))
+    except UsageError as error:
+        raise BadFolder(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -284,6 +284,12 @@ def test_what_cannot_be_had_is_refused(machine: Machine, url: str, spoil: Callab
         machine.bring(spoil(url))
 
 
+def test_settings_that_no_client_can_be_made_of_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(BadFolder, match=r"training\.folders\.labelled: .*nobody.*Check AWS_PROFILE"):
+        machine.bring("s3://elastic-images/a")
+
+
 def test_what_may_not_be_read_is_refused_and_what_may_pass_is_not(machine: Machine, tmp_path: Path) -> None:
     class Broken(Counting):
         def list(self) -> Iterator[Entry]:
