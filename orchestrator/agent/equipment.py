@@ -29,6 +29,9 @@ class Place:
     gpus: tuple[int, ...]
     idle_exit_s: float
     address: str = "127.0.0.1"
+    """Where the other instances of a generation reach it."""
+    instance_id: str = ""
+    """What its provider calls the machine, if it has a provider."""
     allowance_s: float | None = None
     """How long the instance may live; an assignment may say otherwise later."""
 

@@ -91,9 +91,19 @@ class GenerationRun:
         return self._restoring.complaint if self.state == "restoring" else self._uncommitted.complaint
 
     @property
-    def stepping(self) -> bool:
-        """Whether a step of this generation was seen and the workers still run."""
-        return self.progress is not None and self._ended is None and self._concluding is None
+    def measured(self) -> bool:
+        """Whether how busy the workers are counts: they run, and on the first node a step was seen.
+
+        A trainer may report on the first node alone. The samples of the others count from their start: they are the
+        newest that are looked at, and only when the first node has so many since its first step.
+        """
+        runs = self.state in ("running", "draining") and self._ended is None and self._concluding is None
+        return runs and (self.progress is not None or self._assignment.node_rank > 0)
+
+    @property
+    def reports_nothing(self) -> bool:
+        """Whether this is another node than the first, whose trainer says nothing of how far it is."""
+        return self._assignment.node_rank > 0 and self.progress is None and self.state in ("running", "draining")
 
     @property
     def committed_step(self) -> int | None:
@@ -131,7 +141,7 @@ class GenerationRun:
             self._ended = self._stopped()  # its last checkpoint was not committed: it has not finished
 
     def advance(self) -> bool:
-        """Go on with whatever is due; True when the first new step has just been seen."""
+        """Go on with whatever is due; True when from now on it counts anew how busy the workers are."""
         if self.exit is not None:
             return False
         if self._concluding is not None:
@@ -139,7 +149,7 @@ class GenerationRun:
             return False
         if self.state == "restoring":
             self._after_restoring()
-            return False
+            return self.measured
         first = self._read_progress()
         self._keep_time()
         if self.state == "draining" and self._ended is None:

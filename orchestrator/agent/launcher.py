@@ -193,7 +193,9 @@ def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int
         environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML counts so; CUDA by itself puts the fastest first
         environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
         environ["ELASTIC_REQUIRE_CUDA"] = "1"  # a trainer that cannot use them says so, and does not crawl on the CPU
-    if assignment.nodes == 1:
+    if assignment.nodes > 1:
+        environ["ELASTIC_RUN_DIR_PER_MACHINE"] = "1"  # the first rank here says how far they are, in this directory
+    else:
         # Ranks of one node meet over a file, so that nothing listens for them.
         environ["ELASTIC_RENDEZVOUS"] = f"file://{run.path}/rendezvous-ranks"
     if assignment.nodes == 1 or ipaddress.ip_address(assignment.master_address).is_loopback:

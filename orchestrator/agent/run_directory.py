@@ -7,6 +7,7 @@
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
 | `.../result.json` in one | trainer | it is the run's last; of every step there is one, so not of a step of before |
 | `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
+| the same on other nodes | trainer | if it likes, a line per `step` of its first rank there, with no losses |
 | SIGTERM | agent | finish the step, write a checkpoint, exit 75 |
 | SIGUSR1 | agent | print the stacks of all threads to standard error and go on; SIGKILL follows, for it stands still |
 | exit 0 / 75 | trainer | finished / drained, resume me |

@@ -6,17 +6,18 @@ committing, shipping logs) has threads of its own, so the heartbeat never waits 
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from datetime import datetime
 
 from orchestrator.agent.equipment import Equipment, Place, Workers
 from orchestrator.agent.generation import GenerationRun
+from orchestrator.agent.notices import Notices
 from orchestrator.agent.run_directory import printable
 from orchestrator.agent.sampling import UtilizationWindow
 from orchestrator.agent.standstill import Standstill
 from orchestrator.jobs import layout
-from orchestrator.jobs.instances import LEAVE_WITHIN_S, AgentState, Assignment, Heartbeat, Notice
+from orchestrator.jobs.head import load_head
+from orchestrator.jobs.instances import LEAVE_WITHIN_S, AgentState, Assignment, Heartbeat
 from orchestrator.jobs.pace import Pace, pace_of
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
@@ -36,12 +37,10 @@ LAST_WORD_AGAIN_AFTER_S = 1.0
 HUNG_AFTER_S = 600.0
 HARD_END_AFTER_S = 5.0
 """From when the agent should have ended by itself until its process is ended."""
-NOTICES_KEPT = 20
+NOTICE_AHEAD_S = 120.0
+"""An interruption is announced so long before, as a rule."""
 WARM_WITHIN_S = 60.0
 """A launcher that is not warm by then is given work all the same: its end will tell what is wrong with it."""
-
-
-NoticeKind = Literal["checkpoint_rejected", "checkpoint_failed", "preemption_notice", "note"]
 
 
 class Supervisor:
@@ -76,8 +75,11 @@ class Supervisor:
         self._assignment: Assignment | None = None
         self._assignment_etag: str | None = None
         self._run: GenerationRun | None = None
-        self._said: deque[tuple[NoticeKind, str]] = deque()  # by work in the background too, so not numbered yet
-        self._notices: tuple[Notice, ...] = ()
+        self._notices = Notices(log)
+        self._at_risk = False
+        self._ends_at: datetime | None = None
+        self._is_another = False
+        self._others_committed: int | None = None
         self._count = 0
         self._complaint = ""
         self._port = equipment.free_port()
@@ -97,6 +99,22 @@ class Supervisor:
         if not self._leaving:
             self._leave_by = self._monotonic() + within_s
             self._why_leaving = why
+
+    def taken_away(self, action: str, at: datetime, seconds: float) -> None:
+        """The provider has announced that the instance ends then, in so many seconds. Safe to call from any thread."""
+        self._ends_at = at
+        why = f"the instance is taken away ({action}) at {at:%H:%M:%S} UTC"
+        self._notices.say("preemption_notice", f"{why}: its workers checkpoint and end")
+        self.leave(why, seconds if 0 < seconds < NOTICE_AHEAD_S else NOTICE_AHEAD_S)
+
+    def risks_end(self) -> None:
+        """The provider advises to move off the instance; it trains on. Safe to call from any thread."""
+        self._at_risk = True
+        self._notices.say("note", "the instance may be taken away before long (rebalance recommendation)")
+
+    def note(self, message: str) -> None:
+        """Have the controller tell something. Safe to call from any thread."""
+        self._notices.say("note", message)
 
     def run(self) -> None:
         """Supervise until there is a reason to leave and the workers have ended."""
@@ -193,7 +211,13 @@ class Supervisor:
         except StoreError as error:
             self._complain(f"the assignment cannot be read: {error}")
             return
-        self._assignment, self._assignment_etag = stored.value, stored.etag
+        self._assignment_etag, wanted = stored.etag, stored.value.instance_id
+        if wanted and self._place.instance_id and wanted != self._place.instance_id:
+            # Its heartbeat is the other's to write: this one has nothing to say under that name any more.
+            self._is_another = True
+            self.leave(f"{self._place.instance} is {wanted}, and this is {self._place.instance_id}", 0.0)
+            return
+        self._assignment = stored.value
 
     def _begin(self, assignment: Assignment) -> None:
         self._log(
@@ -208,7 +232,7 @@ class Supervisor:
             equipment=self._equipment,
             pace=self._pace,
             nonce=self._nonce,
-            tell=self._notice,
+            tell=self._notices.say,
             log=self._log,
         )
         if assignment.action == "drain":
@@ -222,8 +246,8 @@ class Supervisor:
             return
         self._busy_until = self._monotonic()
         if current.advance():
-            self._window.restart()  # the first step was seen: from now on samples count
-        if current.stepping:
+            self._window.restart()
+        if current.measured:
             self._window.tick()
         if current.exit is not None:
             self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
@@ -251,10 +275,8 @@ class Supervisor:
             self.leave(why, LEAVE_LOST_WITHIN_S)
         elif now - self._last_contact > STORE_LOST_AFTER_S:
             self.leave(f"the store has not answered for {STORE_LOST_AFTER_S:g} s", LEAVE_LOST_WITHIN_S)
-        elif self._is_due("job", self._pace.job_check_s) and self._job_is_over():
-            if self._run is not None:
-                self._run.stop("the job is over")
-            self.leave("the job is over")
+        elif self._is_due("job", self._pace.job_check_s):
+            self._look_at_job()
 
     def _drain_to_leave(self, now: float) -> None:
         if self._run is None:
@@ -279,39 +301,35 @@ class Supervisor:
         run, order = self._run, self._assignment
         if run is None or order is None:
             return None
-        stand = (run.number, run.state, run.activity, run.progress.step if run.progress else None, run.exit is None)
-        return self._standstill.look(now, stand, order.stall_after_s) if run.exit is None else None
+        step, patience_s = run.progress.step if run.progress else None, order.stall_after_s
+        if run.reports_nothing:
+            step, patience_s = self._others_committed, max(patience_s, order.checkpoint_every_s)
+        stand = (run.number, run.state, run.activity, step)
+        return self._standstill.look(now, stand, patience_s) if run.exit is None else None
 
-    def _job_is_over(self) -> bool:
+    def _look_at_job(self) -> None:
+        """Leave when it is over. And where the trainer says nothing, learn how far it is from what was committed."""
         try:
             stored = document.load(self._prompt_store, layout.record_key(self._place.job), JobRecord)
+            if self._run is not None and self._run.reports_nothing:
+                head = load_head(self._prompt_store, self._place.job)
+                self._others_committed = head.value.step if head is not None else None
         except StoreError:
-            return False
-        return stored is None or stored.value.phase.over
+            return
+        if stored is None or stored.value.phase.over:
+            if self._run is not None:
+                self._run.stop("the job is over")
+            self.leave("the job is over")
 
     # --- what is told ------------------------------------------------------------------------------------------------
 
-    def _notice(self, kind: NoticeKind, message: str) -> None:
-        """Work in the background tells it; the next turn passes it on."""
-        message = printable(message)  # an error may name a file whose name is no text
-        self._said.append((kind, message))
-        self._log(message)
-
-    def _number_notices(self) -> None:
-        while self._said:
-            kind, message = self._said.popleft()
-            number = self._notices[-1].number + 1 if self._notices else 1
-            notice = Notice(number=number, kind=kind, message=message)
-            self._notices = (*self._notices, notice)[-NOTICES_KEPT:]
-
     def _tell(self) -> None:
         """A heartbeat from time to time, and at once when something happened that the controller waits for."""
-        self._number_notices()
         news = (
             self._state(),
             self._run.number if self._run else 0,
             self._run.committed_step if self._run else None,
-            self._notices[-1:],
+            self._notices.numbered()[-1:],
         )
         is_due = self._is_due("heartbeat", self._pace.heartbeat_s)
         if not is_due and (news == self._told or self._monotonic() < self._tell_again_at):
@@ -335,7 +353,8 @@ class Supervisor:
 
     def _send_heartbeat(self, state: AgentState) -> bool:
         """Write it; whether it has arrived."""
-        self._number_notices()
+        if self._is_another:
+            return True
         self._count += 1
         current = self._run
         beat = Heartbeat(
@@ -344,19 +363,22 @@ class Supervisor:
             at=self._equipment.now(),
             state=state,
             uptime_s=self._equipment.age_s(),
+            instance_id=self._place.instance_id,
             address=self._place.address,
             port=self._port,
+            at_risk=self._at_risk,
+            ends_at=self._ends_at,
             job=self._place.job,
             epoch=current.epoch if current else 0,
             generation=current.number if current else 0,
             progress=current.progress if current else None,
             committed_step=current.committed_step if current else None,
-            utilization=self._window.value() if current and current.stepping else None,
+            utilization=self._window.value() if current and current.measured else None,
             exit=current.exit if current else None,
             activity=printable(current.activity) if current and current.state in ("restoring", "running") else "",
             complaint=printable(current.complaint) if current else "",
             uncommitted_s=round(current.uncommitted_s, 1) if current else 0.0,
-            notices=self._notices,
+            notices=self._notices.numbered(),
         )
         try:
             self._prompt_store.put(layout.heartbeat_key(self._place.instance), beat.model_dump_json().encode())

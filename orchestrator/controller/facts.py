@@ -10,7 +10,7 @@ from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.head import Head
-from orchestrator.jobs.instances import recent_percent
+from orchestrator.jobs.instances import latest_progress, recent_percent
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
 
@@ -267,7 +267,7 @@ def _note_progress(draft: Draft, *, at_end: bool = False) -> None:
         return
     beats = [b for i in running.instances if (b := draft.seen.view(i).heartbeat) and b.generation == running.number]
     reports = [beat.progress for beat in beats if beat.progress is not None]
-    latest = max(reports, key=lambda report: report.step, default=None)
+    latest = latest_progress(reports)
     if latest is None or latest == draft.record.progress:
         return
     draft.set(progress=latest, noted_at=draft.now)

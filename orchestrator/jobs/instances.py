@@ -31,6 +31,8 @@ class Assignment(Document):
     node_rank: int = 0
     nodes: int = 1
     workers: int = 1
+    instance_id: str = ""
+    """The machine that it is for, in its provider's words, as its heartbeat told it; empty: whichever has the name."""
     master_address: str = "127.0.0.1"
     master_port: int = 0
     resume: str | None = None
@@ -79,8 +81,18 @@ class TrainerProgress(Frozen):
     world_size: int | None = None
 
 
+def latest_progress(reports: Sequence[TrainerProgress]) -> TrainerProgress | None:
+    """What the nodes of a generation, in their order, tell together.
+
+    It is the first one's report, for only that knows losses and accuracies; at the furthest step that any has made.
+    """
+    if not reports:
+        return None
+    return reports[0].model_copy(update={"step": max(report.step for report in reports)})
+
+
 class Utilization(Frozen):
-    """One sample a second since the workers' first step, newest last."""
+    """One sample a second since the workers' first step, newest last; on nodes that tell of none, since their start."""
 
     source: Literal["nvml", "cpu"]
     """nvml: share of time in which a kernel ran, mean over the GPUs; cpu: share of the instance's cores kept busy."""
@@ -129,8 +141,14 @@ class Heartbeat(Frozen):
     """
     uptime_s: float = 0.0
     """How long the instance exists, by its own clock: what it has cost, whatever another's clock did meanwhile."""
+    instance_id: str = ""
+    """What its provider calls the machine; empty where nobody gives it another name."""
     address: str = "127.0.0.1"
     port: int = 0
+    at_risk: bool = False
+    """Whether its provider advises to move off it before it may be taken away."""
+    ends_at: datetime | None = None
+    """When its provider takes it away, once that is announced: it drains and leaves, and needs a replacement."""
     job: str | None = None
     epoch: int = 0
     generation: int = 0

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.jobs.bucket import JobState
-from orchestrator.jobs.instances import Heartbeat, TrainerProgress, recent_percent
+from orchestrator.jobs.instances import Heartbeat, TrainerProgress, latest_progress, recent_percent
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 
 
@@ -80,7 +80,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
     record, spec = state.record, state.spec
     generation = record.generation or record.upcoming
     beats = _beats_of(state)
-    progress = _latest_progress(beats, record.progress)
+    progress = latest_progress([beat.progress for beat in beats if beat.progress is not None]) or record.progress
     utilization, source = _utilization(beats)
     if utilization is None:
         utilization, source = record.utilization_percent, record.utilization_source
@@ -127,11 +127,6 @@ def _beats_of(state: JobState) -> list[Heartbeat]:
         return []
     beats = (state.heartbeats.get(instance) for instance in generation.instances)
     return [beat for beat in beats if beat is not None and beat.generation == generation.number]
-
-
-def _latest_progress(beats: list[Heartbeat], recorded: TrainerProgress | None) -> TrainerProgress | None:
-    reported = [beat.progress for beat in beats if beat.progress is not None]
-    return max(reported, key=lambda progress: progress.step) if reported else recorded
 
 
 def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", "cpu"] | None]:

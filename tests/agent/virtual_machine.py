@@ -87,6 +87,8 @@ class Run:
     steps: int = 0
     read: int = 0
     said: list[Mapping[str, Any]] = field(default_factory=list)
+    tells: Callable[[], bool] = lambda: True
+    """Whether the trainer writes lines of progress here."""
     progress_log: Nothing = field(default_factory=Nothing)
 
     def prepare(self, config: Mapping[str, Any]) -> None:
@@ -104,7 +106,7 @@ class Run:
     def new_lines(self) -> Iterator[Mapping[str, Any]]:
         said, self.said = self.said, []
         yield from said
-        if self.steps > self.read:
+        if self.tells() and self.steps > self.read:
             self.read = self.steps
             yield {"step": self.steps}
 
@@ -164,13 +166,15 @@ class Ranks:
             self.run.checkpoints.append(Checkpoint(self.run.steps, self.run.checkpoints))
 
 
-class Idle:
-    """A sampler that knows nothing."""
+@dataclass
+class Busy:
+    """A sampler that says what the machine says."""
 
+    machine: "VirtualMachine"
     source: Literal["nvml", "cpu"] = "cpu"
 
     def sample(self) -> float | None:
-        return None
+        return self.machine.percent
 
 
 class VirtualMachine:
@@ -185,9 +189,11 @@ class VirtualMachine:
         idle_exit_s: float = 120.0,
         allowance_s: float | None = None,
         pace: Pace | None = None,
+        instance_id: str = "",
     ) -> None:
         self.now_s = 0.0
-        self.cold = self.deaf = self.stuck = self.immortal = self.keeps_to_itself = False
+        self.cold = self.deaf = self.stuck = self.immortal = self.keeps_to_itself = self.says_nothing = False
+        self.percent: float | None = None
         self.exits_with: TrainerExit | None = None
         self.log: list[str] = []
         self.ended_s: float | None = None
@@ -199,7 +205,7 @@ class VirtualMachine:
         self._tasks: list[Task] = []
         self._root = root
         submit_job(self.bucket, job_spec(JOB), self.now(), random_nonce)
-        place = Place(INSTANCE, JOB, 1, 1, (), idle_exit_s, allowance_s=allowance_s)
+        place = Place(INSTANCE, JOB, 1, 1, (), idle_exit_s, instance_id=instance_id, allowance_s=allowance_s)
         self.agent = Supervisor(self.store, place, self, random_nonce, self.log.append, pace, self.prompt_store)
 
     # --- what a test does ---------------------------------------------------------------------------------------------
@@ -261,7 +267,7 @@ class VirtualMachine:
         return self.launchers[-1]
 
     def run_directory(self, generation: int) -> Run:
-        return Run(self._root / str(generation))
+        return Run(self._root / str(generation), tells=lambda: not self.says_nothing)
 
     def images(
         self,
@@ -274,8 +280,8 @@ class VirtualMachine:
     ) -> Bringing:
         return Bringing(cache=self._root, job=job, doing=doing, tell=tell, ending=ending, came=came)
 
-    def sampler(self, pid: Callable[[], int | None]) -> Idle:
-        return Idle()
+    def sampler(self, pid: Callable[[], int | None]) -> Busy:
+        return Busy(self)
 
     def free_port(self) -> int:
         return 1
