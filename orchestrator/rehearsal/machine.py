@@ -9,10 +9,11 @@ from pathlib import Path
 from orchestrator.fleets.processes import end_marked_processes, marked_processes
 from orchestrator.rehearsal.account import LedgerEntry
 from orchestrator.rehearsal.imds import Credentials, Identity, MetadataServer
-from orchestrator.rehearsal.shims import SHUTDOWN_FILE, write_shims
+from orchestrator.rehearsal.shims import SHUTDOWN_FILE, shims_of, write_shims
 
 VARIABLE = "ELASTIC_MACHINE"
 """Environment variable that every process of a machine carries: its directory, unique on this one."""
+ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -47,12 +48,14 @@ class Machine:
         environ = {
             **self.environ,
             VARIABLE: str(self.directory),
-            "PATH": f"{write_shims(self.directory)}:{SYSTEM_PATH}",
+            "PATH": f"{shims_of(self.directory)}:{SYSTEM_PATH}",
             "HOME": str(self.directory / "home"),
             "TMPDIR": str(self.directory / "tmp"),
-            "ELASTIC_ROOT": str(self.directory / "elastic"),
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.endpoint,
+            "ELASTIC_ROOT": str(root_of(self.directory)),
+            "ELASTIC_PER_BOOT": str(self.directory / "per-boot"),
+            ENDPOINT_VARIABLE: self.metadata.endpoint,
         }
+        write_shims(self.directory, environ)
         with open(self.log, "ab") as log:
             try:
                 self._user_data = subprocess.Popen(
@@ -82,3 +85,8 @@ class Machine:
         if self._user_data is not None:
             self._user_data.wait()
         self.metadata.close()
+
+
+def root_of(machine: Path) -> Path:
+    """Where elastic lies on a machine."""
+    return machine / "elastic"

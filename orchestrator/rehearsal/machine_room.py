@@ -27,6 +27,10 @@ class RoomBroken(ElasticError):
     """The machine room has failed, and with it the rehearsal."""
 
 
+def bare(_machine: Path) -> None:
+    """An image with nothing on it."""
+
+
 @dataclass
 class MachineRoom:
     """The machines of one account. May be used by several threads at once."""
@@ -34,11 +38,13 @@ class MachineRoom:
     account: Account
     directory: Path
     environ: Mapping[str, str]
-    """What every machine's processes know of this one: where S3 is."""
+    """What marks every machine's processes as this rehearsal's."""
     credentials: Callable[[], Credentials]
     """Of the role that instances are launched with."""
     boot_s: float = 0.0
     """From the launch until user-data runs."""
+    image: Callable[[Path], None] = bare
+    """Puts on a new machine's disk what its image has there."""
     monotonic: Callable[[], float] = time.monotonic
     machines: dict[str, Machine] = field(default_factory=dict)
     """By instance id, also those that have ended."""
@@ -85,6 +91,7 @@ class MachineRoom:
         if self.monotonic() < self._boots_at_s.setdefault(entry.id, self.monotonic() + self.boot_s):
             return
         machine = Machine.of(entry, self.directory / entry.id, self.environ, self.credentials)
+        self.image(machine.directory)
         self.machines[entry.id] = machine
         machine.boot()
         self.account.booted(entry.id)

@@ -5,7 +5,9 @@ systemd's is a process that sleeps, so it outlives whoever set it, and not the m
 """
 
 import os
+import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 SHUTDOWN_FILE = "shutdown-asked"
@@ -16,13 +18,17 @@ touch "{machine}/{shutdown_file}"
 """
 
 _SYSTEMD_RUN = """#!/bin/bash
-# Options are taken one by one; what is left is the command. Without a time it is a service that starts at once.
+# Options are taken one by one; what is left is the command. Without a time it is a service that starts at once. As of
+# systemd's, its environment is the machine's and what --setenv says, and nothing of who asks for it.
 delay_s=0
+environment=({environment})
 while [[ ${{1:-}} == -* ]]; do
     case $1 in
         --on-active=*|--on-boot=*) delay_s=${{1#*=}} ;;
+        --setenv=*) environment+=("${{1#*=}}") ;;
+        -E|--setenv) environment+=("$2"); shift ;;
         --) shift; break ;;
-        -p|-u|-E|--property|--unit|--setenv|--uid|--description) shift ;;
+        -p|-u|--property|--unit|--uid|--description) shift ;;
     esac
     shift
 done
@@ -31,7 +37,8 @@ case $delay_s in
     *h) delay_s=$(( ${{delay_s%h}} * 3600 )) ;;
     *s) delay_s=${{delay_s%s}} ;;
 esac
-setsid bash -c 'sleep "$1"; shift; exec "$@"' timer "$delay_s" "$@" </dev/null >>"{machine}/timers.log" 2>&1 &
+exec </dev/null >>"{machine}/services.log" 2>&1
+setsid env -i "${{environment[@]}}" bash -c 'sleep "$1"; shift; exec "$@"' timer "$delay_s" "$@" &
 """
 
 _AWS = """#!{python}
@@ -59,12 +66,22 @@ SHIMS = {
 }
 
 
-def write_shims(machine: Path) -> Path:
-    """Write a machine's commands below its directory; gives theirs."""
-    directory = machine / "shims"
+def write_shims(machine: Path, environ: Mapping[str, str]) -> None:
+    """Write a machine's commands into its directory of shims; `environ`: what every process there has."""
+    directory = shims_of(machine)
     directory.mkdir(parents=True)
+    values = {
+        "machine": machine,
+        "shutdown_file": SHUTDOWN_FILE,
+        "python": sys.executable,
+        "environment": " ".join(shlex.quote(f"{name}={value}") for name, value in environ.items()),
+    }
     for name, text in SHIMS.items():
         path = directory / name
-        path.write_text(text.format(machine=machine, shutdown_file=SHUTDOWN_FILE, python=sys.executable))
+        path.write_text(text.format(**values))
         os.chmod(path, 0o755)
-    return directory
+
+
+def shims_of(machine: Path) -> Path:
+    """Where a machine's commands lie."""
+    return machine / "shims"
