@@ -52,7 +52,6 @@ class Machine:
             "HOME": str(self.directory / "home"),
             "TMPDIR": str(self.directory / "tmp"),
             "ELASTIC_ROOT": str(root_of(self.directory)),
-            "ELASTIC_PER_BOOT": str(self.directory / "per-boot"),
             ENDPOINT_VARIABLE: self.metadata.endpoint,
         }
         write_shims(self.directory, environ)

@@ -20,25 +20,35 @@ touch "{machine}/{shutdown_file}"
 _SYSTEMD_RUN = """#!/bin/bash
 # Options are taken one by one; what is left is the command. Without a time it is a service that starts at once. As of
 # systemd's, its environment is the machine's and what --setenv says, and nothing of who asks for it.
-delay_s=0
+seconds() {{
+    case $1 in
+        *min|*m) echo $(( ${{1%%m*}} * 60 )) ;;
+        *h) echo $(( ${{1%h}} * 3600 )) ;;
+        *) echo "${{1%s}}" ;;
+    esac
+}}
+delay_s=0 again_after_s="" at_its_end=""
 environment=({environment})
 while [[ ${{1:-}} == -* ]]; do
     case $1 in
-        --on-active=*|--on-boot=*) delay_s=${{1#*=}} ;;
+        --on-active=*|--on-boot=*) delay_s=$(seconds "${{1#*=}}") ;;
+        --on-unit-active=*) again_after_s=$(seconds "${{1#*=}}") ;;
         --setenv=*) environment+=("${{1#*=}}") ;;
+        --property=ExecStopPost=*) at_its_end=${{1#--property=ExecStopPost=}} ;;
         -E|--setenv) environment+=("$2"); shift ;;
         --) shift; break ;;
         -p|-u|--property|--unit|--uid|--description) shift ;;
     esac
     shift
 done
-case $delay_s in
-    *min|*m) delay_s=$(( ${{delay_s%%m*}} * 60 )) ;;
-    *h) delay_s=$(( ${{delay_s%h}} * 3600 )) ;;
-    *s) delay_s=${{delay_s%s}} ;;
-esac
+unit='
+    delay_s=$1 again_after_s=$2 at_its_end=$3
+    shift 3
+    sleep "$delay_s"
+    while "$@"; [[ -z $at_its_end ]] || bash -c "$at_its_end"; [[ -n $again_after_s ]]; do sleep "$again_after_s"; done
+'
 exec </dev/null >>"{machine}/services.log" 2>&1
-setsid env -i "${{environment[@]}}" bash -c 'sleep "$1"; shift; exec "$@"' timer "$delay_s" "$@" &
+setsid env -i "${{environment[@]}}" bash -c "$unit" unit "$delay_s" "$again_after_s" "$at_its_end" "$@" &
 """
 
 _AWS = """#!{python}

@@ -140,6 +140,24 @@ def test_a_timer_outlives_who_set_it_and_ends_the_instance(
     assert entry(account, instance).why.startswith("Client.InstanceInitiatedShutdown")
 
 
+def test_services_know_what_they_were_told_act_again_and_do_a_last_thing(
+    room: MachineRoom, account: Account, launch: Callable[..., str]
+) -> None:
+    script = (
+        "#!/bin/bash\nexport FROM_USER_DATA=yes\n"
+        'systemd-run --quiet --unit=tick --on-active=0s --on-unit-active=1s bash -c "echo tick"\n'
+        "systemd-run --property=OOMPolicy=continue --setenv=TOLD=yes "
+        '--property=ExecStopPost="/usr/bin/env shutdown -h now" '
+        "bash -c 'sleep 1.5; echo told=$TOLD inherited=$FROM_USER_DATA at=$ELASTIC_ROOT; exit 3'\n"
+    )
+    instance = launch(script)
+    wait_for_state(account, instance, "terminated")
+    machine = room.machines[instance].directory
+    lines = (machine / "services.log").read_text().splitlines()
+    assert f"told=yes inherited= at={machine / 'elastic'}" in lines
+    assert lines.count("tick") >= 2
+
+
 def test_an_interruption_is_announced_and_then_the_instance_is_taken_back(
     room: MachineRoom, account: Account, launch: Callable[..., str]
 ) -> None:
