@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.cli.commands import (
     agent,
+    bootstrap,
     cancel,
     daemon,
     doctor,
@@ -76,6 +77,7 @@ app.command("rm", rich_help_panel=CHANGE)(rm.rm)
 app.command("init", rich_help_panel=WRITE)(init.init)
 app.command("validate", rich_help_panel=WRITE)(validate.validate)
 app.command("schema", rich_help_panel=WRITE)(schema.schema)
+app.command("bootstrap", rich_help_panel=RUN)(bootstrap.bootstrap)
 app.command("daemon", rich_help_panel=RUN)(daemon.daemon)
 app.command("agent", rich_help_panel=RUN)(agent.agent)
 app.command("doctor", rich_help_panel=RUN)(doctor.doctor)

@@ -16,7 +16,7 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, Store
+from orchestrator.store.protocol import Conflict, ReplyLost, Store
 
 _REMOVED = b'{"removed": true}'
 """In the place of the spec while its record goes: the same job, submitted now, must not complete what is half gone."""
@@ -37,7 +37,7 @@ def remove_job(store: Store, job: str, now: datetime, nonce: Nonce) -> int:
         _claim(store, job, now, nonce)
     removed = _remove(store, _left_of(store, job))
     store.abort_uploads(layout.job_prefix(job), older_than_s=0.0)
-    store.put(layout.spec_key(job), _REMOVED)
+    _mark_removed(store, job)
     return removed + _remove(store, [layout.record_key(job)]) + _remove(store, [layout.spec_key(job)])
 
 
@@ -64,6 +64,18 @@ def check_removable(store: Store, job: str) -> None:
 def _is_half_removed(store: Store, job: str) -> bool:
     spec = store.get(layout.spec_key(job))
     return spec is not None and spec.body == _REMOVED
+
+
+def _mark_removed(store: Store, job: str) -> None:
+    """Replace the spec, as records are: under a condition. Two who remove the same job may both do so."""
+    spec = store.get(layout.spec_key(job))
+    if spec is None or spec.body == _REMOVED:
+        return
+    try:
+        store.replace(spec.key, _REMOVED, spec.etag)
+    except (Conflict, ReplyLost):
+        if not _is_half_removed(store, job) and store.get(spec.key) is not None:
+            raise
 
 
 def _claim(store: Store, job: str, now: datetime, nonce: Nonce) -> None:
