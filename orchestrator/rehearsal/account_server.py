@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orchestrator.rehearsal.mended_moto import MendedAccount, error_document
+from orchestrator.rehearsal.mended_stacks import mend_stacks
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.rehearsal.refusals import THROTTLED, Shortages
 
@@ -82,6 +83,7 @@ def main() -> None:
 
     account = MendedAccount()
     account.install()
+    mend_stacks()
     application = Application(DomainDispatcherApplication(create_backend_app), account)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
