@@ -5,6 +5,7 @@ elsewhere), so codes are looked up first and the HTTP status decides where the c
 """
 
 import ssl
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
@@ -98,7 +99,6 @@ _CREDENTIAL_CODES: Final[dict[str, str]] = {
     "InvalidToken": f"the session token is not valid: {_LOG_IN}",
     "InvalidAccessKeyId": f"the access key does not exist there: {_LOG_IN}",
     "SignatureDoesNotMatch": f"the secret key is wrong: {_LOG_IN}",
-    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
 }
 _DENIED_CODES: Final = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
 
@@ -174,6 +174,8 @@ def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) 
     what = f"{operation} of {key or 'the listing'} in s3://{bucket}"
     if code == "NoSuchBucket":
         return BucketMissing(f"There is no bucket {bucket} at {endpoint}: create it, or name another.")
+    if code == "RequestTimeTooSkewed":
+        return StoreDenied(f"{what} was refused: this machine's clock is wrong{_clocks(failure)}: set it.")
     if code in _CREDENTIAL_CODES:
         return StoreDenied(f"{what} was refused: {_CREDENTIAL_CODES[code]}.")
     if code in _DENIED_CODES or _status_of(failure) == 403:
@@ -185,8 +187,24 @@ def _explain_answer(failure: ClientError, key: str, bucket: str, endpoint: str) 
     if code == "NotImplemented" or _status_of(failure) == 501:
         return Unsupported(f"{what}: {endpoint} does not implement it. Use a store that has conditional writes.")
     if code in _ELSEWHERE_CODES:
-        return StoreUnreachable(f"{what} failed: the bucket is in another region ({code}). Set AWS_REGION to its own.")
+        region = _region_of(failure)
+        other, its_own = (f"another region, {region}", region) if region else ("another region", "its own")
+        return StoreUnreachable(f"{what} failed: the bucket is in {other} ({code}). Set AWS_REGION to {its_own}.")
     if _status_of(failure) == 404:
         return StoreUnreachable(f"{what}: {not_s3(endpoint)}")
     message = failure.response.get("Error", {}).get("Message", "no message")
     return StoreError(f"{what} failed at {endpoint}: {code} ({message}).")
+
+
+def _clocks(failure: ClientError) -> str:
+    """What time it is here and there, where the answer says so."""
+    said: Mapping[str, object] = failure.response.get("Error", {})
+    here, there = said.get("RequestTime"), said.get("ServerTime")
+    return f" (it says {here}, the service's {there})" if here and there else ""
+
+
+def _region_of(failure: ClientError) -> str:
+    """Where the bucket is, if the answer says so."""
+    said: Mapping[str, object] = failure.response.get("Error", {})
+    headers = failure.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(said.get("Region") or headers.get("x-amz-bucket-region") or "")

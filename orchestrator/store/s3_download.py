@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from orchestrator.store.disk import arriving
 from orchestrator.store.partial import continued
 from orchestrator.store.parts import in_order
-from orchestrator.store.protocol import Conflict, Missing, Progress, StoreError
+from orchestrator.store.protocol import Conflict, Progress, StoreError
 from orchestrator.store.s3_requests import Requests
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ def download(requests: Requests, key: str, name: str, path: Path, progress: Prog
     `StoreError`.
     """
     for _ in range(_VERSIONS):
-        try:
-            head = requests.send(key, lambda: requests.client.head_object(Bucket=requests.bucket, Key=name))
-        except Missing:
-            requests.check_bucket(name)
-            raise
+        head = requests.head(key, name)
         requests.expect(key, head, "ETag", "ContentLength")
         version = Version(requests, key, name, head["ETag"], head["ContentLength"], progress)
         try:

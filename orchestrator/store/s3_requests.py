@@ -7,16 +7,18 @@ first that was lost.
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import ResponseStreamingError
+from botocore.exceptions import ClientError, ResponseStreamingError
 from urllib3.exceptions import HTTPError
 
-from orchestrator.store.protocol import Conflict, Missing, ReplyLost, StoreError, StoreUnreachable
-from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, explain, not_s3
+from orchestrator.store.protocol import Conflict, Missing, NotAllowed, ReplyLost, StoreError, StoreUnreachable
+from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, code_of, explain, not_s3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 TRIES = 6
 _FIRST_PAUSE_S = 0.1
@@ -97,9 +99,19 @@ class Requests:
         if not all(name in answer for name in names):
             raise StoreUnreachable(f"{key} in s3://{self.bucket}: {not_s3(self.client.meta.endpoint_url)}")
 
-    def check_bucket(self, name: str) -> None:
-        """HeadObject answers a bare 404 for a missing object and for a missing bucket; a listing tells which."""
-        self.send("", lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1))
+    def head(self, key: str, name: str) -> "HeadObjectOutputTypeDef":
+        """What HeadObject tells of an object. Raises `Missing` and `StoreError`.
+
+        A refusal of it has no words: 404 is a missing object or a missing bucket, 400 or 403 may be credentials that
+        have expired or a clock that is wrong. A listing, refused for the same reason, says which.
+        """
+        try:
+            return self.send(key, lambda: self.client.head_object(Bucket=self.bucket, Key=name))
+        except (Missing, StoreError) as error:
+            if isinstance(error.__cause__, ClientError) and code_of(error.__cause__).isdigit():
+                with suppress(NotAllowed):  # that of HeadObject says what both need
+                    self.send("", lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1))
+            raise
 
     def _explain(self, failure: Failure, key: str) -> StoreError:
         return explain(failure, key, self.bucket, self.client.meta.endpoint_url)

@@ -18,7 +18,7 @@ from orchestrator.store import Missing, ReplyLost, StoreError, open_store
 from orchestrator.store.parts import in_order, part_size
 from orchestrator.store.s3_download import PART_BYTES
 from tests.store.conftest import url_of
-from tests.support.s3_faults import Bench, timed_out
+from tests.support.s3_faults import Bench, answered, timed_out
 
 KEY = "jobs/digits/checkpoints/000100-g1/model.pt"
 PARTS = 4
@@ -206,7 +206,13 @@ def test_a_download_whose_process_was_killed_goes_on(bench: Bench, source: Path,
 
 def test_a_download_goes_on_only_with_the_same_version(bench: Bench, source: Path, target: Path) -> None:
     bench.store.upload(source, KEY)
-    bench.answer("GetObject", *[(403, "AccessDenied")] * PARTS, after=2)
+
+    def refuse_the_later_half(request: Any, **_: object) -> Any:
+        extent = request.headers["Range"]
+        first = int((extent.decode() if isinstance(extent, bytes) else extent).removeprefix("bytes=").partition("-")[0])
+        return answered(request.url, 403, "AccessDenied") if first >= 2 * PART_BYTES else None
+
+    bench.at("before-send.s3.GetObject", refuse_the_later_half)
     with pytest.raises(StoreError):
         bench.store.download(KEY, target)
     [left] = lying_in(target.parent)

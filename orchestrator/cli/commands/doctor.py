@@ -12,6 +12,7 @@ def doctor(context: typer.Context, output: OutputOption = Format.TABLE, store: S
     """Check what works here, and say what to do about the rest.
 
     Python, torch, GPUs, disk, the store and its conditional writes, Docker, AWS.
+    On a store on s3:// it writes and removes some dozens of small objects and a file of 32 MiB, which comes back again.
     Exits with 1 if something fails that jobs on this store need.
     """
     from orchestrator.cli.checks import Finding, Verdict, checks_for, run_checks
