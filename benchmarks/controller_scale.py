@@ -26,7 +26,7 @@ import pytest
 
 from orchestrator.controller.controller import Controller
 from orchestrator.controller.spread import SideBySide, one_by_one
-from orchestrator.fleets.protocol import InstanceState, LaunchRequest
+from orchestrator.fleets.protocol import InstanceState, LaunchRequest, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, submit_job
 from orchestrator.jobs.head import Manifest, commit
@@ -69,8 +69,8 @@ class Fleet:
     def launch(self, request: LaunchRequest) -> None:
         self.started[request.instance] = request
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
-        return {name: InstanceState.RUNNING for name in instances if name in self.started}
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
+        return {name: Sighting(InstanceState.RUNNING) for name in instances if name in self.started}
 
     def terminate(self, instance: str) -> None:
         self.started.pop(instance, None)

@@ -12,7 +12,7 @@ from orchestrator.controller.decide import Decision
 from orchestrator.controller.decisions import keep_decision
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observation import LaunchFailure, Observation
-from orchestrator.controller.watch import JobWatch
+from orchestrator.controller.watch import JobWatch, instances_of
 from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchError, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import Event, write_event
@@ -23,6 +23,8 @@ from orchestrator.store import document
 from orchestrator.store.document import Nonce, Stored
 from orchestrator.store.protocol import Conflict, Store
 
+LAUNCH_TAKES_S = 10.0
+"""After a launch that took longer the record is read again: a newer leader may have called it off meanwhile."""
 LAUNCH_AGAIN_S = 10.0
 """A fleet may show an instance only a while after it has taken the launch: it is not asked again before this."""
 END_AGAIN_S = 20.0
@@ -56,10 +58,7 @@ class Actor:
         if done:
             if decision.record.outbox:
                 keep_decision(self.store, seen, decision)
-            written = document.swap(self.store, layout.record_key(job), stored, decision.record, self.nonce)
-            watch.record.wrote(written)
-            # What the decision has counted ends at its observation, not after the writing.
-            watch.written = written.etag, watch.observed_at_s
+            self._write(stored, decision.record, watch)
             self._flush(job, decision.record, watch)
         elif any(isinstance(effect, Launch) for effect in decision.effects):
             self._confirm(watch, stored)
@@ -68,6 +67,15 @@ class Actor:
                 break
             done = self._carry_out(effect, watch, fleet) or done
         return done
+
+    def _write(self, stored: Stored[JobRecord], record: JobRecord, watch: JobWatch) -> None:
+        """Replace the record. What the decision has counted ends at its observation, not after the writing."""
+        nonce = self.nonce()
+        watch.writes[nonce] = watch.observed_at_s
+        watch.record.wrote(document.swap(self.store, layout.record_key(watch.job), stored, record, lambda: nonce))
+        watch.writes = {nonce: watch.observed_at_s}
+        if record.upcoming is not None:
+            watch.never_was |= {*record.upcoming.instances}.difference(instances_of(stored.value))
 
     def _flush(self, job: str, record: JobRecord, watch: JobWatch) -> None:
         for event in record.outbox:
@@ -118,19 +126,36 @@ class Actor:
         at_s = watch.launched_at_s.get(request.instance)
         if at_s is not None and self.monotonic() - at_s < LAUNCH_AGAIN_S:
             return False
+        never_was, began_s = request.instance in watch.never_was, self.monotonic()
+        watch.never_was.discard(request.instance)
         try:
             fleet.launch(request)
         except LaunchError as error:
-            watch.launch_failures[request.instance] = LaunchFailure(str(error), permanent=error.permanent)
+            watch.launch_failures[request.instance] = LaunchFailure(str(error), error.kind)
+            if never_was:
+                watch.never_was.add(request.instance)
         else:
             watch.launched_at_s[request.instance] = self.monotonic()
+        finally:
+            if self.monotonic() - began_s > LAUNCH_TAKES_S:
+                self._end_unwanted(request.instance, watch, fleet)
         return True
+
+    def _end_unwanted(self, instance: str, watch: JobWatch, fleet: Fleet) -> None:
+        """End what was launched if nobody wants it any more: its name is never used again, and nobody pays for it."""
+        now = watch.record.read(self.store)
+        if now is None or not now.value.wants(instance):
+            fleet.terminate(instance)
+            raise Conflict(f"{instance} was called off by somebody else while it was launched")
 
     def _terminate(self, instance: str, watch: JobWatch, fleet: Fleet) -> bool:
         """Tell the fleet to end an instance, again and again, until it is gone."""
+        if instance in watch.never_was:
+            watch.forget(instance)
+            return True
         now_s = self.monotonic()
         first_s, last_s = watch.end_told_s.get(instance, (now_s, None))
-        state = watch.states.get(instance)
+        state = watch.state(instance)
         # Absent is not gone as long as the fleet may not have heard of its own launch yet.
         is_gone = state is InstanceState.GONE or (state is None and now_s - first_s >= fleet.lag_s)
         if last_s is not None and is_gone:

@@ -7,8 +7,9 @@ there may cost at the very most, together never exceed `max_cost`:
     spent + sum over uses of price x allowance <= max_cost
 
 New instances get at most half of what is not reserved yet, so that a resize or a restart can still be paid; those that
-work are given more when half of theirs is used up, half of the rest each time, until it is too little to be worth a
-word. Then the job is drained, early enough that what was paid for is committed. A deadline bounds allowances too.
+work are given more when half of theirs is used up, half of the rest and again, as far as they need it, until it is too
+little to be worth a word. Then the job is drained, early enough that what was paid for is committed. A deadline bounds
+allowances too.
 """
 
 import math
@@ -64,6 +65,16 @@ def grant(spec: JobSpec, record: JobRecord, age_s: float, count: int, usd_per_ho
             f"${left:.2f} are left, and it costs ${per_hour:.2f} an hour",
         )
     return Grant(_whole(min(paid_s, by_deadline_s)))
+
+
+def longer_lives(spec: JobSpec, record: JobRecord, age_s: float, instances: tuple[str, ...]) -> tuple[InstanceUse, ...]:
+    """The uses, of which these may live longer: as often as one of them is low and there is something left to give."""
+    while any(is_low(use) for use in record.uses if use.instance in instances):
+        by_s = can_extend(spec, record, age_s, instances)
+        if not by_s:
+            break
+        record = record.model_copy(update={"uses": extended(record.uses, instances, by_s)})
+    return record.uses
 
 
 def can_extend(spec: JobSpec, record: JobRecord, age_s: float, instances: tuple[str, ...]) -> float:

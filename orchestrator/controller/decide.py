@@ -10,7 +10,7 @@ from datetime import datetime
 
 from orchestrator.controller import facts
 from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling
-from orchestrator.controller.budget import can_extend, extended, is_low
+from orchestrator.controller.budget import longer_lives
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Effect
 from orchestrator.controller.limits import limit_reached
@@ -115,14 +115,12 @@ def _extend_lives(draft: Draft) -> None:
     """Give those that work more to live, from what is not reserved; it is in the record before they are told."""
     if draft.running is None or draft.running.phase is GenerationPhase.DRAINING:
         return
-    working, uses = _working(draft), draft.uses_now()
-    if not any(is_low(use) for use in uses if use.instance in working):
-        return
+    uses = draft.uses_now()
     counted = draft.record.model_copy(update={"uses": uses})
-    by_s = can_extend(draft.seen.spec, counted, draft.age_s, working)
-    if by_s:
+    longer = longer_lives(draft.seen.spec, counted, draft.age_s, _working(draft))
+    if longer != uses:
         draft.count_time()
-        draft.set(uses=extended(draft.record.uses, working, by_s))
+        draft.set(uses=longer)
 
 
 def reached_limit(draft: Draft) -> str | None:
@@ -135,6 +133,7 @@ def reached_limit(draft: Draft) -> str | None:
         age_s=draft.age_s,
         spent_usd=draft.record.spent_usd + sum(use.cost_usd(use.lived_s) for use in uses),
         working=tuple(use for use in uses if use.instance in working),
+        others=tuple(use for use in uses if use.instance not in working),
     )
     if limit is not None:
         draft.set(limit=limit)

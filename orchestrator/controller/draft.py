@@ -30,8 +30,9 @@ class Draft:
 
     @property
     def age_s(self) -> float:
-        """How long the job has existed, by no wall clock that this controller can do without."""
-        return self.record.age_s if self._is_counted else self.record.age_s + self._uncounted_s
+        """How long the job has existed, by no wall clock that this controller can do without; until it was over."""
+        counted = self._is_counted or self.before.phase.over
+        return self.record.age_s if counted else self.record.age_s + self._uncounted_s
 
     def uses_now(self) -> tuple[InstanceUse, ...]:
         """What costs money, with how long it has lived by now."""
@@ -46,14 +47,15 @@ class Draft:
             self._is_counted = True
 
     def _lived_s(self, use: InstanceUse) -> float:
-        """How long an instance has lived: what its agent says, or has been counted, whichever is more."""
-        view, passed_s = self.seen.view(use.instance), self._uncounted_s
-        if view.heartbeat is not None:
-            return max(use.lived_s + passed_s, view.heartbeat.uptime_s + view.silent_s)
-        if self.seen.since_written_s is None:  # nobody has counted: for money, rather too much than too little
-            counted_at = self.record.counted_at or use.since
-            passed_s = max(0.0, (self.now - counted_at).total_seconds())
-        return use.lived_s + passed_s
+        """How long an instance has lived: what the fleet says; else what its agent says or was counted, the greater.
+
+        No wall clock tells: what nobody knows is charged at the end, and is reserved until then.
+        """
+        view = self.seen.view(use.instance)
+        if view.lived_s is not None:
+            return view.lived_s
+        counted_s = use.lived_s + (self.seen.since_written_s or 0.0)
+        return counted_s if view.heartbeat is None else max(counted_s, view.heartbeat.uptime_s + view.silent_s)
 
     def set(self, **changes: Any) -> None:
         """Change fields other than the phase."""

@@ -62,14 +62,18 @@ def forget_ended_instances(draft: Draft) -> None:
 
 
 def _watch_over(draft: Draft) -> None:
-    """A new leader knows how long an instance has lived once its agent has written under the new leader's eyes."""
+    """A new leader knows how long an instance has lived once its agent has written under the new leader's eyes.
+
+    Where the fleet tells, nobody has to know it otherwise.
+    """
     epoch = draft.seen.epoch
     heard = {
         use.instance
         for use in draft.record.uses
         if use.watched_by != epoch
         and use.usd_per_hour
-        and (beat := (view := draft.seen.view(use.instance)).heartbeat) is not None
+        and (view := draft.seen.view(use.instance)).lived_s is None
+        and (beat := view.heartbeat) is not None
         and (beat.epoch == epoch or view.is_live)
     }
     if heard:
@@ -85,11 +89,11 @@ def _watch_over(draft: Draft) -> None:
 
 
 def _charge_ended(draft: Draft) -> None:
-    """What instances that are gone have cost is spent. Absent is not gone: a launch may not be shown yet.
+    """What instances that are gone have cost is spent: what the fleet says. Absent is not gone: it may be shown later.
 
-    One that nobody has watched since the leader changed may have lived for all of its allowance: no clock that the two
-    leaders share could tell. But one that neither fleet nor heartbeat ever showed, nor the fleet for as long as it may
-    lag after it was told to end it, was never there.
+    Where the fleet does not tell, one that nobody has watched since the leader changed may have lived for all of its
+    allowance: no clock that the two leaders share could tell. But one that neither fleet nor heartbeat ever showed, nor
+    the fleet for as long as it may lag after it was told to end it, was never there.
     """
     ended = {
         use.instance
@@ -99,17 +103,21 @@ def _charge_ended(draft: Draft) -> None:
     if ended:
         draft.count_time()
         cost = sum(
-            use.cost_usd(_at_most_s(use, draft.seen.epoch)) for use in draft.record.uses if use.instance in ended
+            use.cost_usd(_at_most_s(use, draft.seen.view(use.instance), draft.seen.epoch))
+            for use in draft.record.uses
+            if use.instance in ended
         )
         rest = tuple(use for use in draft.record.uses if use.instance not in ended)
         draft.set(uses=rest, spent_usd=draft.record.spent_usd + cost)
 
 
-def _at_most_s(use: InstanceUse, epoch: int) -> float:
-    if use.watched_by == epoch:
-        return use.lived_s
+def _at_most_s(use: InstanceUse, view: InstanceView, epoch: int) -> float:
+    if view.state is InstanceState.GONE and view.lived_s is not None:
+        return view.lived_s
     if not use.shown:
         return 0.0
+    if use.watched_by == epoch:
+        return use.lived_s
     return use.lived_s if use.allowance_s is None else use.allowance_s
 
 
@@ -121,7 +129,7 @@ def check_upcoming(draft: Draft) -> None:
     for slot in upcoming.slots:
         failure = draft.seen.view(slot.instance).launch_failure
         if failure is not None and not slot.seen:
-            _launch_failed(draft, upcoming, slot.instance, failure.message, permanent=failure.permanent)
+            _launch_failed(draft, upcoming, slot.instance, failure.message, permanent=failure.kind == "fatal")
             return
         if is_lost(slot, draft.seen.view(slot.instance)):
             _did_not_come_up(draft, upcoming, slot)

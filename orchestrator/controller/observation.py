@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.fleets.protocol import InstanceState
+from orchestrator.fleets.protocol import InstanceState, Refusal
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import Assignment, Heartbeat
 from orchestrator.jobs.record import JobRecord
@@ -16,7 +16,7 @@ class LaunchFailure:
     """Why an instance of this job could not be launched just now."""
 
     message: str
-    permanent: bool
+    kind: Refusal = "capacity"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,13 @@ class InstanceView:
     """The fleet's word; None: it does not know the name (which is not the same as 'it never was')."""
     vanished: bool = True
     """Without a state: whether that is so for longer than the fleet may tell how it was a while ago."""
+    lived_s: float | None = None
+    """For how long it has been paid for, until now or its end, by the fleet's word; None: the fleet does not tell."""
+    why_gone: str = ""
+    """In the fleet's words, if it tells."""
+    never_was: bool = False
+    """Whether no instance of this name was ever started, nor can be by what was asked: this controller has made up the
+    name, and each launch was refused for certain."""
     heartbeat: Heartbeat | None = None
     silent_s: float = 0.0
     """How long the heartbeat has not changed, by the controller's own monotonic clock."""

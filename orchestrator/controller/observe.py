@@ -13,7 +13,7 @@ from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.spread import Each, one_by_one
 from orchestrator.controller.watch import JobWatch, instances_of
 from orchestrator.errors import ElasticError
-from orchestrator.fleets.protocol import Fleet, InstanceState
+from orchestrator.fleets.protocol import Fleet, InstanceState, Sighting
 from orchestrator.jobs.bucket import load_spec
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
@@ -52,7 +52,8 @@ class Observer:
         for watch in watches:
             if watch.record.stored is not None and watch.spec is not None:
                 asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
-        answers: dict[str, Mapping[str, InstanceState] | ElasticError] = {}
+        answers: dict[str, Mapping[str, Sighting] | ElasticError] = {}
+        asked_at_s = self.monotonic()
 
         def ask(name: str) -> None:
             try:
@@ -66,7 +67,7 @@ class Observer:
             answer = answers.get(name)
             if isinstance(answer, Mapping):
                 for instance, watch in instances.items():
-                    watch.saw(instance, answer.get(instance))
+                    watch.saw(instance, answer.get(instance), asked_at_s)
                 continue
             unanswered = {watch.job for watch in instances.values()}
             unseen |= unanswered
@@ -126,12 +127,16 @@ class Observer:
 
     def _view(self, instance: str, watch: JobWatch, now_s: float) -> InstanceView:
         heartbeat, assignment = watch.heartbeat(instance, now_s), watch.assignment(instance).stored
-        if heartbeat.beat is None and watch.states.get(instance) is None:
+        sighting, asked_at_s = watch.sightings.get(instance, (None, now_s))
+        if heartbeat.beat is None and sighting is None:
             # Who is not there yet, for want of capacity, is not silent.
             heartbeat.changed_at_s = heartbeat.moved_at_s = now_s
         return InstanceView(
-            state=watch.states.get(instance),
+            state=None if sighting is None else sighting.state,
             vanished=self._is_vanished(instance, watch, now_s),
+            lived_s=None if sighting is None else _lived_s(sighting, now_s - asked_at_s),
+            why_gone="" if sighting is None else sighting.why,
+            never_was=instance in watch.never_was,
             heartbeat=heartbeat.beat,
             silent_s=max(0.0, now_s - heartbeat.changed_at_s),
             stalled_s=max(0.0, now_s - heartbeat.moved_at_s),
@@ -142,7 +147,7 @@ class Observer:
         )
 
     def _is_vanished(self, instance: str, watch: JobWatch, now_s: float) -> bool:
-        if watch.states.get(instance) is not None:
+        if watch.state(instance) is not None:
             watch.unknown_since_s.pop(instance, None)
             return False
         assert watch.spec is not None
@@ -157,6 +162,13 @@ class Observer:
             price = self.fleets[fleet].usd_per_hour(instance_type)
             self._prices[fleet, instance_type] = price, now_s
         return price
+
+
+def _lived_s(sighting: Sighting, since_s: float) -> float | None:
+    """How long an instance has been paid for, so long after the fleet was asked."""
+    if sighting.lived_s is None or sighting.state is InstanceState.GONE:
+        return sighting.lived_s
+    return sighting.lived_s + since_s
 
 
 def _told_of_head(beat: Heartbeat) -> tuple[object, ...]:

@@ -130,4 +130,4 @@ def _why_lost(lost: list[str], views: Mapping[str, InstanceView]) -> str:
     view = views.get(lost[0], InstanceView())
     if view.state is InstanceState.RUNNING:
         return f"{lost[0]} has said nothing for {view.silent_s:.0f} s"
-    return f"{lost[0]} is gone"
+    return f"{lost[0]} is gone: {view.why_gone}" if view.why_gone else f"{lost[0]} is gone"

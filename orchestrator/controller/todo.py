@@ -59,8 +59,11 @@ class Todo:
         then need not be read again.
         """
         now_s, every_s = self._monotonic(), self._pace.scan_s if busy else self._pace.idle_scan_s
-        rung = self._ear.heard()  # before the listing: who leaves something meanwhile rings again
-        if rung or self._listed_at_s is None or now_s - self._listed_at_s >= every_s:
+        rung: list[bool] = []  # before the listing: who leaves something meanwhile rings again
+        if not self._each(lambda ear: rung.append(ear.heard()), [self._ear]):
+            self._is_due = self._is_due or any(rung)
+            return False
+        if any(rung) or self._listed_at_s is None or now_s - self._listed_at_s >= every_s:
             self._is_due = True
         if self._is_due:
             listed: list[Entry] = []

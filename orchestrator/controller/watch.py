@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from orchestrator.controller.observation import LaunchFailure
-from orchestrator.fleets.protocol import InstanceState
+from orchestrator.fleets.protocol import InstanceState, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import Assignment, Heartbeat
@@ -124,8 +124,8 @@ class JobWatch:
     spec: JobSpec | None = None
     heartbeats: dict[str, WatchedHeartbeat] = field(default_factory=dict)
     assignments: dict[str, Watched[Assignment]] = field(default_factory=dict)
-    states: dict[str, InstanceState] = field(default_factory=dict)
-    """What the fleet said of its instances when it was last asked; one that it does not know is left out."""
+    sightings: dict[str, tuple[Sighting, float]] = field(default_factory=dict)
+    """What the fleet said of its instances when it was last asked, and when; one that it does not know is left out."""
     launch_failures: dict[str, LaunchFailure] = field(default_factory=dict)
     launched_at_s: dict[str, float] = field(default_factory=dict)
     """When the fleet last took a launch, by this controller's clock: it may show the instance only later."""
@@ -133,6 +133,8 @@ class JobWatch:
     """When the fleet was first and last told to end an instance, by the same clock."""
     unknown_since_s: dict[str, float] = field(default_factory=dict)
     """Per instance that the fleet does not know, since when that is so."""
+    never_was: set[str] = field(default_factory=set)
+    """Instances that are certainly not there: made up by this controller, and not launched but in vain for certain."""
     terminated: set[str] = field(default_factory=set)
     """Instances that have ended for good: the fleet was told, and they are gone."""
     events_flushed: int = 0
@@ -142,8 +144,9 @@ class JobWatch:
     """For how many looks it has not been read."""
     observed_at_s: float = 0.0
     """When the last observation was made."""
-    written: tuple[str, float] | None = None
-    """The version of the record (its etag) that this controller wrote last, and when."""
+    writes: dict[str, float] = field(default_factory=dict)
+    """Of the versions of the record that this controller has written, or may have: the nonce, and until when time is
+    counted in it. A reply may be lost, and what is read later shows which of them was applied."""
     decided_at_s: float | None = None
     """When the last decision was made that changed nothing; None: none since something has changed."""
 
@@ -160,7 +163,7 @@ class JobWatch:
     def doubt(self) -> None:
         """What is remembered of the documents may be wrong: all will be read again.
 
-        When the record was written stays known: it counts as long as what is read again is that very version.
+        What was written when stays known: it counts if what is read again is that very version.
         """
         self.record.is_known = self.head.is_known = False
         for assignment in self.assignments.values():
@@ -170,19 +173,25 @@ class JobWatch:
     def since_written_s(self, now_s: float) -> float | None:
         """How long ago this controller wrote the record as it is now; None: another did."""
         stored = self.record.stored
-        if self.written is None or stored is None or stored.etag != self.written[0]:
-            return None
-        return max(0.0, now_s - self.written[1])
+        counted_s = self.writes.get(stored.value.nonce) if stored is not None else None
+        return None if counted_s is None else max(0.0, now_s - counted_s)
 
-    def saw(self, instance: str, state: InstanceState | None) -> None:
-        """The fleet's word on an instance."""
-        if state is self.states.get(instance):
+    def state(self, instance: str) -> InstanceState | None:
+        """How an instance is, by the fleet's last word; None: it does not know it."""
+        seen = self.sightings.get(instance)
+        return None if seen is None else seen[0].state
+
+    def saw(self, instance: str, sighting: Sighting | None, asked_at_s: float) -> None:
+        """The fleet's word on an instance. Gone is gone: whoever says otherwise later tells how it was before."""
+        state = self.state(instance)
+        if state is InstanceState.GONE:
             return
-        self.decided_at_s = None
-        if state is None:
-            del self.states[instance]
+        if state is not (None if sighting is None else sighting.state):
+            self.decided_at_s = None
+        if sighting is None:
+            self.sightings.pop(instance, None)
         else:
-            self.states[instance] = state
+            self.sightings[instance] = sighting, asked_at_s
 
     def heartbeat(self, instance: str, now_s: float) -> WatchedHeartbeat:
         """The heartbeat of an instance; what was never seen is as old as this."""
@@ -199,6 +208,7 @@ class JobWatch:
     def forget(self, instance: str) -> None:
         """An instance is gone for good."""
         self.terminated.add(instance)
+        self.never_was.discard(instance)
         self.heartbeats.pop(instance, None)
         self.assignments.pop(instance, None)
         self.launched_at_s.pop(instance, None)
@@ -206,10 +216,10 @@ class JobWatch:
 
     def keep_only(self, instances: list[str]) -> None:
         """Forget what is known of instances that are not the job's any more."""
-        if len(self.heartbeats) + len(self.states) > 2 * len(instances):
+        if len(self.heartbeats) + len(self.sightings) > 2 * len(instances):
             self.heartbeats = {i: known for i, known in self.heartbeats.items() if i in instances}
             self.assignments = {i: known for i, known in self.assignments.items() if i in instances}
-            self.states = {i: known for i, known in self.states.items() if i in instances}
+            self.sightings = {i: known for i, known in self.sightings.items() if i in instances}
             self.unknown_since_s = {i: since_s for i, since_s in self.unknown_since_s.items() if i in instances}
 
 

@@ -20,12 +20,13 @@ import platformdirs
 
 from orchestrator.fleets.processes import (
     MARKER,
+    age_s,
     end_marked_processes,
     is_alive,
     marked_processes,
     read_identity,
 )
-from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Store
@@ -80,7 +81,7 @@ class LocalFleet:
                 self._start(request, directory, gpus)
             except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
                 (directory / REQUEST_FILE).unlink(missing_ok=True)
-                raise LaunchError(f"an agent cannot be started here: {error}", permanent=False) from error
+                raise LaunchError(f"an agent cannot be started here: {error}", kind="capacity") from error
 
     def _start(self, request: LaunchRequest, directory: Path, gpus: list[int]) -> None:
         """Write down what the instance is given, then start its agent."""
@@ -110,10 +111,10 @@ class LocalFleet:
                 close_fds=True,
             )
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
         """What the work directories and the process table say."""
         self._reap()
-        return {instance: state for instance in instances if (state := self._state(instance)) is not None}
+        return {instance: seen for instance in instances if (seen := self._seen(instance)) is not None}
 
     def terminate(self, instance: str) -> None:
         """End the agent, its workers, and workers that lost their agent; then remove the work directory."""
@@ -140,6 +141,13 @@ class LocalFleet:
 
     def _directory(self, instance: str) -> Path:
         return self.root / instance
+
+    def _seen(self, instance: str) -> Sighting | None:
+        state = self._state(instance)
+        if state is None:
+            return None
+        agent = read_identity(self._directory(instance) / PROCESS_FILE) if state is InstanceState.RUNNING else None
+        return Sighting(state, age_s(agent) if agent is not None else None)
 
     def _state(self, instance: str) -> InstanceState | None:
         directory = self._directory(instance)
@@ -225,12 +233,12 @@ def open_local_fleet(store: Store, environ: Mapping[str, str], nonce: Nonce) -> 
 def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Order]") -> None:
     """Raises LaunchError when `wanted` is more than there is: for ever, or while other jobs run."""
     if wanted > total:
-        raise LaunchError(f"{wanted} {what} are wanted and this machine has {total}", permanent=True)
+        raise LaunchError(f"{wanted} {what} are wanted and this machine has {total}", kind="fatal")
     if wanted > free:
         free = max(0, free)  # another job that moves holds both its sizes for a moment
         jobs = ", ".join(sorted({order.job for order in others}))
         raise LaunchError(
-            f"{wanted} {what} are wanted and {free} of {total} are free (in use by {jobs})", permanent=False
+            f"{wanted} {what} are wanted and {free} of {total} are free (in use by {jobs})", kind="capacity"
         )
 
 

@@ -39,6 +39,12 @@ def is_alive(process: Owner) -> bool:
     return owner_alive(process) is True
 
 
+def age_s(process: Owner) -> float | None:
+    """How long a process of this boot has lived, by no clock that anybody sets; None where the system keeps none."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return None if boot_time is None else max(0.0, time.clock_gettime(boot_time) - process.started)
+
+
 def marked_processes(marker: str, variable: str = MARKER) -> list[psutil.Process]:
     """Every process of this user, but this one, that has `marker` in that environment variable."""
     found = []

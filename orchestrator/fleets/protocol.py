@@ -3,17 +3,46 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from orchestrator.errors import ElasticError
 
 
 class InstanceState(StrEnum):
-    """What a fleet says of an instance. A name that it has never heard of is left out of its answer."""
+    """How an instance is: it is paid for until it is gone."""
 
     STARTING = "starting"
     RUNNING = "running"
     GONE = "gone"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What a fleet says of one instance."""
+
+    state: InstanceState
+    lived_s: float | None = None
+    """For how long it has been paid for, by the fleet's own clock: until now or, when it is gone, until its end. None:
+    the fleet does not tell."""
+    why: str = ""
+    """Why it is gone, in the fleet's words, if it tells."""
+
+
+Market = Literal["spot", "on_demand"]
+Refusal = Literal["capacity", "quota", "fatal"]
+"""capacity: not here and now, perhaps elsewhere or later; quota: not for long, but perhaps another type or market;
+fatal: asking again cannot help, a person has to do something."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Where and how an instance of a type may be had now, and for what price."""
+
+    instance_type: str
+    zone: str
+    """Empty where a fleet has no zones."""
+    market: Market
+    usd_per_hour: float
 
 
 @dataclass(frozen=True)
@@ -28,15 +57,19 @@ class LaunchRequest:
     cores_per_worker: int
     allowance_s: float | None = None
     """How long the instance may live: it ends itself by then, also if nobody is left to end it."""
+    zone: str = ""
+    """Where, in a fleet that has zones."""
+    market: Market = "on_demand"
+    image: str | None = None
+    """The container image that its agent and workers come in; None: they are processes."""
 
 
 class LaunchError(Exception):
-    """An instance could not be launched; nothing was started."""
+    """An instance could not be launched; nothing was started, and nothing will be by what was asked."""
 
-    def __init__(self, message: str, *, permanent: bool) -> None:
+    def __init__(self, message: str, *, kind: Refusal) -> None:
         super().__init__(message)
-        self.permanent = permanent
-        """True: asking again cannot help; False: there is no capacity now."""
+        self.kind = kind
 
 
 class FleetError(ElasticError):
@@ -55,12 +88,15 @@ class Fleet(Protocol):
         """Start an instance, or do nothing if one of that name was ever started. Raises LaunchError."""
         ...
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
-        """What is known of each of these instances."""
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
+        """What is known of each of these instances; one that it has never heard of (yet) is left out."""
         ...
 
     def terminate(self, instance: str) -> None:
-        """End an instance and everything that runs on it; nothing to do if it is gone."""
+        """End an instance and everything that runs on it; nothing to do if it is gone.
+
+        One that this very fleet has launched is ended also where it would not be described yet.
+        """
         ...
 
     def usd_per_hour(self, instance_type: str) -> float:

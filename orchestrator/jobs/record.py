@@ -26,7 +26,7 @@ class Slot(BaseModel):
     """Whether the instance has ever been seen alive: from then on, absent means lost."""
 
 
-Cause = Literal["start", "resume", "scale_up", "scale_down", "resize", "failure", "loss", "preemption", "upgrade"]
+Cause = Literal["start", "resume", "scale_up", "scale_down", "resize", "failure", "loss", "preemption"]
 Outcome = Literal["finished", "drained", "failed", "refused", "lost", "dropped"]
 
 
@@ -156,6 +156,12 @@ class JobRecord(Document):
     last_event: int = 0
     outbox: tuple[Event, ...] = ()
     """Events decided together with this version of the record; in the bucket before the next one is written."""
+
+    def wants(self, instance: str) -> bool:
+        """Whether there is work for an instance, now or soon: once there is none for it, there never will be again."""
+        generations = [g for g in (self.generation, self.upcoming) if g is not None and not g.released]
+        named = any(instance in generation.instances for generation in generations)
+        return named and instance not in self.retired and not self.phase.over
 
     def since_counted_s(self, now: datetime) -> float:
         """Time since it was last counted, by the wall clock: at most as much as can be told from a wrong clock."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.simulator.faults import Fault, Faults
 from orchestrator.simulator.story import Story
 from orchestrator.simulator.timeline import Died, Process, Timeline
@@ -29,6 +29,7 @@ LATE_S = 60.0
 """A request arrives at most so long after its caller has given up."""
 _GIVEN_UP_AFTER_S = (2.0, 25.0)
 _SLOW_END_S = (10.0, 240.0)
+_LAUNCH_STALL_S = (100.0, 600.0)
 
 
 @dataclass
@@ -37,12 +38,16 @@ class Instance:
 
     name: str
     request: LaunchRequest
+    launched_by: str
+    """The process that asked for it."""
     launched_s: float
     boots_at_s: float
     usd_per_hour: float
     allowance_s: float | None
     """What the timer on the instance itself is set to."""
     ended_s: float | None = None
+    why: str = ""
+    """Why it has ended."""
     ending: bool = False
     """Whether it was told to end, and takes its time."""
     clings: bool = False
@@ -53,6 +58,8 @@ class Instance:
     """Tells what runs on it that it will be taken away."""
     orphan_since_s: float | None = None
     """Since when nobody wants it."""
+    came_late: bool = False
+    """Whether nothing was reserved for it any more when it was launched: to be ended at once."""
 
     @property
     def live(self) -> bool:
@@ -98,14 +105,15 @@ class Cloud:
         if now_s < self.no_capacity_until_s:
             self.faults.count(Fault.NO_CAPACITY)
             self.story.fault(by, "launch {}: no capacity", request.instance)
-            raise LaunchError("there is no capacity now", permanent=False)
+            raise LaunchError("there is no capacity now", kind="capacity")
         if now_s < self.quota_until_s:
             self.faults.count(Fault.QUOTA)
             self.story.fault(by, "launch {}: over the quota", request.instance)
-            raise LaunchError("the quota is used up", permanent=False)
+            raise LaunchError("the quota is used up", kind="quota")
         instance = Instance(
             request.instance,
             request,
+            by,
             now_s,
             now_s + chance.uniform(15.0, 60.0),
             self.usd_per_hour,
@@ -148,7 +156,7 @@ class Cloud:
         """An instance ends, whoever wanted it. One that is described as gone runs nothing any more."""
         if not instance.live:
             return
-        instance.ended_s = self.timeline.now_s
+        instance.ended_s, instance.why = self.timeline.now_s, why
         self.story.tell(instance.name, "the instance ends: {}", why)
         instance.end(why)
         self._tell(instance, "ended")
@@ -180,14 +188,16 @@ class Cloud:
         instance.notice()
         self.timeline.after(NOTICE_S, lambda: self.end(instance, "preempted after a notice"))
 
-    def state(self, name: str, at_s: float) -> InstanceState | None:
-        """How an instance was at a moment."""
+    def sighting(self, name: str, at_s: float) -> Sighting | None:
+        """How an instance was at a moment, by the cloud's own clock."""
         instance = self.instances.get(name)
         if instance is None or at_s < instance.launched_s:
             return None
         if instance.ended_s is not None and at_s >= instance.ended_s:
-            return InstanceState.GONE if at_s < instance.ended_s + FORGOTTEN_AFTER_S else None
-        return InstanceState.RUNNING if at_s >= instance.boots_at_s else InstanceState.STARTING
+            told = Sighting(InstanceState.GONE, instance.ended_s - instance.launched_s, instance.why)
+            return told if at_s < instance.ended_s + FORGOTTEN_AFTER_S else None
+        state = InstanceState.RUNNING if at_s >= instance.boots_at_s else InstanceState.STARTING
+        return Sighting(state, at_s - instance.launched_s)
 
     def _tell(self, instance: Instance, what: str) -> None:
         for watcher in self.watchers:
@@ -206,18 +216,22 @@ class CloudView:
         return LAG_S + LATE_S
 
     def launch(self, request: LaunchRequest) -> None:
-        self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, self._process.name))
+        faults, name = self._cloud.faults, self._process.name
+        if faults.comes(Fault.LAUNCH_STALLED, 0.01):
+            self._cloud.story.fault(name, "{}: {}", Fault.LAUNCH_STALLED, request.instance)
+            self._process.sleep(faults.chance.uniform(*_LAUNCH_STALL_S))
+        self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, name))
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
         names = list(instances)
 
-        def describe() -> dict[str, InstanceState]:
+        def describe() -> dict[str, Sighting]:
             cloud = self._cloud
             at_s = cloud.timeline.now_s
             if cloud.lag_s and cloud.faults.chance.random() < 0.3:
                 cloud.faults.count(Fault.STALE_DESCRIBE)
                 at_s -= cloud.faults.chance.uniform(0.0, cloud.lag_s)
-            return {name: state for name in names if (state := cloud.state(name, at_s)) is not None}
+            return {name: seen for name in names if (seen := cloud.sighting(name, at_s)) is not None}
 
         return self._call("describe", describe)
 
@@ -253,9 +267,10 @@ class CloudView:
         if fault in (Fault.DELAYED, Fault.STALLED):
             process.sleep(chance.uniform(1.0, 20.0) if fault is Fault.DELAYED else chance.uniform(20.0, 200.0))
             return apply()
-        if fault is Fault.DOUBLED:
+        if fault is Fault.DOUBLED:  # what was refused is refused: nobody sends it again
+            result = apply()
             cloud.timeline.after(chance.uniform(0.0, LATE_S), lambda: self._unseen(apply))
-            return apply()
+            return result
         if fault is Fault.LATE:
             cloud.timeline.after(chance.uniform(0.0, LATE_S), lambda: self._unseen(apply))
         elif fault in (Fault.REPLY_LOST, Fault.OWN_412):

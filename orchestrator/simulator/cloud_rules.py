@@ -4,21 +4,27 @@
 - The live instances that a job wants and that are not ending are at most as many as its rung and the next one need.
 - Every live instance is wanted by its job, or is dead within `BOUND_S`, also if no controller ever returns.
 - What was spent and what is running at its worst never exceed the budget.
+- What is launched so late that nothing is reserved for it any more is ended at once by whoever launched it.
 """
 
 from orchestrator.simulator.cloud import Cloud, Instance
+from orchestrator.simulator.excuses import Excuses
 from orchestrator.simulator.job_rules import JobFacts, JobRules
 from orchestrator.simulator.violation import Violation
 
 BOUND_S = 600.0
+UNDONE_WITHIN_S = 30.0
+_UNTROUBLED_S = 10.0
+"""So long, of that, without trouble, is enough."""
 _TOLERANCE_USD = 1e-6
 
 
 class CloudRules:
     """Follows the instances of all jobs."""
 
-    def __init__(self, cloud: Cloud, jobs: JobRules) -> None:
+    def __init__(self, cloud: Cloud, jobs: JobRules, excuses: Excuses) -> None:
         self._cloud = cloud
+        self._excuses = excuses
         self._jobs = jobs
         self._of_job: dict[str, list[Instance]] = {}
         self.launches = 0
@@ -41,7 +47,16 @@ class CloudRules:
         if instance.name not in facts.intents:
             raise Violation("nothing is launched without an intent", f"{instance.name} of {job}")
         self._look_at(instance, facts.wanted())
+        if not any(use["instance"] == instance.name for use in facts.record["uses"]):
+            instance.came_late = True
+            self._cloud.timeline.after(UNDONE_WITHIN_S, lambda: self._check_undone(instance))
         self._check_count(job, facts)
+
+    def _check_undone(self, instance: Instance) -> None:
+        since_s, now_s = instance.launched_s, self._cloud.timeline.now_s
+        troubled_s = self._excuses.troubled_s(instance.launched_by, since_s, now_s)
+        if instance.live and not instance.ending and now_s - since_s - troubled_s > _UNTROUBLED_S:
+            raise Violation("a launch that comes too late is undone", f"{instance.name} by {instance.launched_by}")
 
     def record_changed(self, job: str, facts: JobFacts) -> None:
         """What is wanted may have changed."""
@@ -79,7 +94,8 @@ class CloudRules:
         unbounded = [i.name for i in instances if i.live and i.allowance_s is None]
         if unbounded:
             raise Violation("whoever has a budget gives allowances", f"{unbounded} of {job} may live for ever")
-        worst_usd = sum(instance.worst_usd() for instance in instances)
+        now_s = self._cloud.timeline.now_s
+        worst_usd = sum(i.cost_usd(now_s) if i.came_late else i.worst_usd() for i in instances)
         if worst_usd > facts.max_cost + _TOLERANCE_USD:
             raise Violation(
                 "spent and the worst of what runs never exceed the budget",

@@ -1,23 +1,24 @@
-"""Invariants of jobs that fail: each needs a cause that lies outside elastic, or a limit that is really reached.
+"""Invariants of money and of jobs that fail: each failure needs a cause outside elastic, or a limit that is reached.
 
-- Of a deadline: a job is as old as real time says. A leader that has taken over, or does not know whether its last
-  version was written, counts by wall clocks once: up to an hour too much, and only where a clock was wrong.
-- Of a budget: what was launched, each for as long as the record named it, or at its worst if the record still does,
-  leaves less than the next instances need; where those that work are drained for it, it is at least `SHARE` of it.
-  An instance that lived through a change of leaders may be charged its allowance, for the new leader may never have
-  heard how long it lived.
+- Of a deadline: a job is as old as real time says. Only the first version that a leader writes may count by wall
+  clocks, up to an hour too much, and only where a clock was wrong.
+- Of money: an instance that leaves the record is charged for what it cost. One that the cloud has forgotten meanwhile
+  may be charged for its allowance.
+- Of a budget: what is spent and reserved leaves less than the next instances need; where those that work are drained
+  for it, their time is all but over, and what others still hold would not make it longer.
 - Of failures and losses: no more than generations, and no more than faults that can end one.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.controller.budget import MIN_ALLOWANCE_S
+from orchestrator.controller.budget import DRAIN_BEFORE_S, EXTEND_AT_LEAST_S, MIN_ALLOWANCE_S
 from orchestrator.controller.decide import MAX_LOSSES
-from orchestrator.controller.facts import HEARD_LATE_S
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import MAX_UNCOUNTED_S
+from orchestrator.simulator.cloud import FORGOTTEN_AFTER_S, Instance
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.violation import Violation
 from orchestrator.spec.models import JobSpec
@@ -42,69 +43,72 @@ _ENDING = (
 )
 """Faults that can end a generation, or keep an instance from coming up."""
 _TOLERANCE_S = 5.0
-SHARE = 0.4
-"""Of its budget, a job that ends because of it has spent or reserved at least so much: the first grant is half."""
-
-
-@dataclass
-class _Use:
-    """An instance that costs money, by the versions of the record."""
-
-    since_s: float
-    usd_per_hour: float
-    allowance_s: float
-    left_s: float | None = None
-    led_by: set[int] = field(default_factory=set)
-
-    def charged_usd(self) -> float:
-        """What it may have been charged at most."""
-        lived_s = self.allowance_s
-        if self.left_s is not None and len(self.led_by) == 1:
-            # the controller adds so much where it cannot know when an instance ended
-            lived_s = min(lived_s, self.left_s - self.since_s + HEARD_LATE_S + _TOLERANCE_S)
-        return self.usd_per_hour * lived_s / 3600
+_LATE_S = 400.0
+"""So long may a version be on its way: it tells how old the job was when it was decided on."""
+_ROUNDING_USD = 1e-6
 
 
 @dataclass
 class Ends:
-    """What justifies the end of one job."""
+    """What justifies the end of one job, and what is charged for it."""
 
     spec: JobSpec
     usd_per_hour: float
+    instances: Mapping[str, Instance]
+    """Of the cloud."""
     excess_s: float = 0.0
     """How much older than it is the job was made by wrong clocks."""
-    _uses: dict[str, _Use] = field(default_factory=dict)
+    _named_s: dict[str, float] = field(default_factory=dict)
+    """When an instance was first named in the record as one that costs money."""
     _record: dict[str, Any] = field(default_factory=dict)
 
     def record_written(self, by: str, job: str, new: dict[str, Any], lived_s: float, now_s: float) -> None:
         """A new version of the record, of a job that was submitted `lived_s` ago. Raises Violation."""
         old, self._record = self._record, new
-        self._follow_age(by, job, new, lived_s)
-        self._follow_uses(new, now_s)
+        self._follow_age(by, job, new, lived_s, is_first=new["epoch"] != old.get("epoch"))
+        for use in new["uses"]:
+            self._named_s.setdefault(use["instance"], now_s)
+        self._check_charged(by, job, old, new, now_s)
         if new["limit"] and not old.get("limit") and "deadline" not in new["limit"]:
-            self._check_share(by, job, new["limit"])
+            self._check_used_up(by, job, new, now_s)
         elif new["phase"] == JobPhase.FAILED and old.get("phase") != JobPhase.FAILED:
             self._check_failed(by, job, new)
 
-    def _follow_age(self, by: str, job: str, new: dict[str, Any], lived_s: float) -> None:
+    def _follow_age(self, by: str, job: str, new: dict[str, Any], lived_s: float, *, is_first: bool) -> None:
+        """`is_first`: of a leader, which knows of the time before it only by wall clocks."""
         ahead_s = new["age_s"] - lived_s
-        if ahead_s > self.excess_s + MAX_UNCOUNTED_S + _TOLERANCE_S:
+        allowed_s = MAX_UNCOUNTED_S if is_first else 0.0
+        if ahead_s > self.excess_s + allowed_s + _TOLERANCE_S:
             detail = f"{by}: {job} is {lived_s:.0f} s old, not {new['age_s']:.0f} s"
             raise Violation("a job is as old as time says", detail)
-        if ahead_s > self.excess_s + _TOLERANCE_S:
-            self.excess_s = ahead_s
+        if is_first and ahead_s > self.excess_s + _TOLERANCE_S:
+            self.excess_s = ahead_s + _LATE_S
 
-    def _follow_uses(self, new: dict[str, Any], now_s: float) -> None:
-        named = {use["instance"]: use for use in new["uses"]}
-        for name, use in named.items():
-            allowance_s = use["allowance_s"] if use["allowance_s"] is not None else float("inf")
-            known = self._uses.setdefault(name, _Use(now_s, use["usd_per_hour"], allowance_s))
-            known.allowance_s = allowance_s
-            known.led_by.add(new["epoch"])
-        for name, known in self._uses.items():
-            if name not in named and known.left_s is None:
-                known.left_s = now_s
-                known.led_by.add(new["epoch"])
+    def _check_charged(self, by: str, job: str, old: dict[str, Any], new: dict[str, Any], now_s: float) -> None:
+        """Who is charged has ended, and has cost so much."""
+        named = {use["instance"] for use in new["uses"]}
+        least_usd = most_usd = 0.0
+        for use in old.get("uses", ()):
+            if use["instance"] in named:
+                continue
+            instance = self.instances.get(use["instance"])
+            if instance is None:
+                continue
+            if instance.ended_s is None:
+                raise Violation("who costs money is named in the record", f"{by}: {job}: {instance.name} lives on")
+            cost_usd = instance.cost_usd(now_s)
+            least_usd += cost_usd
+            forgotten = now_s >= instance.ended_s + FORGOTTEN_AFTER_S
+            most_usd += self._worst_usd(use) if forgotten else cost_usd
+        charged_usd = new["spent_usd"] - old.get("spent_usd", 0.0)
+        if not least_usd - _ROUNDING_USD <= charged_usd <= most_usd + _ROUNDING_USD:
+            detail = f"{by}: {job}: ${charged_usd:.5f} are charged, not ${least_usd:.5f}"
+            raise Violation("what is charged is what it cost", detail)
+
+    @staticmethod
+    def _worst_usd(use: dict[str, Any]) -> float:
+        allowance_s = float("inf") if use["allowance_s"] is None else use["allowance_s"]
+        return float(use["usd_per_hour"] * allowance_s / 3600)
 
     def _check_failed(self, by: str, job: str, new: dict[str, Any]) -> None:
         limits = self.spec.limits
@@ -116,24 +120,35 @@ class Ends:
                 detail = f"{new['failures']} failures, {new['losses']} losses of {new['last_generation']}"
                 raise Violation("a failure is justified", f"{by}: {job}: {detail} generations")
         else:
-            self._check_budget(by, job, new["reason"], MIN_ALLOWANCE_S * (2 if new["uses"] else 1))
+            self._check_budget(by, job, new, MIN_ALLOWANCE_S * (2 if new["uses"] else 1))
 
-    def _check_budget(self, by: str, job: str, why: str, needed_s: float) -> None:
+    def _check_budget(self, by: str, job: str, new: dict[str, Any], needed_s: float) -> None:
         """There is no money left for so many seconds of the largest rung."""
         max_cost = self.spec.limits.max_cost
         count = max(rung.count for rung in self.spec.resources.ladder)
-        charged_usd = sum(use.charged_usd() for use in self._uses.values())
-        if max_cost is None or max_cost - charged_usd > self.usd_per_hour * (count * needed_s + _TOLERANCE_S) / 3600:
-            detail = f"{by}: {job}: at most ${charged_usd:.4f} of {max_cost} are spent or reserved: {why}"
+        reserved_usd = new["spent_usd"] + sum(map(self._worst_usd, new["uses"]))
+        if max_cost is None or max_cost - reserved_usd > self.usd_per_hour * (count * needed_s + _TOLERANCE_S) / 3600:
+            detail = f"{by}: {job}: ${reserved_usd:.4f} of {max_cost} are spent or reserved: {new['reason']}"
             raise Violation("a failure is justified", detail)
 
-    def _check_share(self, by: str, job: str, why: str) -> None:
-        """A leader that has just taken over may hold an instance for older than it is: only so much is certain."""
-        max_cost = self.spec.limits.max_cost
-        charged_usd = sum(use.charged_usd() for use in self._uses.values())
-        if max_cost is None or charged_usd < SHARE * max_cost:
-            detail = f"{by}: {job}: at most ${charged_usd:.4f} of {max_cost} are spent or reserved: {why}"
-            raise Violation("a failure is justified", detail)
+    def _check_used_up(self, by: str, job: str, new: dict[str, Any], now_s: float) -> None:
+        """The time of those that work is over, and nothing is left that could make it longer."""
+        max_cost, running = self.spec.limits.max_cost, new["generation"]
+        working = {slot["instance"] for slot in running["slots"]} if running and not running["released"] else set()
+        left_s, reserved_usd = float("inf"), new["spent_usd"]
+        for use in new["uses"]:
+            instance = self.instances.get(use["instance"])
+            if use["instance"] not in working:  # what it holds and does not use comes back
+                lived_s = now_s - self._named_s[use["instance"]]
+                reserved_usd += min(self._worst_usd(use), use["usd_per_hour"] * lived_s / 3600)
+            else:
+                reserved_usd += self._worst_usd(use)
+                lived_s = 0.0 if instance is None else now_s - instance.launched_s
+                left_s = min(left_s, use["allowance_s"] - lived_s)
+        enough_usd = 2 * EXTEND_AT_LEAST_S * len(working) * self.usd_per_hour / 3600
+        if max_cost is None or max_cost - reserved_usd > enough_usd or left_s > DRAIN_BEFORE_S + _TOLERANCE_S:
+            detail = f"{by}: {job}: ${reserved_usd:.4f} of {max_cost} and all but {left_s:.0f} s: {new['limit']}"
+            raise Violation("a budget is used up before it ends a job", detail)
 
     def check_end(self, job: str, faults: Counter[Fault]) -> None:
         """All is over: whatever went wrong was made to go wrong. Raises Violation."""

@@ -38,6 +38,10 @@ class Excuses:
         """A controller could not do what it wanted, or is dead."""
         self._leaders.setdefault(leader, []).append((since_s, until_s + _AFTERMATH_S))
 
+    def troubled_s(self, leader: str, since_s: float, until_s: float) -> float:
+        """For how long of a span a controller was in trouble."""
+        return _covered_s(self._leaders.get(leader, ()), since_s, until_s)
+
     def sealed(self, by: str, job: str, head: dict[str, Any]) -> None:
         """A new leader has sealed the head: agents may commit again once it has told them its epoch."""
         before = self._heads.get(job, (0, 0))

@@ -29,6 +29,7 @@ class Fault(StrEnum):
     SLOW_UPLOAD = "a slow upload"
     PARTIAL_UPLOAD = "an upload breaks off"
     CORRUPTED_UPLOAD = "an upload arrives altered"
+    LAUNCH_STALLED = "the process stands still for minutes within a launch"
     STALE_DESCRIBE = "the cloud tells how it was a while ago"
     # for a while
     OUTAGE = "the bucket is away for minutes"

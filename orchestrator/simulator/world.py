@@ -80,7 +80,13 @@ class World:
         wishes = Wishes(tuple(rung.world_size for rung in spec.resources.ladder))
         self.rules.add_job(
             spec.name,
-            JobFacts(spec.checkpoint.every, workers, spec.limits.max_cost, wishes, Ends(spec, self.cloud.usd_per_hour)),
+            JobFacts(
+                spec.checkpoint.every,
+                workers,
+                spec.limits.max_cost,
+                wishes,
+                Ends(spec, self.cloud.usd_per_hour, self.cloud.instances),
+            ),
         )
 
     def add_daemon(self, skew_s: float = 0.0) -> Daemon:

@@ -91,7 +91,7 @@ def test_who_works_is_told_of_a_longer_life_when_half_of_it_is_over() -> None:
 
 def test_a_launch_that_failed_for_certain_costs_nothing_and_is_asked_for_again_in_the_same_words() -> None:
     scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
-    scene.refusals[1] = LaunchFailure("no capacity", permanent=False)
+    scene.refusals[1] = LaunchFailure("no capacity", kind="capacity")
     for _ in range(20):
         scene.settle().pass_time(600)
     scene.refusals.clear()
@@ -106,7 +106,7 @@ def test_a_launch_that_failed_for_certain_costs_nothing_and_is_asked_for_again_i
 def test_what_never_came_to_be_is_not_paid_after_a_change_of_leader(refused: bool) -> None:
     scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
     if refused:
-        scene.refusals[1] = LaunchFailure("no capacity", permanent=False)
+        scene.refusals[1] = LaunchFailure("no capacity", kind="capacity")
         scene.settle()
     else:
         scene.decide()

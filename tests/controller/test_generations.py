@@ -410,7 +410,7 @@ def test_instances_that_are_lost_again_and_again_without_progress_end_the_job() 
 
 def test_without_capacity_it_waits_says_so_once_and_asks_again() -> None:
     scene = Scene()
-    scene.refusals[1] = LaunchFailure("2 of 2 cores are in use", permanent=False)
+    scene.refusals[1] = LaunchFailure("2 of 2 cores are in use", kind="capacity")
     scene.settle()
     for _ in range(3):
         scene.pass_time(5).settle()
@@ -425,7 +425,7 @@ def test_without_capacity_it_waits_says_so_once_and_asks_again() -> None:
 
 def test_what_can_never_be_had_fails_the_job() -> None:
     scene = Scene()
-    scene.refusals[1] = LaunchFailure("4 cores are wanted and this machine has 2", permanent=True)
+    scene.refusals[1] = LaunchFailure("4 cores are wanted and this machine has 2", kind="fatal")
     scene.settle()
     assert scene.is_in(JobPhase.FAILED)
     assert "this machine has 2" in scene.record.reason

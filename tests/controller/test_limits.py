@@ -134,7 +134,7 @@ def test_a_drain_that_hangs_is_noticed_though_the_clock_jumped_back() -> None:
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_rung_that_could_not_be_had_is_tried_again_after_ten_minutes_though_the_clock_jumped(days: int) -> None:
     scene = training()
-    scene.refusals[2] = LaunchFailure("no capacity", permanent=False)
+    scene.refusals[2] = LaunchFailure("no capacity", kind="capacity")
     scene.train(20, percent=95.0, samples=60)
     assert scene.kinds()[-1] is EventKind.NO_CAPACITY
     scene.refusals.clear()

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.observe import HEAD_EVERY_LOOKS, Observer
 from orchestrator.controller.watch import LOOKS_APART_S, JobWatch
-from orchestrator.fleets.protocol import FleetError, InstanceState
+from orchestrator.fleets.protocol import FleetError, InstanceState, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress
 from orchestrator.store import StoreError
@@ -94,7 +94,7 @@ def test_when_the_record_was_written_is_known_as_long_as_it_is_that_version(look
     """One read that fails does not hand a job's age and its money to a wall clock that may have jumped."""
     looking.look()
     assert looking.watch.record.stored is not None
-    looking.watch.written = looking.watch.record.stored.etag, looking.world.clock.monotonic()
+    looking.watch.writes[looking.watch.record.stored.value.nonce] = looking.world.clock.monotonic()
     looking.world.clock.elapsed_s += 7
     looking.watch.doubt()
     assert looking.look().since_written_s == 7
@@ -193,7 +193,7 @@ def test_a_heartbeat_that_cannot_be_read_is_said(looking: Looking) -> None:
 def test_the_jobs_of_a_fleet_that_does_not_answer_are_told(looking: Looking) -> None:
     looking.look()
 
-    def away(_instances: Iterable[str]) -> Mapping[str, InstanceState]:
+    def away(_instances: Iterable[str]) -> Mapping[str, Sighting]:
         raise FleetError("no answer")
 
     looking.world.fleet.describe = away  # type: ignore[method-assign,assignment]

@@ -135,7 +135,7 @@ class Walk:
 
     def capacity_changes(self) -> None:
         workers = self.chance.choice([1, 2, 4])
-        self.scene.refusals[workers] = LaunchFailure("no capacity", permanent=False)
+        self.scene.refusals[workers] = LaunchFailure("no capacity", kind="capacity")
         if self.chance.random() < 0.7:
             self.scene.refusals.clear()
 

@@ -200,7 +200,7 @@ def test_a_failure_keeps_the_size() -> None:
 @pytest.mark.parametrize("permanent", [False, True])
 def test_a_resize_without_capacity_leaves_training_alone(permanent: bool) -> None:
     scene = training()
-    scene.refusals[2] = LaunchFailure("1 of 2 cores are free", permanent=permanent)
+    scene.refusals[2] = LaunchFailure("1 of 2 cores are free", kind="fatal" if permanent else "capacity")
     scene.train(30, percent=95.0, samples=ENOUGH)
     assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
     assert scene.assignment().action == "run"

@@ -135,7 +135,7 @@ def test_thousands_of_requests_on_a_slow_store_do_not_cost_the_lease() -> None:
 
 
 def test_what_was_read_when_leadership_was_lost_is_not_read_again() -> None:
-    world, read, answers = World(), list[str](), [True, True, True, False]  # after the listing, and after each request
+    world, read, answers = World(), list[str](), [True] * 4 + [False]  # after bell and listing, and after each request
     for _ in range(5):
         send_request(world.store, "digits", "pause", now=world.clock.now(), by="ada", nonce=world.nonce)
 

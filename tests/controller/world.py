@@ -16,7 +16,7 @@ from typing import Literal
 
 from orchestrator.controller.controller import Controller
 from orchestrator.controller.decide import Deposed
-from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, submit_job
 from orchestrator.jobs.events import Event, read_events
@@ -235,14 +235,14 @@ class FakeFleet:
         if request.instance in self.agents:
             return
         if request.workers > self.largest:
-            raise LaunchError(f"{request.workers} workers cannot be had", permanent=False)
+            raise LaunchError(f"{request.workers} workers cannot be had", kind="capacity")
         self.launches.append(request.instance)
         agent = FakeAgent(self.store, self.clock, request, self.nonce, self.agents)
         agent.percent = self.percent.get(request.workers, 50.0)
         self.agents[request.instance] = agent
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
-        return {i: self._state(self.agents[i]) for i in instances if i in self.agents}
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
+        return {i: Sighting(self._state(self.agents[i])) for i in instances if i in self.agents}
 
     def terminate(self, instance: str) -> None:
         if instance in self.agents:
@@ -274,7 +274,7 @@ class InterposedFleet:
     def launch(self, request: LaunchRequest) -> None:
         self.around(f"launch {request.instance}", lambda: self.inner.launch(request))
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
         return self.inner.describe(instances)
 
     def terminate(self, instance: str) -> None:

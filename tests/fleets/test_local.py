@@ -60,7 +60,8 @@ def generation_of(instance: str) -> int:
 
 
 def state(fleet: LocalFleet, instance: str = NAME) -> InstanceState | None:
-    return fleet.describe([instance]).get(instance)
+    seen = fleet.describe([instance]).get(instance)
+    return None if seen is None else seen.state
 
 
 def pretend(fleet: LocalFleet, instance: str, job: str, *, cores: int = 0, gpus: tuple[int, ...] = ()) -> Path:
@@ -205,7 +206,7 @@ def test_old_work_directories_are_swept_and_those_in_use_are_not(fleet: LocalFle
 def test_more_than_the_machine_has_is_refused_for_ever(fleet: LocalFleet) -> None:
     with pytest.raises(LaunchError, match="6 CPU cores are wanted and this machine has 4") as refused:
         fleet.launch(request(workers=3, cores_per_worker=2))
-    assert refused.value.permanent
+    assert refused.value.kind == "fatal"
     assert fleet.describe([NAME]) == {}
 
 
@@ -213,7 +214,7 @@ def test_what_another_job_holds_is_refused_for_now(fleet: LocalFleet) -> None:
     directory = pretend(fleet, "other-g1-n0-a0", "other", cores=3)
     with pytest.raises(LaunchError, match=r"2 CPU cores are wanted and 1 of 4 are free \(in use by other\)") as refused:
         fleet.launch(request(workers=2))
-    assert not refused.value.permanent
+    assert refused.value.kind == "capacity"
     assert fleet.describe([NAME]) == {}
     write_identity(directory / PROCESS_FILE, replace(this_process("other"), started=0.5))  # it has ended
     fleet._place(request(workers=4))
@@ -308,7 +309,7 @@ def test_a_machine_that_cannot_start_another_process_says_so_and_can_be_asked_ag
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(LaunchError, match="cannot be started here") as refused:
         fleet.launch(request())
-    assert not refused.value.permanent
+    assert refused.value.kind == "capacity"
     assert state(fleet) is None
 
 

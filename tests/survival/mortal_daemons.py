@@ -31,7 +31,7 @@ import psutil
 from orchestrator.controller import daemon
 from orchestrator.fleets.local import open_local_fleet
 from orchestrator.fleets.processes import MARKER
-from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchRequest
+from orchestrator.fleets.protocol import Fleet, LaunchRequest, Sighting
 from orchestrator.jobs.bucket import load_record
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import open_store
@@ -118,8 +118,8 @@ class MortalFleet:
     def launch(self, request: LaunchRequest) -> None:
         self.fate.around(lambda: self.inner.launch(request), f"fleet launch {request.instance}", acts=True)
 
-    def describe(self, instances: Iterable[str]) -> Mapping[str, InstanceState]:
-        known: dict[str, InstanceState] = {}
+    def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
+        known: dict[str, Sighting] = {}
         self.fate.around(lambda: known.update(self.inner.describe(instances)), "fleet describe", acts=False)
         return known
 
