@@ -10,9 +10,10 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from orchestrator.fleets.protocol import Market
@@ -99,23 +100,29 @@ class Account:
 
 
 @contextmanager
-def running_account() -> Iterator[Account]:
-    """Start an account, and end it. It also ends by itself when this process dies. Raises MissingParts, ServerDown."""
+def running_account(log: Path | None = None) -> Iterator[Account]:
+    """Start an account, and end it. It also ends by itself when this process dies. Raises MissingParts, ServerDown.
+
+    What moto complains of goes to `log`, or else to where this process's complaints go.
+    """
     require_parts()
     command = [sys.executable, "-m", "orchestrator.rehearsal.account_server"]
-    server = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"},
-        start_new_session=True,  # Ctrl-C is for who started it, who ends it in order
-    )
+    with nullcontext() if log is None else open(log, "ab") as errors:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"},
+            start_new_session=True,  # Ctrl-C is for who started it, who ends it in order
+        )
     try:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         if not url:
-            raise ServerDown(f"moto's server has ended with exit code {server.wait()} before it was ready")
+            said = "" if log is None else f":\n{log.read_text()[-3000:]}"
+            raise ServerDown(f"moto's server has ended with exit code {server.wait()} before it was ready{said}")
         yield Account(url)
     finally:
         server.kill()

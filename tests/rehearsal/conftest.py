@@ -12,8 +12,8 @@ IMAGE = "ami-12c6146b"  # moto's own
 
 
 @pytest.fixture(scope="module")
-def shared_account() -> Iterator[Account]:
-    with running_account() as account:
+def shared_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with running_account(tmp_path_factory.mktemp("account") / "log") as account:
         yield account
 
 

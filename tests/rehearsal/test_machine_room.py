@@ -196,7 +196,7 @@ from orchestrator.rehearsal.imds import Credentials
 from orchestrator.rehearsal.machine_room import MachineRoom, running_room
 
 root = Path(sys.argv[1])
-with guarding(str(root)) as mark, running_account() as account:
+with guarding(str(root)) as mark, running_account(root / "log") as account:
     room = MachineRoom(account, root, mark, lambda: Credentials("", "", ""))
     with running_room(room):
         ec2 = boto3.client("ec2", endpoint_url=account.url, region_name="us-east-1")
