@@ -48,6 +48,17 @@ def find_bucket(clients: Clients, name: str, account_id: str) -> Bucket | None:
     return Bucket(name, next((tag["Value"] for tag in tags if tag["Key"] == STACK_TAG), None))
 
 
+def check_bucket_region(clients: Clients, name: str) -> None:
+    """Raise UsageError when a bucket, whoever's it is, is in another region than instances would be."""
+    with clients.explaining(f"look at the bucket {name}"):
+        try:
+            answer = clients.s3.head_bucket(Bucket=name)
+        except ClientError as error:
+            _check_region(clients, name, _headers_of(error).get("x-amz-bucket-region"))
+        else:
+            _check_region(clients, name, answer.get("BucketRegion"))
+
+
 def _status_of(error: ClientError) -> int | None:
     """To HEAD, S3 answers with a status and headers alone."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")

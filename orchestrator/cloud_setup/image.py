@@ -25,6 +25,13 @@ class Image:
     root_device: str
     size_gib: int
 
+    def parameter_arn(self, partition: str, region: str, account_id: str) -> str:
+        """What a controller must be allowed to read; empty: nothing. AWS's own parameters belong to no account."""
+        if self.parameter is None:
+            return ""
+        owner = "" if self.parameter.startswith("/aws/service/") else account_id
+        return f"arn:{partition}:ssm:{region}:{owner}:parameter/{self.parameter.lstrip('/')}"
+
 
 def find_image(clients: Clients, ami: str | None, parameter: str | None) -> Image:
     """The image that is named, or else AWS's with NVIDIA's driver. Raises UsageError where it cannot be used."""

@@ -49,7 +49,7 @@ def place_of(
     if not before:
         return asked or Place(f"{stack}-{account_id}-{region}".lower(), "", True)
     present = Place(before["BucketName"], before["StorePrefix"], before["MakeBucket"] == "true")
-    if asked is not None and asked != present:
+    if asked is not None and asked.url != present.url:
         raise UsageError(
             f"The stack {stack} keeps its store in {present.url}, which cannot be changed: set up another beside it "
             "with --stack NAME."

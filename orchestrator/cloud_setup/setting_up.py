@@ -11,11 +11,11 @@ from typing import Final
 from botocore.exceptions import ClientError
 
 from orchestrator.cloud_setup import stack as stacks
-from orchestrator.cloud_setup.bucket import Bucket, find_bucket
+from orchestrator.cloud_setup.bucket import Bucket, check_bucket_region, find_bucket
 from orchestrator.cloud_setup.clients import Caller, Clients
 from orchestrator.cloud_setup.image import Image, find_image
 from orchestrator.cloud_setup.network import Network, find_network
-from orchestrator.cloud_setup.place import Place, place_of
+from orchestrator.cloud_setup.place import ENDPOINT, Place, place_of
 from orchestrator.cloud_setup.refusals import code_of
 from orchestrator.cloud_setup.stack import Plan, Sleep, Stack, Tell
 from orchestrator.cloud_setup.template import template_body
@@ -95,7 +95,7 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
     stacks.check_ready(stack)
     before = stack.parameters if stack else {}
     place = place_of(wishes.stack, wishes.bucket, wishes.store_url, before, caller.account_id, clients.region)
-    bucket = _usable_bucket(clients, wishes, place, caller, stack)
+    bucket = _usable_bucket(clients, wishes, place, caller, stack, ports.environ)
     network = _network(clients, wishes, before)
     image = find_image(clients, wishes.ami, wishes.ami_parameter)
     volume_gib = wishes.volume_gib or int(before.get("VolumeGiB", max(DEFAULT_VOLUME_GIB, image.size_gib)))
@@ -110,6 +110,7 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
         "StoreId": identity,
         "VpcId": network.vpc_id,
         "SubnetArns": ",".join(network.arns),
+        "ImageParameterArn": image.parameter_arn(caller.partition, clients.region, caller.account_id),
         "RootDevice": image.root_device,
         "VolumeGiB": str(volume_gib),
         "DataArns": _data_arns(wishes, before, caller.partition),
@@ -147,11 +148,13 @@ def set_up(clients: Clients, wishes: Wishes, ports: Ports) -> Made:
 
 
 def _usable_bucket(
-    clients: Clients, wishes: Wishes, place: Place, caller: Caller, stack: Stack | None
+    clients: Clients, wishes: Wishes, place: Place, caller: Caller, stack: Stack | None, environ: Mapping[str, str]
 ) -> Bucket | None:
     """The bucket if it is there and may be used; a bucket of somebody's own is never taken over."""
     if not place.makes_bucket:
-        return None  # the store's first request tells, which may be to another service than AWS
+        if not environ.get(ENDPOINT):
+            check_bucket_region(clients, place.bucket)
+        return None  # what else there is to know of it, the store's first request tells
     bucket = find_bucket(clients, place.bucket, caller.account_id)
     if bucket is None or stack is not None or bucket.stack == wishes.stack:
         return bucket
