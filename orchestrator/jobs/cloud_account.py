@@ -34,13 +34,18 @@ class CloudAccount(Document):
     """The SSM parameter that names the AMI; one of the two is given, and `ami` goes first."""
     store_url: Named
     """The bucket as instances see it."""
-    package_key: Named
-    """The wheel that instances install, in that store, under its file's name: pip reads the version from it.
+    package_key: Annotated[str, Field(pattern=r"(^|/)[0-9a-f]{64}/[^/]+\.whl$")]
+    """The wheel that instances install, in that store, under its SHA-256 and the name that pip reads the version from:
 
     control/packages/<SHA-256>/elastic-0.1.0-py3-none-any.whl
     """
     environment: dict[str, str] = Field(default_factory=dict)
     """What agents have to know of the store, such as ELASTIC_BUCKET_OWNER. User data shows it: no secret."""
+
+    @property
+    def package_sha256(self) -> str:
+        """What the wheel must be, whoever may write into the bucket."""
+        return self.package_key.rsplit("/", 2)[-2]
 
     @field_validator("environment")
     @classmethod

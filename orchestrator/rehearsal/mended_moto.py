@@ -1,7 +1,7 @@
 """moto's EC2, made to keep what AWS documents where moto does not, for the process that serves it (`account_server`).
 
-moto 5.2.5 ignores ClientToken and most of a launch template, has instances run and be gone at once, lets a second
-terminate rewrite when an instance ended, and knows one dummy of a spot price.
+moto 5.2.5 ignores ClientToken, knows no filter for it, ignores most of a launch template, has instances run and be gone
+at once, lets a second terminate rewrite when an instance ended, and knows one dummy of a spot price.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.responses.spot_instances import SpotInstances
+from moto.ec2.utils import filter_dict_attribute_mapping
 from werkzeug.exceptions import HTTPException
 
 from orchestrator.fleets.protocol import Market
@@ -73,6 +74,7 @@ class MendedAccount:
             (SpotInstances, describe_spot_price_history),
         ):
             setattr(owner, function.__name__, function)
+        filter_dict_attribute_mapping["client-token"] = "client_token"
 
     # --- what only AWS itself does to an instance ---------------------------------------------------------------------
 
@@ -140,6 +142,8 @@ class MendedAccount:
             before, reservation = self._tokens[token]
             if before != same:
                 raise _Refused(CHANGED)
+            for instance in reservation.instances:  # moto gives the profile once more, and refuses that
+                backend.iam_instance_profile_associations.pop(instance.id, None)
             return reservation
         instance_type, market = asked["instance_type"], _market("spot" if asked["instance_market_options"] else None)
         if refusal := self.shortages.refusal(instance_type, _zone(backend, asked), market):

@@ -1,0 +1,63 @@
+"""Clients of AWS for one region. boto3 is imported when the first is made: `elastic --help` does without."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from mypy_boto3_ec2.client import EC2Client
+    from mypy_boto3_pricing.client import PricingClient
+    from mypy_boto3_service_quotas.client import ServiceQuotasClient
+    from mypy_boto3_ssm.client import SSMClient
+
+PRICING_REGION = "us-east-1"
+"""The price list has endpoints in a few regions only, and each tells the prices of all."""
+
+_CONNECT_TIMEOUT_S = 5.0
+_READ_TIMEOUT_S = 20.0
+_TRIES = 4
+_CONNECTIONS = 32  # a controller looks after 16 jobs at a time
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Everything of AWS that the fleet talks to, in one region. Safe to use from several threads."""
+
+    region: str
+    launch: "EC2Client"
+    """Sends each request once: what a second answer means after a lost first one, only the fleet knows."""
+    ec2: "EC2Client"
+    pricing: "PricingClient"
+    quotas: "ServiceQuotasClient"
+    ssm: "SSMClient"
+
+
+def make_clients(region: str, session: "Session | None" = None) -> Clients:
+    """Clients for a region, with the credentials that botocore finds. Sends nothing yet. Raises `UsageError`."""
+    import boto3.session
+
+    patient = Config(
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        max_pool_connections=_CONNECTIONS,
+    )
+    once = patient.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+    try:
+        session = session or boto3.session.Session()
+        return Clients(
+            region=region,
+            launch=session.client("ec2", region_name=region, config=once),
+            ec2=session.client("ec2", region_name=region, config=patient),
+            pricing=session.client("pricing", region_name=PRICING_REGION, config=patient),
+            quotas=session.client("service-quotas", region_name=region, config=patient),
+            ssm=session.client("ssm", region_name=region, config=patient),
+        )
+    except (BotoCoreError, ValueError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(f"The settings for AWS cannot be used: {said}. Check AWS_PROFILE and endpoints.") from error

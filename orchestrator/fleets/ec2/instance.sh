@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# An instance of elastic: it runs one agent and ends with it, whatever happens. No secret is in here: what it may do are
+# the rights of its role.
+#
+#   instance               once, by cloud-init: arm the last resort, install what is missing, start the agent
+#   instance agent         as a unit: run the agent, then shut down, which terminates the instance
+#   instance last-resort   every minute, by a timer: shut down when it has lived too long or does not come up
+set -Eeuo pipefail
+
+# settings
+
+if [[ -n ${ELASTIC_ROOT:-} ]]; then
+    # A rehearsal on somebody's machine: nothing outside of this directory is touched, and the instance begins now.
+    PER_BOOT=$ELASTIC_ROOT/per-boot
+    BORN_BEFORE_S=0
+else
+    ELASTIC_ROOT=/opt/elastic
+    PER_BOOT=/var/lib/cloud/scripts/per-boot
+    BORN_BEFORE_S=boot
+fi
+readonly SELF=$ELASTIC_ROOT/instance VENV=$ELASTIC_ROOT/venv WORK=$ELASTIC_ROOT/work
+readonly LOOK_EVERY_S=${ELASTIC_LOOK_EVERY_S:-60} BOOT_LIMIT_S=${ELASTIC_BOOT_LIMIT_S:-1200}
+# An instance is paid for from its launch, and the kernel starts somewhat later.
+readonly LAUNCH_TAKES_S=30
+
+say() { echo "elastic: $*" >&2; }
+
+end() {
+    say "$*: shutting down"
+    shutdown -h now
+}
+
+uptime_s() {
+    local since_boot_s
+    read -r since_boot_s _ </proc/uptime
+    echo "${since_boot_s%.*}"
+}
+
+age_s() { echo $(($(uptime_s) - $(<"$ELASTIC_ROOT/born"))); }
+
+fetch_uv() {
+    python3 -m pip install --quiet --target "$ELASTIC_ROOT/uv" uv >&2 ||
+        curl -fsSL https://astral.sh/uv/install.sh | env UV_UNMANAGED_INSTALL="$ELASTIC_ROOT/uv/bin" sh >&2
+    echo "$ELASTIC_ROOT/uv/bin/uv"
+}
+
+install_agent() {
+    if [[ -n $IMAGE ]]; then
+        docker pull --quiet "$IMAGE"
+        return
+    fi
+    if [[ -e $ELASTIC_ROOT/installed && $(<"$ELASTIC_ROOT/installed") == "$PACKAGE" ]]; then
+        return # an AMI may have it, made by this same function
+    fi
+    local uv wheel=$ELASTIC_ROOT/${PACKAGE##*/}
+    uv=$(command -v uv) || uv=$(fetch_uv)
+    "$uv" venv --quiet --allow-existing --python '>=3.11' "$VENV"
+    "$uv" pip install --quiet --python "$VENV" boto3
+    "$VENV/bin/python" -c 'import sys, boto3; boto3.client("s3").download_file(*sys.argv[1:])' \
+        "$BUCKET" "$KEY" "$wheel"
+    sha256sum --check --quiet <<<"$PACKAGE_SHA256  $wheel"
+    "$uv" pip install --quiet --python "$VENV" "$wheel"
+    echo "$PACKAGE" >"$ELASTIC_ROOT/installed"
+}
+
+boot() {
+    local is_handed_over=""
+    trap '[[ -n $is_handed_over ]] || end "the boot has failed"' EXIT
+    mkdir -p "$WORK"
+    install -m 755 "$0" "$SELF"
+    if [[ $BORN_BEFORE_S == boot ]]; then
+        echo "-$LAUNCH_TAKES_S"
+    else
+        uptime_s
+    fi >"$ELASTIC_ROOT/born"
+    systemd-run --quiet --unit=elastic-last-resort --on-active="${LOOK_EVERY_S}s" --on-unit-active="${LOOK_EVERY_S}s" \
+        --timer-property=AccuracySec=1s "$SELF" last-resort
+    # A second boot finds no timer and no agent: what cloud-init runs at every boot from the next one on ends it.
+    mkdir -p "$PER_BOOT"
+    printf '#!/bin/sh\nexec shutdown -h now\n' >"$PER_BOOT/elastic"
+    chmod 755 "$PER_BOOT/elastic"
+
+    install_agent
+    systemd-run --quiet --unit=elastic-agent --property=ExecStopPost="/usr/bin/env shutdown -h now" \
+        --property=OOMPolicy=continue --property=TimeoutStopSec=180 --property=LimitNOFILE=65536 \
+        --property=StandardOutput=journal+console --property=StandardError=journal+console "$SELF" agent
+    is_handed_over=yes
+}
+
+agent() {
+    trap 'end "the agent has ended with exit code $?"' EXIT
+    export HOME=${HOME:-$ELASTIC_ROOT}
+    local options=(
+        --store "$STORE" agent --cloud ec2 --instance "$INSTANCE" --job "$JOB" --workers "$WORKERS" --cores "$CORES"
+        --gpus all --work-dir "$WORK" --idle-exit 120s --age "$(age_s)s"
+    )
+    [[ $ALLOWANCE_S == none ]] || options+=(--allowance "${ALLOWANCE_S}s")
+    touch "$ELASTIC_ROOT/started"
+    if [[ -z $IMAGE ]]; then
+        "$VENV/bin/elastic" "${options[@]}"
+        return
+    fi
+    local docker=(docker run --rm --name elastic-agent --network host --ipc host --volume "$WORK:$WORK")
+    ! command -v nvidia-smi >/dev/null || docker+=(--gpus all)
+    "${docker[@]}" "${ENVIRONMENT[@]/#/--env=}" "$IMAGE" elastic "${options[@]}"
+}
+
+last_resort() {
+    trap 'end "the last resort has failed in line $LINENO"' ERR
+    local lived_s allowance_s=$ALLOWANCE_S
+    lived_s=$(age_s)
+    if [[ ! -e $ELASTIC_ROOT/started ]] && ((lived_s > BOOT_LIMIT_S)); then
+        end "there is no agent after $lived_s s"
+    fi
+    # The agent writes what a controller has granted since the launch. The next look may be too late by its interval.
+    if [[ -e $WORK/allowance ]]; then
+        allowance_s=$(<"$WORK/allowance")
+    fi
+    if [[ $allowance_s != none ]] && ((lived_s + LOOK_EVERY_S > allowance_s)); then
+        end "its $allowance_s s are over"
+    fi
+}
+
+case "${1:-boot}" in
+    boot) boot ;;
+    agent) agent ;;
+    last-resort) last_resort ;;
+esac
