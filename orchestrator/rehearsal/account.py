@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.fleets.protocol import Market
-from orchestrator.rehearsal.missing import require_parts
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.rehearsal.refusals import Shortages
 from orchestrator.rehearsal.serving import ServerDown
@@ -101,11 +100,10 @@ class Account:
 
 @contextmanager
 def running_account(log: Path | None = None) -> Iterator[Account]:
-    """Start an account, and end it. It also ends by itself when this process dies. Raises MissingParts, ServerDown.
+    """Start an account, and end it. It also ends by itself when this process dies. Raises ServerDown.
 
     What moto complains of goes to `log`, or else to where this process's complaints go.
     """
-    require_parts()
     command = [sys.executable, "-m", "orchestrator.rehearsal.account_server"]
     with nullcontext() if log is None else open(log, "ab") as errors:
         server = subprocess.Popen(
