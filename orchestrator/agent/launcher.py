@@ -99,7 +99,7 @@ class TorchrunWorkers:
             "local_address": own_address,
             "log_dir": str(run.logs),
             "result": str(run.path / "exit.json"),
-            "env": _rank_environment(run, assignment, gpus),
+            "env": rank_environment(run, assignment, own_address, gpus),
         }
         assert self._process.stdin is not None
         try:
@@ -178,7 +178,10 @@ class TorchrunWorkers:
         return TrainerExit(outcome="failed", code=code, message=why, step=step)
 
 
-def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int, ...]) -> dict[str, str]:
+def rank_environment(
+    run: RunDirectory, assignment: Assignment, own_address: str, gpus: tuple[int, ...]
+) -> dict[str, str]:
+    """What the ranks of a generation are told beside their config."""
     environ = {
         **assignment.env,
         RUN_MARKER: str(run.path),
@@ -200,7 +203,18 @@ def _rank_environment(run: RunDirectory, assignment: Assignment, gpus: tuple[int
         environ["ELASTIC_RENDEZVOUS"] = f"file://{run.path}/rendezvous-ranks"
     if assignment.nodes == 1 or ipaddress.ip_address(assignment.master_address).is_loopback:
         environ["GLOO_SOCKET_IFNAME"] = environ["NCCL_SOCKET_IFNAME"] = "lo"
+    elif (interface := interface_with(own_address)) is not None:  # else each would take whichever comes first
+        environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        environ.setdefault("NCCL_SOCKET_IFNAME", interface)
     return environ
+
+
+def interface_with(address: str) -> str | None:
+    """The network interface of this machine that has an address."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address == address for each in addresses):
+            return str(name)
+    return None
 
 
 def _describe(code: int) -> str:

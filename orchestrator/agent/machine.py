@@ -28,6 +28,8 @@ class Machine:
         environ: Mapping[str, str],
         program: Program = TRAINER,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        age_s: float = 0.0,
     ) -> None:
         self.background = Threads()
         self._place = place
@@ -37,7 +39,7 @@ class Machine:
         self._program = program
         self._monotonic = monotonic
         self._launchers = 0
-        self._began_s = _running_s()
+        self._began_s = _running_s() - age_s
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -5,8 +5,10 @@ import fcntl
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +16,8 @@ from typing import NoReturn
 import platformdirs
 
 from orchestrator.agent.equipment import Place
+from orchestrator.agent.imds import NAME_TAG, Identity, InstanceMetadata, Interruption, MetadataError
+from orchestrator.agent.interruptions import InterruptionWatch
 from orchestrator.agent.launcher import TRAINER, Program
 from orchestrator.agent.machine import Machine
 from orchestrator.agent.supervisor import Supervisor
@@ -21,9 +25,15 @@ from orchestrator.agent.watchdog import watch
 from orchestrator.errors import ElasticError
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, write_identity
+from orchestrator.store.disk import arriving
 from orchestrator.store.document import random_nonce
 from orchestrator.store.owner import this_process
-from orchestrator.store.protocol import Store
+from orchestrator.store.protocol import Store, StoreError
+
+ASK_WHO_I_AM = 10
+"""How often, a second apart: the metadata service of a machine that has just booted may take a moment."""
+ALLOWANCE_FILE = "allowance"
+"""In the work directory, for what watches over the instance from outside: how long it may live, in seconds, or none."""
 
 
 def run_agent(
@@ -40,11 +50,16 @@ def run_agent(
     image_cache: Path | None = None,
     program: Program = TRAINER,
     prompt_store: Store | None = None,
+    metadata: InstanceMetadata | None = None,
+    age_s: float = 0.0,
 ) -> int:
     """Run the agent of one instance to its end. SIGTERM and SIGINT drain.
 
+    `metadata`: of an instance of EC2; its address is the private one then, and its interruptions are listened for.
+    `age_s`: how long the instance existed before; that is paid for too.
     `prompt_store`: the same store, but one that gives up within seconds, for what is asked again and again anyway.
     """
+    identity = who_am_i(metadata, instance) if metadata is not None else None
     work_dir.mkdir(parents=True, exist_ok=True)
     with open(work_dir / "lock", "w") as lock:
         try:
@@ -55,13 +70,65 @@ def run_agent(
         write_identity(work_dir / PROCESS_FILE, this_process(instance))
         image_cache = image_cache or platformdirs.user_cache_path("elastic") / "images"
         place = Place(instance, job, workers, cores, gpus, idle_exit_s, allowance_s=allowance_s)
-        machine = Machine(place, work_dir, image_cache, os.environ, program)
+        if identity is not None:
+            place = replace(place, address=identity.address, instance_id=identity.instance_id)
+        machine = Machine(place, work_dir, image_cache, os.environ, program, age_s=age_s)
         supervisor = Supervisor(store, place, machine, random_nonce, _log, prompt_store=prompt_store)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))
         watch(supervisor.overdue, os.environ.get(MARKER), _log)
-        supervisor.run()
+        if metadata is not None:
+            listen(machine, metadata, supervisor)
+        allowance = AllowanceFile(work_dir / ALLOWANCE_FILE)
+        supervisor.run(lambda: allowance.keep(supervisor.allowance_s))
     return 0
+
+
+class AllowanceFile:
+    """Says how long the instance may live, also when a controller has granted more since its launch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept = ""
+
+    def keep(self, allowance_s: float | None) -> None:
+        """Write it down if it is another than before; what cannot be written now is written later."""
+        text = "none" if allowance_s is None else f"{allowance_s:.0f}"
+        if text != self._kept:
+            with contextlib.suppress(StoreError):
+                with arriving(self._path) as temporary:
+                    temporary.write_text(f"{text}\n")
+                self._kept = text
+
+
+def who_am_i(metadata: InstanceMetadata, instance: str, sleep: Callable[[float], None] = time.sleep) -> Identity:
+    """This machine in EC2's words. Raises MetadataError, also when it was launched under another name."""
+    for left in reversed(range(ASK_WHO_I_AM)):
+        try:
+            identity = metadata.identity()
+            break
+        except MetadataError:
+            if not left:
+                raise
+            sleep(1.0)
+    launched_as = metadata.tag(NAME_TAG)
+    if launched_as is not None and launched_as != instance:
+        raise MetadataError(
+            f"{identity.instance_id} was launched as {launched_as}, and this agent was started as {instance}: "
+            "its user-data is another instance's"
+        )
+    _log(f"{instance} is {identity.instance_id}, {identity.instance_type} in {identity.zone}, at {identity.address}")
+    return identity
+
+
+def listen(machine: Machine, metadata: InstanceMetadata, supervisor: Supervisor) -> None:
+    """Have the supervisor hear of what EC2 announces."""
+
+    def interrupted(notice: Interruption) -> None:
+        supervisor.taken_away(notice.action, notice.at, notice.seconds)
+
+    interruptions = InterruptionWatch(metadata, interrupted, supervisor.risks_end, supervisor.note)
+    machine.background.start(interruptions.look, "interruptions")
 
 
 def end_with(run: Callable[[], int]) -> NoReturn:

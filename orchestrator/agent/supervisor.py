@@ -116,9 +116,10 @@ class Supervisor:
         """Have the controller tell something. Safe to call from any thread."""
         self._notices.say("note", message)
 
-    def run(self) -> None:
+    def run(self, after_turn: Callable[[], None]) -> None:
         """Supervise until there is a reason to leave and the workers have ended."""
         while (pause_s := self.turn()) is not None:
+            after_turn()
             time.sleep(pause_s)
 
     def turn(self) -> float | None:

@@ -14,8 +14,7 @@ from orchestrator.agent import images
 from orchestrator.agent.images import BadFolder, Bringing, Interrupted, Source, open_s3
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.store.protocol import Entry, NotAllowed, StoreDenied, StoreError, StoreUnreachable
-from tests.agent.test_agent import ENDS, Instance
-from tests.agent.test_agent import instance as instance  # noqa: PLC0414 - the fixture
+from tests.agent.real_agent import ENDS, Instance
 from tests.support.moto_server import make_bucket
 from tests.support.moto_server import moto_server as moto_server  # noqa: PLC0414 - the fixture
 
