@@ -26,12 +26,20 @@ class LightJob:
             "PYTHONSAFEPATH": "1",  # or the trainer in the directory where the agent happens to be comes first
             "LIGHT_LEDGER": str(self._ledger),
             "LIGHT_GATE": str(self._gate),
+            "LIGHT_BUSY": str(self._busy),
         }
         return {"training": training, "resources": {"ladder": [{"workers": 1}, {"workers": 2}], "env": environ}}
 
     def let_finish(self) -> None:
         """Make the rest of the steps at once."""
         self._gate.touch()
+
+    def keep_busy(self, busy: bool = True) -> None:
+        """From now on each rank keeps its core busy, or does hardly anything."""
+        if busy:
+            self._busy.touch()
+        else:
+            self._busy.unlink()
 
     @property
     def result(self) -> str:
@@ -53,6 +61,10 @@ class LightJob:
     @property
     def _ledger(self) -> Path:
         return self.directory / "ledger"
+
+    @property
+    def _busy(self) -> Path:
+        return self.directory / "busy"
 
     @property
     def _gate(self) -> Path:

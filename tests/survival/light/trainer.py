@@ -3,7 +3,10 @@
 It keeps the run directory's contract and counts; its state after a step is a hash of the state before, so that a step
 left out, made twice or taken from elsewhere shows in the result. `LIGHT_LEDGER` names a file to which every process
 and every step is added, whatever becomes of both. It makes its steps slowly, and not the last one, until there is the
-file `LIGHT_GATE`; then the rest at once.
+file `LIGHT_GATE`; then the rest at once. While there is the file `LIGHT_BUSY` each rank keeps its core busy.
+
+On several machines it is the least that elastic takes for a trainer: only rank 0 reports, and the others never notice
+that one of them is gone.
 """
 
 import ctypes
@@ -45,17 +48,19 @@ def main() -> int:
     config, run_dir = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     rank = int(os.environ["RANK"])
     _enter("process", run_dir, rank, os.getpid())
-    return _lead(run_dir, int(config["steps"]), drain) if rank == 0 else _follow(run_dir)
+    # What ranks of other machines look for too; a launcher's run is one generation of the job.
+    ending = Path(f"{os.environ['LIGHT_LEDGER']}-{os.environ['TORCHELASTIC_RUN_ID']}")
+    return _lead(run_dir, int(config["steps"]), drain, ending) if rank == 0 else _follow(ending)
 
 
-def _lead(run_dir: Path, steps: int, drain: Drain) -> int:
+def _lead(run_dir: Path, steps: int, drain: Drain, ending: Path) -> int:
     """Rank 0: it counts, and it alone writes."""
     every_s = float(os.environ["ELASTIC_CHECKPOINT_EVERY_S"])
     step, state = _resume(run_dir)
     written_at = time.monotonic()
     while step < steps and not drain.asked:
         if not Path(os.environ["LIGHT_GATE"]).exists():
-            time.sleep(STEP_S)
+            _pass_time()
             if step == steps - 1:
                 continue
         step, state = step + 1, _next(state, step + 1)
@@ -68,15 +73,25 @@ def _lead(run_dir: Path, steps: int, drain: Drain) -> int:
     code = FINISHED if step == steps else DRAINED
     made = run_dir / ".code"
     made.write_text(str(code))
-    made.rename(run_dir / "code")
+    made.rename(ending)
     return code
 
 
-def _follow(run_dir: Path) -> int:
+def _follow(ending: Path) -> int:
     """The other ranks end after rank 0, and as it does."""
-    while not (run_dir / "code").exists():
+    while not ending.exists():
+        _pass_time()
+    return int(ending.read_text())
+
+
+def _pass_time() -> None:
+    """As long as a step takes."""
+    if not Path(os.environ["LIGHT_BUSY"]).exists():
         time.sleep(STEP_S)
-    return int((run_dir / "code").read_text())
+        return
+    until = time.monotonic() + STEP_S
+    while time.monotonic() < until:
+        pass
 
 
 def _resume(run_dir: Path) -> tuple[int, str]:
