@@ -16,7 +16,7 @@ from orchestrator.controller.effects import Effect
 from orchestrator.controller.limits import limit_reached
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.orders import effects_of
-from orchestrator.controller.placement import provision, release, why_not_payable
+from orchestrator.controller.placement import provision, release, why_not_payable, why_too_dear
 from orchestrator.controller.recovery import is_due, is_usable
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
@@ -214,11 +214,13 @@ def _run(draft: Draft) -> None:
 
 
 def _go_on(draft: Draft) -> None:
-    """Provision the next generation when none runs: if the budget pays for it."""
+    """Provision the next generation when none runs: if the limits pay for it."""
     rung, cause, reason = _next_generation(draft)
     refusal = why_not_payable(draft, rung)
     if not refusal:
         provision(draft, rung, cause, reason)
+    elif draft.record.generation is not None and why_too_dear(draft, rung):  # it was not when the job began
+        facts.wait_for_capacity(draft, rung, f"waiting for a lower price: {refusal}")
     elif not any(use.instance in draft.record.retired for use in draft.record.uses):  # else it may, when those are gone
         _end(draft, JobPhase.FAILED, EventKind.FAILED, refusal)
 
@@ -312,7 +314,7 @@ def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
     """Rung, cause and reason of a generation when none runs."""
     record, last = draft.record, draft.record.generation
     rungs = draft.seen.spec.allowed_rungs
-    rung = last.rung if last is not None else rungs[0]
+    rung = _nearest_payable(draft, last.rung if last is not None else rungs[0])
     if record.pinned_rung is not None:
         rung = record.pinned_rung
     if last is None:
@@ -325,3 +327,12 @@ def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
     if last.drain_reason is None:
         return rung, "preemption", f"going on from step {step}: the instance was asked to end"
     return rung, "resume", f"going on from step {step}"
+
+
+def _nearest_payable(draft: Draft, rung: int) -> int:
+    """This rung, or where it costs more an hour than it may the nearest one that does not, smaller ones first."""
+    if not why_too_dear(draft, rung):
+        return rung
+    payable = [r for r in draft.seen.spec.allowed_rungs if not why_too_dear(draft, r)]
+    smaller = [r for r in payable if r < rung]
+    return smaller[-1] if smaller else next(iter(payable), rung)

@@ -146,11 +146,15 @@ def _launch_failed(draft: Draft, upcoming: Generation, instance: str, why: str, 
         draft.go(JobPhase.FAILED, f"no instance can be launched: {why}")
         draft.event(EventKind.FAILED, draft.record.reason, rung=upcoming.rung, permanent=True)
         return
+    wait_for_capacity(draft, upcoming.rung, f"waiting for capacity: {why}")
+
+
+def wait_for_capacity(draft: Draft, rung: int, reason: str) -> None:
+    """Ask again in a while; that is told once."""
     draft.set(retry_at=draft.now + timedelta(seconds=NO_CAPACITY_RETRY_S))
-    reason = f"waiting for capacity: {why}"
     if reason != draft.record.reason:
         draft.set(reason=reason)
-        draft.event(EventKind.NO_CAPACITY, reason, rung=upcoming.rung, permanent=False)
+        draft.event(EventKind.NO_CAPACITY, reason, rung=rung, permanent=False)
 
 
 def _forgive(draft: Draft, instance: str) -> None:

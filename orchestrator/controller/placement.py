@@ -11,10 +11,24 @@ from orchestrator.spec.models import JobSpec
 
 
 def why_not_payable(draft: Draft, rung: int) -> str:
-    """Why the budget does not pay for another generation on a rung; empty if it does."""
+    """Why the limits do not pay for another generation on a rung; empty if they do."""
     size = draft.seen.spec.resources.ladder[rung]
     missing = size.count - len(_kept_instances(draft, rung))
-    return grant_for(draft, size.instance, missing).refusal if missing else ""
+    if not missing:
+        return ""  # those that are there cost what they cost
+    return why_too_dear(draft, rung) or grant_for(draft, size.instance, missing).refusal
+
+
+def why_too_dear(draft: Draft, rung: int) -> str:
+    """Why a rung costs more an hour than it may; empty if it does not."""
+    limit, size = draft.seen.spec.limits.max_hourly_cost, draft.seen.spec.resources.ladder[rung]
+    usd_per_hour = size.count * draft.seen.prices.get(size.instance, 0.0)
+    if limit is None or usd_per_hour <= limit:
+        return ""
+    return (
+        f"{size.count} × {size.instance} costs ${usd_per_hour:.2f} an hour, "
+        f"and limits.max_hourly_cost allows ${limit:.2f}"
+    )
 
 
 def grant_for(draft: Draft, instance_type: str, count: int) -> Grant:

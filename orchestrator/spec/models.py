@@ -221,6 +221,12 @@ class Limits(Strict):
     max_cost: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Most US dollars to spend; without it no limit.", examples=[25]
     )
+    max_hourly_cost: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Most US dollars an hour for the instances that train; a dearer rung is not chosen. While one "
+        "generation follows another, those of both are paid for minutes.",
+        examples=[4],
+    )
     deadline: PositiveDuration | None = Field(
         None, description="Longest time from submit to end; without it no limit.", examples=["6h"]
     )

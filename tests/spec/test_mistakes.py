@@ -33,7 +33,7 @@ ONE_MISTAKE = {
     "unknown field": ("scaling: {windw: 8s}", "10:11: scaling.windw: unknown field (did you mean 'window'?)"),
     "unknown field, no idea": (
         "limits: {colour: red}",
-        "limits.colour: unknown field; there are max_cost, deadline, stall, max_f",
+        "limits.colour: unknown field; there are max_cost, max_hourly_cost, deadline, stall, max_f",
     ),
     "field of another section": ("seed: 3", "10:1: seed: unknown field (did you mean 'training.seed'?)"),
     "hyphen": ("limits: {max-cost: 3}", "10:10: limits.max-cost: unknown field (did you mean 'max_cost'?)"),
