@@ -33,8 +33,8 @@ from orchestrator.store.protocol import Store
 
 PROCESS_FILE = "process.json"
 REQUEST_FILE = "request.json"
-START_GRACE_S = 20.0
-"""How long an agent may take from its launch until it has written its process file."""
+START_GRACE_S = 3.0
+"""From the order of an instance to its agent's process; the agent may then take its time until it says who it is."""
 SWEEP_AFTER_S = 24 * 3600.0
 
 
@@ -157,13 +157,15 @@ class LocalFleet:
         if not directory.exists():
             return None
         child = self._children.get(instance)
-        if child is not None and child.poll() is not None:
-            return InstanceState.GONE
+        if child is not None:
+            return InstanceState.STARTING if child.poll() is None else InstanceState.GONE
         try:
             age_s = time.time() - (directory / REQUEST_FILE).stat().st_mtime
         except FileNotFoundError:
             return None
-        return InstanceState.STARTING if age_s < START_GRACE_S else InstanceState.GONE
+        # Who launched it may have died before there was a process: then there is nothing to wait for.
+        is_starting = age_s < START_GRACE_S or marked_processes(str(directory))
+        return InstanceState.STARTING if is_starting else InstanceState.GONE
 
     def _place(self, request: LaunchRequest) -> list[int]:
         """The GPUs for an instance, checked against what others hold. Raises LaunchError.

@@ -160,13 +160,29 @@ def test_an_agent_of_before_the_machine_was_started_again_is_gone(fleet: LocalFl
     assert state(fleet) is InstanceState.GONE
 
 
-def test_an_agent_that_does_not_come_up_is_gone_after_a_while(fleet: LocalFleet) -> None:
-    """The fleet died between writing the order and starting the process, or the agent could not start."""
+def ordered_long_ago(fleet: LocalFleet) -> Path:
+    """An instance of which there is only the order."""
     directory = pretend(fleet, NAME, "digits")
     (directory / PROCESS_FILE).unlink()
     assert state(fleet) is InstanceState.STARTING
     long_ago = time.time() - START_GRACE_S - 1
     os.utime(directory / REQUEST_FILE, (long_ago, long_ago))
+    return directory
+
+
+def test_an_instance_whose_launch_was_broken_off_is_gone_after_a_moment(fleet: LocalFleet) -> None:
+    """The daemon died between writing the order and starting the process."""
+    ordered_long_ago(fleet)
+    assert state(fleet) is InstanceState.GONE
+
+
+def test_an_agent_that_takes_long_to_start_is_waited_for(fleet: LocalFleet) -> None:
+    directory = ordered_long_ago(fleet)
+    slow = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = subprocess.Popen(slow, env={**os.environ, MARKER: str(directory)})
+    wait_until(lambda: state(fleet) is InstanceState.STARTING, "its process is seen")
+    process.kill()
+    process.wait(10)
     assert state(fleet) is InstanceState.GONE
 
 
