@@ -8,6 +8,7 @@ from orchestrator.controller.observation import InstanceView
 from orchestrator.controller.placement import grant_for, release, replace_lost_slot, use
 from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is_lost, judge
 from orchestrator.fleets.protocol import InstanceState
+from orchestrator.jobs.charges import added
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import latest_progress, recent_percent
@@ -102,13 +103,13 @@ def _charge_ended(draft: Draft) -> None:
     }
     if ended:
         draft.count_time()
-        cost = sum(
-            use.cost_usd(_at_most_s(use, draft.seen.view(use.instance), draft.seen.epoch))
-            for use in draft.record.uses
-            if use.instance in ended
-        )
+        spent_usd, charges = draft.record.spent_usd, draft.record.charges
+        for use in draft.record.uses:
+            if use.instance in ended:
+                lived_s = _at_most_s(use, draft.seen.view(use.instance), draft.seen.epoch)
+                spent_usd, charges = spent_usd + use.cost_usd(lived_s), added(charges, use.charge(lived_s))
         rest = tuple(use for use in draft.record.uses if use.instance not in ended)
-        draft.set(uses=rest, spent_usd=draft.record.spent_usd + cost)
+        draft.set(uses=rest, spent_usd=spent_usd, charges=charges)
 
 
 def _at_most_s(use: InstanceUse, view: InstanceView, epoch: int) -> float:

@@ -43,7 +43,12 @@ def use(draft: Draft, instance_type: str, instances: tuple[str, ...], allowance_
     price = draft.seen.prices.get(instance_type, 0.0)
     new = (
         InstanceUse(
-            instance=i, usd_per_hour=price, since=draft.now, allowance_s=allowance_s, watched_by=draft.seen.epoch
+            instance=i,
+            instance_type=instance_type,
+            usd_per_hour=price,
+            since=draft.now,
+            allowance_s=allowance_s,
+            watched_by=draft.seen.epoch,
         )
         for i in instances
     )

@@ -1,11 +1,13 @@
 """The record: the truth about a job. Only the leading controller writes it, by compare-and-swap."""
 
 import math
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.jobs.charges import Charge, Market, charge
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.instances import TrainerProgress
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
@@ -70,6 +72,9 @@ class InstanceUse(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     instance: str
+    instance_type: str = ""
+    zone: str = ""
+    market: Market = "on_demand"
     usd_per_hour: float
     since: datetime
     """When it was decided to launch it."""
@@ -84,8 +89,15 @@ class InstanceUse(BaseModel):
 
     def cost_usd(self, lived_s: float) -> float:
         """What it costs, having lived so long: never more than its allowance."""
-        bounded_s = lived_s if self.allowance_s is None else min(lived_s, self.allowance_s)
-        return self.usd_per_hour * max(0.0, bounded_s) / 3600
+        return self.usd_per_hour * self.paid_s(lived_s) / 3600
+
+    def paid_s(self, lived_s: float) -> float:
+        """For how long it is paid, having lived so long."""
+        return max(0.0, lived_s if self.allowance_s is None else min(lived_s, self.allowance_s))
+
+    def charge(self, lived_s: float) -> Iterator[Charge]:
+        """The same as `cost_usd`, by day."""
+        return charge(self.instance_type, self.market, self.since, self.paid_s(lived_s), self.usd_per_hour)
 
     @property
     def worst_usd(self) -> float:
@@ -149,6 +161,8 @@ class JobRecord(Document):
     uses: tuple[InstanceUse, ...] = ()
     spent_usd: float = 0.0
     """What the instances that are gone have cost; those in `uses` come on top."""
+    charges: tuple[Charge, ...] = ()
+    """The same by day, type and market."""
 
     requests_done: tuple[str, ...] = ()
     notices_told: dict[str, int] = Field(default_factory=dict)
