@@ -39,6 +39,7 @@ ENGINES: dict[str, Callable[[], str | None]] = {
     "ministack": _command("ministack"),
     "rclone": _command("rclone"),
     "tmpfs": _tmpfs,
+    "systemd-analyze": _command("systemd-analyze"),
     "gcc": _command("gcc", "cc"),
     "g++": _command("g++", "c++", "clang++"),
 }

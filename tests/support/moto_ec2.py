@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,8 +57,7 @@ def ec2_account() -> Iterator[Account]:
 
 def set_up(**changes: Any) -> CloudAccount:
     """What bootstrap makes, made: a subnet in each of three zones, a security group, a profile, a launch template."""
-    session = boto3.session.Session(region_name=REGION)
-    ec2, iam = session.client("ec2"), session.client("iam")
+    ec2, iam = _session().client("ec2", region_name=REGION), _session().client("iam", region_name=REGION)
     name = f"elastic-{uuid.uuid4().hex[:8]}"
     profile = iam.create_instance_profile(InstanceProfileName=name)["InstanceProfile"]
     group = ec2.create_security_group(GroupName=name, Description="no inbound")["GroupId"]
@@ -81,6 +81,12 @@ def set_up(**changes: Any) -> CloudAccount:
     return CloudAccount(**{**facts, **changes})
 
 
+@cache
+def _session() -> boto3.session.Session:
+    """One for all benches: reading EC2's own description takes a second, and a session remembers it."""
+    return boto3.session.Session()
+
+
 class Bench:
     """A fleet on an account, with what it sent and what it said."""
 
@@ -89,7 +95,7 @@ class Bench:
         self.identity = identity or uuid.uuid4().hex
         self.said: list[str] = []
         self.now_s = 0.0
-        self.clients: Clients = make_clients(account.region)
+        self.clients: Clients = make_clients(account.region, _session())
         self.sent: list[tuple[str, dict[str, str]]] = []
         for client in (self.clients.launch, self.clients.ec2, self.clients.pricing, self.clients.quotas):
             client.meta.events.register_first("before-send", self._note)

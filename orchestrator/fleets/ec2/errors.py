@@ -111,7 +111,7 @@ _UNCLEAR_CODES: Final = {
     "RequestTimeout",
     MISMATCH,
 }
-_NOT_PERFORM: Final = re.compile(r"not authorized to perform:? (\S+?)(?: on resource:? (\S+))?(?: because|\s|$)")
+_NOT_PERFORM: Final = re.compile(r"not authorized to perform:? ([a-z0-9-]+:\w+)(?: on resource:? (\S+))?")
 
 
 def code_of(failure: Failure) -> str:
@@ -155,7 +155,7 @@ def explain(failure: Failure, operation: str, region: str) -> FleetError:
 def missing_right(message: str, action: str) -> tuple[str, str]:
     """Which action on which resource AWS refused: as its message says, or else the one that was asked for."""
     found = _NOT_PERFORM.search(message)
-    return (found[1].rstrip(".,"), (found[2] or "*").rstrip(".,")) if found else (action, "*")
+    return (found[1], (found[2] or "*").rstrip(".,")) if found else (action, "*")
 
 
 def _missing_right(failure: Failure, operation: str) -> str:

@@ -22,6 +22,8 @@ readonly SELF=$ELASTIC_ROOT/instance VENV=$ELASTIC_ROOT/venv WORK=$ELASTIC_ROOT/
 readonly LOOK_EVERY_S=${ELASTIC_LOOK_EVERY_S:-60} BOOT_LIMIT_S=${ELASTIC_BOOT_LIMIT_S:-1200}
 # An instance is paid for from its launch, and the kernel starts somewhat later.
 readonly LAUNCH_TAKES_S=30
+# Set at the end of what has to come to its end, else the instance's is near.
+IS_WELL=""
 
 say() { echo "elastic: $*" >&2; }
 
@@ -64,8 +66,7 @@ install_agent() {
 }
 
 boot() {
-    local is_handed_over=""
-    trap '[[ -n $is_handed_over ]] || end "the boot has failed"' EXIT
+    trap '[[ -n $IS_WELL ]] || end "the boot has failed"' EXIT
     mkdir -p "$WORK"
     install -m 755 "$0" "$SELF"
     if [[ $BORN_BEFORE_S == boot ]]; then
@@ -84,7 +85,7 @@ boot() {
     systemd-run --quiet --unit=elastic-agent --property=ExecStopPost="/usr/bin/env shutdown -h now" \
         --property=OOMPolicy=continue --property=TimeoutStopSec=180 --property=LimitNOFILE=65536 \
         --property=StandardOutput=journal+console --property=StandardError=journal+console "$SELF" agent
-    is_handed_over=yes
+    IS_WELL=yes
 }
 
 agent() {
@@ -106,7 +107,7 @@ agent() {
 }
 
 last_resort() {
-    trap 'end "the last resort has failed in line $LINENO"' ERR
+    trap '[[ -n $IS_WELL ]] || end "the last resort cannot tell how it is"' EXIT
     local lived_s allowance_s=$ALLOWANCE_S
     lived_s=$(age_s)
     if [[ ! -e $ELASTIC_ROOT/started ]] && ((lived_s > BOOT_LIMIT_S)); then
@@ -119,6 +120,7 @@ last_resort() {
     if [[ $allowance_s != none ]] && ((lived_s + LOOK_EVERY_S > allowance_s)); then
         end "its $allowance_s s are over"
     fi
+    IS_WELL=yes
 }
 
 case "${1:-boot}" in

@@ -1,4 +1,4 @@
-"""An account for the session, and a fleet of its own for each test."""
+"""One account for all tests of the fleet, and a fleet of its own for each."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from orchestrator.rehearsal.account import Account
 from tests.support.moto_ec2 import Bench, calm, ec2_account, set_up
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def aws() -> Iterator[Account]:
     with ec2_account() as account:
         yield account
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def account(aws: Account) -> CloudAccount:
     return set_up()
 
