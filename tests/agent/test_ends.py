@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from orchestrator.agent.run_directory import BAD_INPUT, HOPELESS
 from orchestrator.agent.supervisor import STORE_LOST_AFTER_S
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record
@@ -16,27 +14,10 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
 from orchestrator.store.protocol import StoreUnreachable
-from tests.agent.virtual_machine import CHECKPOINT_EVERY_S, JOB, Checkpoint, VirtualMachine
+from tests.agent.virtual_machine import JOB, Checkpoint, VirtualMachine
 from tests.support.interposed import Away, Operation, undisturbed
 
 BOUND_S = 600.0
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> VirtualMachine:
-    return VirtualMachine(tmp_path)
-
-
-@pytest.fixture
-def training(machine: VirtualMachine) -> VirtualMachine:
-    """One that has trained for a while and committed."""
-    machine.assign()
-    assert machine.live(100)
-    assert machine.committed == 60
-    return machine
-
-
-# --- no work ----------------------------------------------------------------------------------------------------------
 
 
 def never_told_to_work(machine: VirtualMachine) -> None:
@@ -351,195 +332,3 @@ def test_its_last_word_is_said_again_if_it_was_not_heard(training: VirtualMachin
     training.agent.leave("SIGTERM")
     assert not training.live(60)
     assert (lost, training.beat.state) == (2, "leaving")
-
-
-# --- what the trainer refuses -----------------------------------------------------------------------------------------
-
-
-def refused(code: int) -> TrainerExit:
-    return TrainerExit(outcome="refused", code=code, message="bad input")
-
-
-@pytest.mark.parametrize(
-    ("code", "steps", "commits", "outcome"),
-    [
-        (BAD_INPUT, 0, False, "refused"),
-        (BAD_INPUT, 3, False, "failed"),
-        (BAD_INPUT, 0, True, "failed"),
-        (HOPELESS, 3, True, "refused"),
-    ],
-)
-def test_a_refusal_is_doubted_once_the_same_order_has_trained(
-    machine: VirtualMachine, code: int, steps: int, commits: bool, outcome: str
-) -> None:
-    """At first bad input is what it is; later it may be a network that is away. A loss that is no number stays one.
-
-    A step is enough, also where nothing was committed yet.
-    """
-    resume = None
-    if commits:
-        machine.assign()
-        machine.live(CHECKPOINT_EVERY_S + 5)
-        resume = layout.checkpoint_prefix(JOB, machine.committed, 1)
-        machine.assign("stop")
-        machine.live(5)
-    machine.stuck = steps == 0
-    machine.assign("run", generation=2, resume=resume)
-    machine.live(max(3, steps))
-    machine.exits_with = refused(code)
-    machine.live(5)
-    assert machine.beat.exit is not None
-    assert (machine.beat.generation, machine.beat.exit.outcome) == (2, outcome)
-
-
-# --- training that is not committed -----------------------------------------------------------------------------------
-
-
-def complaints(machine: VirtualMachine) -> list[str]:
-    return [line for line in machine.log if line.startswith("training goes on, but nothing of it was committed")]
-
-
-def test_commits_that_stop_while_training_goes_on_are_told_with_the_reason_and_again_each_hour(
-    training: VirtualMachine,
-) -> None:
-    training.store.around = away = Away(frozenset({"create"}))
-    training.live(550)
-    assert complaints(training) == []
-    assert training.beat.complaint == ""
-    training.live(60)
-    assert complaints(training) == [training.beat.notices[-1].message]
-    assert training.beat.notices[-1].kind == "checkpoint_failed"
-    assert "could not be committed, trying again: create" in training.beat.notices[-1].message
-    assert training.beat.uncommitted_s == pytest.approx(630, abs=30)
-    assert "nothing was committed for" in training.beat.complaint
-    training.live(2 * 3600)
-    assert len(complaints(training)) == 3
-    away.away = False
-    training.live(120)
-    assert (training.beat.complaint, training.beat.uncommitted_s < 120) == ("", True)
-
-
-def test_a_trainer_that_writes_no_checkpoint_is_told_of(machine: VirtualMachine) -> None:
-    machine.keeps_to_itself = True
-    machine.assign()
-    machine.live(700)
-    assert [line.rpartition(": ")[2] for line in complaints(machine)] == ["the trainer has written no checkpoint"]
-
-
-def test_a_leader_that_gives_no_orders_is_told_of(training: VirtualMachine) -> None:
-    """It has sealed the head, and died."""
-    seal(training.bucket, JOB, 2, 1, random_nonce)
-    training.live(800)
-    assert "waits for the new leader's orders" in complaints(training)[0]
-
-
-def test_checkpoints_that_are_far_apart_are_waited_for(training: VirtualMachine) -> None:
-    training.keeps_to_itself = True
-    training.assign(generation=2, checkpoint_every_s=1800.0)
-    training.live(5 * 1800)
-    assert complaints(training) == []
-    training.live(60)
-    assert len(complaints(training)) == 1
-
-
-def test_while_all_is_well_nothing_is_told(training: VirtualMachine) -> None:
-    training.live(7200)
-    assert complaints(training) == []
-    assert training.beat.notices == ()
-
-
-# --- standing still ---------------------------------------------------------------------------------------------------
-
-
-def test_who_is_stopped_for_standing_still_may_say_where(training: VirtualMachine) -> None:
-    training.stuck = True
-    training.assign("stop", dump_stacks=True)
-    training.live(1)
-    [ranks] = training.launchers
-    assert (ranks.dumped, ranks.killed) == (1, False)
-    training.live(5)
-    assert (ranks.dumped, ranks.killed) == (1, True)
-    assert training.beat.exit is not None
-    assert training.beat.exit.message == "the controller asked"
-
-
-def test_who_does_not_drain_is_asked_where_it_stands(training: VirtualMachine) -> None:
-    training.deaf = True
-    training.assign("drain")
-    training.live(290)
-    assert training.launchers[0].dumped == 0
-    training.live(20)
-    assert training.launchers[0].dumped == 1
-    assert training.beat.exit is not None
-    assert training.beat.exit.message == "the workers did not drain within 300 s"
-
-
-def test_other_workers_are_just_ended(training: VirtualMachine) -> None:
-    training.assign("stop")
-    training.live(2)
-    assert (training.launchers[0].dumped, training.launchers[0].killed) == (0, True)
-
-
-# --- the allowance ----------------------------------------------------------------------------------------------------
-
-ALLOWANCE_S = 1000.0
-
-
-@pytest.fixture
-def allowed(tmp_path: Path) -> VirtualMachine:
-    """One that may live for a while and trains."""
-    machine = VirtualMachine(tmp_path, allowance_s=ALLOWANCE_S)
-    machine.assign(allowance_s=ALLOWANCE_S)
-    return machine
-
-
-def test_before_its_allowance_is_used_it_checkpoints_commits_and_ends(allowed: VirtualMachine) -> None:
-    assert allowed.live(ALLOWANCE_S - LEAVE_WITHIN_S - 1)
-    assert not allowed.live(20)
-    assert allowed.committed >= ALLOWANCE_S - LEAVE_WITHIN_S - 20
-    assert f"leaving: the allowance of {ALLOWANCE_S:g} s is used" in allowed.log
-    assert allowed.beat.state == "leaving"
-
-
-def test_its_own_account_of_its_age_is_told(allowed: VirtualMachine) -> None:
-    allowed.live(50)
-    assert allowed.beat.uptime_s == pytest.approx(50, abs=2)
-
-
-@pytest.mark.parametrize("ill", [cut_off_and_deaf, cut_off_and_immortal, asked_to_leave_and_deaf, drained_and_deaf])
-@pytest.mark.parametrize("at_s", [100, 690, 980])
-def test_by_then_it_has_ended_whatever_hangs(
-    allowed: VirtualMachine, at_s: int, ill: Callable[[VirtualMachine], None]
-) -> None:
-    allowed.live(at_s)
-    ill(allowed)
-    assert not allowed.live(ALLOWANCE_S - allowed.now_s)
-    assert all(ranks.killed for ranks in allowed.launchers)
-
-
-def test_time_to_commit_is_used_up_to_the_last_moments(allowed: VirtualMachine) -> None:
-    """The store is away until shortly before the end."""
-    allowed.live(ALLOWANCE_S - LEAVE_WITHIN_S - 50)
-    allowed.store.around = away = Away()
-    allowed.live(300)
-    away.away = False
-    assert not allowed.live(30)
-    assert allowed.committed >= ALLOWANCE_S - LEAVE_WITHIN_S - 1
-
-
-def test_with_less_than_it_takes_to_leave_it_leaves_at_once(tmp_path: Path) -> None:
-    machine = VirtualMachine(tmp_path, allowance_s=LEAVE_WITHIN_S / 2)
-    assert not machine.live(5)
-
-
-def test_the_controller_may_give_more_and_less(allowed: VirtualMachine) -> None:
-    allowed.live(500)
-    allowed.assign(allowance_s=3 * ALLOWANCE_S)
-    assert allowed.live(2 * ALLOWANCE_S)
-    allowed.assign(allowance_s=2.5 * ALLOWANCE_S)
-    assert not allowed.live(5)
-
-
-def test_without_an_allowance_it_lives_as_long_as_it_is_needed(allowed: VirtualMachine) -> None:
-    allowed.assign(allowance_s=None)
-    assert allowed.live(5 * ALLOWANCE_S)

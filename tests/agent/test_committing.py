@@ -1,0 +1,179 @@
+"""Checkpoints on their way to the bucket: nothing half is ever the head."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.agent import checkpoints
+from orchestrator.agent.run_directory import RunDirectory
+from orchestrator.jobs import layout
+from orchestrator.jobs.head import Manifest, seal
+from orchestrator.store.disk import file_sha256
+from orchestrator.store.memory import MemoryStore
+from tests.agent.committing import (
+    JOB,
+    Agent,
+    Nonce,
+    Told,
+    head_of,
+    names,
+    restore_into,
+    write,
+)
+from tests.support.interposed import Away, InterposedStore, LostReplies, undisturbed
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def test_what_the_trainer_writes_is_uploaded_committed_and_removed(
+    agent: Agent, run: RunDirectory, store: MemoryStore
+) -> None:
+    local = write(run, 10)
+    expected = {file.name: (file.size_bytes, file_sha256(file.path)) for file in local.files()}
+    agent.wait_for(10)
+    head = head_of(store)
+    assert (head.step, head.final, head.checkpoint) == (10, False, layout.checkpoint_prefix(JOB, 10, 1))
+    found = store.get(layout.manifest_key(layout.checkpoint_prefix(JOB, 10, 1)))
+    assert found is not None
+    manifest = Manifest.model_validate_json(found.body)
+    assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == expected
+    wait_until(lambda: run.whole_checkpoints() == [], "the local copy is gone", 10)
+
+
+def test_the_last_one_is_marked_and_settling_waits_for_it(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
+    write(run, 10)
+    write(run, 20, final=True)
+    agent.settle()
+    assert (head_of(store).step, head_of(store).final) == (20, True)
+    assert run.whole_checkpoints() == []
+
+
+def test_when_several_wait_the_newest_is_enough(
+    store: MemoryStore, run: RunDirectory, nonce: Nonce, told: Told
+) -> None:
+    seal(store, JOB, 1, 1, nonce)
+    for step in (10, 20, 30):
+        write(run, step)
+    agent = Agent(InterposedStore(store), run, nonce, told)
+    agent.settle()
+    assert names(store) == ["000000000030-g000001"]
+
+
+def test_manifest_and_head_come_after_every_file(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore
+) -> None:
+    written: list[str] = []
+
+    def remember(operation: str, key: str, call: Callable[[], object]) -> object:
+        if operation in ("upload", "create", "replace"):
+            written.append(key.rsplit("/", 1)[-1])
+        return call()
+
+    shaky.around = remember
+    write(run, 10)
+    agent.wait_for(10)
+    assert written == ["meta.json", "state.bin", "manifest.json", "head.json"]
+
+
+def test_while_the_store_is_away_it_tries_again_and_says_so_once(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore, told: Told
+) -> None:
+    shaky.around = away = Away()
+    write(run, 10)
+    wait_until(lambda: away.asked > 5, "it has tried several times", 10)
+    assert [kind for kind, _ in told] == ["checkpoint_failed"]
+    assert "step 10 could not be committed, trying again" in told[0][1]
+    assert [c.step for c in run.whole_checkpoints()] == [10], "the local copy is all there is"
+    write(run, 20)
+    away.away = False
+    agent.wait_for(20)
+    assert head_of(store).step == 20
+    assert len(told) == 1
+
+
+def test_after_the_workers_have_ended_it_does_not_try_in_a_frenzy(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "RETRY_AFTER_S", 30.0)
+    shaky.around = away = Away()
+    write(run, 10)
+    wait_until(lambda: away.asked, "it has tried", 10)
+    agent.committer.settle()
+    wait_until(lambda: away.asked > 1, "settling makes it try at once", 10)
+    asked = away.asked
+    threading.Event().wait(0.3)
+    assert away.asked - asked <= 2, "and then it waits again"
+
+
+@pytest.mark.parametrize("suffix", ["state.bin", "manifest.json", "head.json"])
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_lost_reply_loses_nothing(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore, suffix: str, applied: bool
+) -> None:
+    shaky.around = LostReplies(suffix, applied=applied)
+    write(run, 10)
+    agent.settle()
+    assert head_of(store).step == 10
+    assert restore_into(store, run.path.parent / "again") == 10
+
+
+def test_a_head_that_moved_though_nobody_could_tell_is_not_harmed_by_trying_again(
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore
+) -> None:
+    """The commit was applied, its reply lost, and the store away when it was read back; uploads fail from then on."""
+    tries = 0
+
+    def trouble(operation: str, key: str, call: Callable[[], object]) -> object:
+        nonlocal tries
+        if operation == "replace" and key.endswith("head.json"):
+            call()
+            shaky.around = Away(frozenset({"get", "upload"}))
+            return LostReplies("", applied=False)("replace", key, call)
+        return call()
+
+    shaky.around = trouble
+    write(run, 10)
+    wait_until(lambda: isinstance(shaky.around, Away) and shaky.around.asked > 5, "it has tried again", 10)
+    assert head_of(store).step == 10
+    assert restore_into(store, run.path.parent / "meanwhile") == 10
+    shaky.around = undisturbed
+    agent.wait_for(10)
+
+
+def test_a_new_leader_makes_it_wait_for_the_new_epoch(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
+    seal(store, JOB, 2, 1, lambda: "leader-2")
+    write(run, 10)
+    wait_until(lambda: names(store), "it was uploaded", 10)
+    threading.Event().wait(0.1)
+    assert head_of(store).step == 0
+    assert not agent.committer.superseded
+    agent.epoch = 2
+    agent.wait_for(10)
+    assert head_of(store).epoch == 2
+
+
+def test_a_newer_generation_ends_it(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
+    seal(store, JOB, 2, 2, lambda: "leader-2")
+    write(run, 10)
+    wait_until(lambda: agent.committer.done, "it gives up", 10)
+    assert agent.committer.superseded
+    assert (head_of(store).checkpoint, agent.committer.committed_step) == (None, None)
+
+
+def test_once_abandoned_it_commits_nothing(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
+    agent.abandon()
+    write(run, 10)
+    threading.Event().wait(0.1)
+    assert head_of(store).checkpoint is None
+
+
+def test_a_file_that_cannot_be_stored_is_told_and_stops_nothing_later(
+    agent: Agent, run: RunDirectory, store: MemoryStore, told: Told
+) -> None:
+    write(run, 10, extra="a name with spaces")
+    wait_until(lambda: told, "it is told", 10)
+    assert "'jobs/digits/checkpoints/000000000010-g000001/a name with spaces' cannot be a key" in told[0][1]
+    write(run, 20)
+    agent.wait_for(20)
