@@ -1,6 +1,6 @@
 """AWS's clients for one account and region."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,13 +73,8 @@ class Clients:
     @contextmanager
     def explaining(self, doing: str) -> Iterator[None]:
         """Turn what AWS refuses into errors for a person; `doing` is what was tried."""
-        with explained(doing, self.region, self.regions):
+        with explained(doing, self.region, lambda: self.session.get_available_regions("ec2")):
             yield
-
-    @property
-    def regions(self) -> Sequence[str]:
-        """The regions that boto3 knows."""
-        return self.session.get_available_regions("ec2")
 
     def caller(self) -> Caller:
         """Ask who these credentials are of: the first request, which finds out whether they are good at all."""

@@ -6,7 +6,7 @@ A right that is missing is named with the statement that gives it, ready for a p
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -24,6 +24,7 @@ from botocore.exceptions import (
 )
 
 from orchestrator.errors import CredentialsError, ElasticError, UsageError
+from orchestrator.fleets.ec2.errors import missing_right as refused
 
 _LOG_IN: Final = "log in again, or name a profile with --profile"
 _CLOCK: Final = "this machine's clock is wrong: set it (timedatectl set-ntp true)"
@@ -51,14 +52,11 @@ _CREDENTIAL_CODES: Final[dict[str, str]] = {
 _OF_THE_CLOCK: Final = re.compile(r"Signature (expired|not yet current)", re.IGNORECASE)
 _DENIED: Final = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _THROTTLED: Final = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
-_NOT_AUTHORIZED: Final = re.compile(
-    r"not authorized to perform: (?P<action>[a-z0-9-]+:[A-Za-z]+)(?: on resource: (?P<resource>arn:[^\s\"',]+))?"
-)
 
 
 @contextmanager
-def explained(doing: str, region: str = "", regions: Sequence[str] = ()) -> Iterator[None]:
-    """Turn what botocore raises into errors for a person; `doing` is what was tried, `regions` those that there are."""
+def explained(doing: str, region: str, regions: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Turn what botocore raises into errors for a person; `doing` is what was tried, `regions` tells which exist."""
     try:
         yield
     except (ClientError, BotoCoreError) as failure:
@@ -66,7 +64,7 @@ def explained(doing: str, region: str = "", regions: Sequence[str] = ()) -> Iter
 
 
 def explain(
-    failure: ClientError | BotoCoreError, doing: str, region: str = "", regions: Sequence[str] = ()
+    failure: ClientError | BotoCoreError, doing: str, region: str, regions: Callable[[], Sequence[str]]
 ) -> ElasticError:
     """The error for a person."""
     if isinstance(failure, ClientError):
@@ -74,7 +72,7 @@ def explain(
     if isinstance(failure, _NO_CREDENTIALS):
         return CredentialsError(f"Cannot {doing}: there are no AWS credentials ({failure}): {_LOG_IN}.")
     if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError):
-        return UsageError(f"Cannot {doing}: nothing answers ({failure}). {_about(region, regions)}")
+        return UsageError(f"Cannot {doing}: nothing answers ({failure}). {_about(region, regions())}")
     return ElasticError(f"Cannot {doing}: {failure}")
 
 
@@ -90,11 +88,13 @@ def message_of(failure: ClientError) -> str:
 
 def missing_right(words: str) -> str | None:
     """The right that AWS says is missing, with the statement to add; None: the words are of something else."""
-    found = _NOT_AUTHORIZED.search(words)
-    if found is None:
+    action, resource = refused(words, "")
+    if ":" not in action:
         return None
-    statement = {"Effect": "Allow", "Action": found["action"], "Resource": (found["resource"] or "*").rstrip(".")}
-    return f"these credentials lack {found['action']}; add to their policy: {json.dumps(statement)}"
+    if "explicit deny" in words:
+        return f"a policy denies {action} on {resource} explicitly"
+    statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+    return f"these credentials lack {action}; add to their policy: {statement}"
 
 
 def _explain_answer(failure: ClientError, doing: str) -> ElasticError:
@@ -113,7 +113,7 @@ def _explain_answer(failure: ClientError, doing: str) -> ElasticError:
 
 
 def _about(region: str, regions: Sequence[str]) -> str:
-    if region and regions and region not in regions:
+    if region not in regions:
         near = difflib.get_close_matches(region, regions, n=1)
         meant = f"; is {near[0]} meant?" if near else "."
         return f"No region that elastic knows is called {region}{meant}"

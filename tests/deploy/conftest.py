@@ -1,0 +1,105 @@
+"""An account on moto, in this process, with what its CloudFormation leaves out put right."""
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from orchestrator.cli.main import run
+from orchestrator.cloud_setup.clients import Clients, open_clients
+from orchestrator.cloud_setup.setting_up import Made, Ports, Wishes, set_up
+from orchestrator.rehearsal.mended_stacks import mend_stacks
+from tests.cli.conftest import Outcome
+from tests.deploy.stack_template import REGION
+
+IMAGE_PARAMETER = "/elastic/image"
+BUCKET = f"elastic-123456789012-{REGION}"
+
+
+@contextlib.contextmanager
+def an_account() -> Iterator[str]:
+    """An empty account; the value is an image that instances can boot."""
+    mend_stacks()
+    with pytest.MonkeyPatch.context() as patch, mock_aws(), warnings.catch_warnings():
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        warnings.filterwarnings("ignore", message="Tried to parse AWS::")  # what moto cannot make, it leaves out
+        ec2 = boto3.client("ec2")
+        source = ec2.describe_images(Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}])
+        image = next(each for each in source["Images"] if each["RootDeviceType"] == "ebs")["ImageId"]
+        boto3.client("ssm").put_parameter(Name=IMAGE_PARAMETER, Value=image, Type="String")
+        yield image
+
+
+@pytest.fixture
+def aws() -> Iterator[str]:
+    """An empty account of the test's own."""
+    with an_account() as image:
+        yield image
+
+
+Bootstrap = Callable[..., Outcome]
+
+
+@pytest.fixture
+def bootstrap(aws: str, monkeypatch: pytest.MonkeyPatch) -> Bootstrap:
+    """`elastic bootstrap ARGUMENTS` in this process, without a terminal."""
+
+    def command(*arguments: str) -> Outcome:
+        out, err = io.BytesIO(), io.BytesIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO())
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
+            patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="utf-8", write_through=True))
+            code = run(["bootstrap", "--ami-parameter", IMAGE_PARAMETER, *arguments])
+        return Outcome(code, out.getvalue().decode(), err.getvalue().decode())
+
+    return command
+
+
+@dataclass
+class Asked:
+    """The requests that were sent to AWS: service and operation with their parameters, in order."""
+
+    requests: list[tuple[str, dict[str, Any]]]
+
+    def of(self, operation: str) -> list[dict[str, Any]]:
+        """The parameters of each request of one kind, such as 'ec2.RunInstances'."""
+        return [parameters for name, parameters in self.requests if name == operation]
+
+
+@contextlib.contextmanager
+def noting_requests() -> Iterator[Asked]:
+    """Note what every client sends that is made meanwhile."""
+    asked = Asked([])
+    real = boto3.session.Session.client
+
+    def client(self: Any, *arguments: Any, **named: Any) -> Any:
+        made = real(self, *arguments, **named)
+
+        def note(event_name: str, params: dict[str, Any], **_: object) -> None:
+            asked.requests.append((event_name.removeprefix("before-parameter-build."), dict(params)))
+
+        made.meta.events.register_last("before-parameter-build.*.*", note)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boto3.session.Session, "client", client)
+        yield asked
+
+
+def made_account(**wishes: Any) -> tuple[Clients, Made]:
+    """The account, set up."""
+    clients = open_clients(None, REGION, {})
+    nonces = iter(f"nonce{number:03d}" for number in range(1000))
+    ports = Ports(os.environ, lambda: next(nonces), lambda _seconds: None, lambda _words: None)
+    return clients, set_up(clients, Wishes("elastic", ami_parameter=IMAGE_PARAMETER, **wishes), ports)
