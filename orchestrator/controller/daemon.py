@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 
 from orchestrator.controller.duty import Duty
 from orchestrator.controller.spread import SideBySide, one_by_one
+from orchestrator.fleets.ec2.open import Ec2FleetOfStore
 from orchestrator.fleets.local import open_local_fleet
+from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.pace import pace_of
 from orchestrator.store.document import random_nonce
 from orchestrator.store.lease import Lease
@@ -33,7 +35,7 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
         duty = Duty(
             store,
             Lease(store, this_process(label)),
-            lambda: {"local": open_local_fleet(store, os.environ, random_nonce)},
+            lambda: open_fleets(store, log),
             now=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
             nonce=random_nonce,
@@ -50,6 +52,14 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
     duty.resign()
     log("ended")
     return 0
+
+
+def open_fleets(store: Store, log: Callable[[str], None]) -> dict[str, Fleet]:
+    """By the names that job.yaml has for them. None is asked anything before a job wants it."""
+    return {
+        "local": open_local_fleet(store, os.environ, random_nonce),
+        "ec2": Ec2FleetOfStore(store, random_nonce, now=lambda: datetime.now(UTC), monotonic=time.monotonic, log=log),
+    }
 
 
 def _is_far(store: Store) -> bool:

@@ -12,7 +12,16 @@ from orchestrator.fleets.ec2.offers import order_offers
 from orchestrator.fleets.ec2.places import Places
 from orchestrator.fleets.ec2.prices import Prices
 from orchestrator.fleets.ec2.quotas import Quotas
-from orchestrator.fleets.ec2.sightings import ALIVE, INSTANCE_TAG, STORE_TAG, Seen, by_name, read_page, superfluous
+from orchestrator.fleets.ec2.sightings import (
+    ALIVE,
+    INSTANCE_TAG,
+    LAG_S,
+    STORE_TAG,
+    Seen,
+    by_name,
+    read_page,
+    superfluous,
+)
 from orchestrator.fleets.ec2.user_data import user_data
 from orchestrator.fleets.protocol import FleetError, LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.cloud_account import CloudAccount
@@ -21,8 +30,6 @@ from orchestrator.spec.models import Resources
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef
 
-LAG_S = 300.0
-"""AWS documents that what was done may be invisible to DescribeInstances for up to about five minutes."""
 RECENT = timedelta(hours=1)
 """So long an interruption counts against its zone. EC2 shows an ended instance for about as long."""
 

@@ -1,18 +1,26 @@
-"""The EC2 fleet of a store, opened when a job first wants it, and anew when the account is set up anew."""
+"""The EC2 fleet of a store, opened when a job first wants it, and anew when the account is set up anew.
+
+What talks to AWS is imported only then: a daemon of local jobs does without.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from orchestrator.fleets.ec2.client import Clients, make_clients
-from orchestrator.fleets.ec2.fleet import LAG_S, Ec2Fleet
+from orchestrator.fleets.ec2.sightings import LAG_S
 from orchestrator.fleets.protocol import LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount
-from orchestrator.spec.models import Resources
+from orchestrator.spec.models import Resources, Rung
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Store, Unchanged
+
+if TYPE_CHECKING:
+    from orchestrator.fleets.ec2.client import Clients
+    from orchestrator.fleets.ec2.fleet import Ec2Fleet
 
 
 class Ec2FleetOfStore:
@@ -26,9 +34,9 @@ class Ec2FleetOfStore:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Callable[[str], None],
-        clients: Callable[[str], Clients] = make_clients,
+        clients: "Callable[[str], Clients] | None" = None,
     ) -> None:
-        """`clients` makes those of a region."""
+        """`clients` makes those of a region, without it by the credentials that botocore finds."""
         self._store, self._nonce, self._clients = store, nonce, clients
         self._now, self._monotonic, self._log = now, monotonic, log
         self._fleet: Ec2Fleet | None = None
@@ -40,7 +48,21 @@ class Ec2FleetOfStore:
         return LAG_S
 
     def launch(self, request: LaunchRequest) -> None:
-        self._prepared().launch(request)
+        fleet = self._prepared()
+        if not request.zone:  # from a controller that does not choose among offers: the first zone, on demand
+            request = replace(request, zone=min(fleet.account.subnets))
+        fleet.launch(request)
+
+    def usd_per_hour(self, instance_type: str) -> float:
+        """The most that it costs, where nobody has chosen an offer: the on-demand price."""
+        fleet = self.opened()
+        if fleet is None:
+            return 0.0
+        on_demand = Resources(fleet="ec2", market="on_demand", ladder=(Rung(instance=instance_type),))
+        try:
+            return max(offer.usd_per_hour for offer in fleet.offers(on_demand, instance_type))
+        except LaunchError:
+            return 0.0  # it cannot be had: its launch will say so
 
     def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
         return self._prepared().offers(resources, instance_type)
@@ -54,12 +76,12 @@ class Ec2FleetOfStore:
         if fleet := self.opened():
             fleet.terminate(instance)
 
-    def opened(self) -> Ec2Fleet | None:
+    def opened(self) -> "Ec2Fleet | None":
         """The fleet of the account as it was last seen; None: there is none. Raises StoreError and UsageError."""
         with self._lock:
             return self._fleet or self._look()
 
-    def _prepared(self) -> Ec2Fleet:
+    def _prepared(self) -> "Ec2Fleet":
         """The fleet of the account as it is now: nothing is launched with what bootstrap has replaced or removed."""
         with self._lock:
             fleet = self._look()
@@ -71,7 +93,7 @@ class Ec2FleetOfStore:
             )
         return fleet
 
-    def _look(self) -> Ec2Fleet | None:
+    def _look(self) -> "Ec2Fleet | None":
         found = self._store.get_if_changed(ACCOUNT_KEY, self._etag)
         if isinstance(found, Unchanged):
             return self._fleet
@@ -82,11 +104,14 @@ class Ec2FleetOfStore:
         self._fleet, self._etag = self._open(stored.value), stored.etag
         return self._fleet
 
-    def _open(self, account: CloudAccount) -> Ec2Fleet:
+    def _open(self, account: CloudAccount) -> "Ec2Fleet":
+        from orchestrator.fleets.ec2.client import make_clients
+        from orchestrator.fleets.ec2.fleet import Ec2Fleet
+
         return Ec2Fleet(
             account,
             store_identity(self._store, self._nonce),
-            self._clients(account.region),
+            (self._clients or make_clients)(account.region),
             now=self._now,
             monotonic=self._monotonic,
             log=self._log,

@@ -17,6 +17,9 @@ JOB_TAG = "elastic:job"
 INSTANCE_TAG = "elastic:instance"
 GENERATION_TAG = "elastic:generation"
 
+LAG_S = 300.0
+"""AWS documents that what was done may be invisible to DescribeInstances for up to about five minutes."""
+
 ALIVE = ("pending", "running", "shutting-down", "stopping", "stopped")
 """All that may cost money, the volume of a stopped instance included."""
 

@@ -1,0 +1,47 @@
+"""A daemon and a job for EC2: what the person is told where no account was ever set up."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.controller.daemon import open_fleets
+from orchestrator.controller.duty import Duty
+from orchestrator.jobs.bucket import load_record, submit_job
+from orchestrator.jobs.pace import pace_of
+from orchestrator.jobs.phases import JobPhase
+from orchestrator.spec.load import load_job
+from orchestrator.store.document import random_nonce
+from orchestrator.store.lease import Lease
+from orchestrator.store.local import LocalStore
+from orchestrator.store.owner import this_process
+from tests.support.waiting import wait_until
+
+JOB = """\
+name: cloud
+training: {epochs: 1}
+resources: {fleet: ec2, ladder: [{instance: g6.xlarge}]}
+"""
+
+
+def test_without_bootstrap_the_job_fails_and_says_what_to_do(tmp_path: Path) -> None:
+    store, said = LocalStore(tmp_path / "store"), list[str]()
+    submit_job(store, load_job(JOB), datetime.now(UTC), random_nonce)
+    duty = Duty(
+        store,
+        Lease(store, this_process("daemon")),
+        lambda: open_fleets(store, said.append),
+        now=lambda: datetime.now(UTC),
+        monotonic=time.monotonic,
+        nonce=random_nonce,
+        log=said.append,
+        pace=pace_of(store.billed),
+    )
+
+    def is_over() -> bool:
+        duty.turn()
+        return load_record(store, "cloud").value.phase.over
+
+    wait_until(is_over, "the job ends", 30)
+    record = load_record(store, "cloud").value
+    assert record.phase is JobPhase.FAILED
+    assert f"no AWS account is set up for {store.url}: run `elastic bootstrap --store {store.url}`" in record.reason
