@@ -119,6 +119,7 @@ def launch_request(spec: JobSpec, generation: Generation, instance: str, allowan
         workers=size.workers,
         cores_per_worker=spec.training.threads,
         allowance_s=allowance_s,
+        image=spec.resources.image,
     )
 
 
