@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orchestrator.rehearsal.mended_moto import MendedAccount, error_document
+from orchestrator.rehearsal.mended_rights import mend_rights
 from orchestrator.rehearsal.mended_stacks import mend_stacks
+from orchestrator.rehearsal.price_list import get_products
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.rehearsal.refusals import THROTTLED, Shortages
 
@@ -34,16 +36,19 @@ class Application:
             path = environ.get("PATH_INFO", "")
             if path.startswith(CONTROL):
                 return self._control(path.removeprefix(CONTROL), environ, start_response)
-            if self._account.shortages.throttled and "/ec2/aws4_request" in environ.get("HTTP_AUTHORIZATION", ""):
+            signed = environ.get("HTTP_AUTHORIZATION", "")
+            if "/pricing/aws4_request" in signed:
+                products = get_products(self._account.prices, _asked(environ).get("Filters", []))
+                return _answer(start_response, "200 OK", json.dumps(products).encode())
+            if self._account.shortages.throttled and "/ec2/aws4_request" in signed:
                 self._requests += 1
                 if self._requests % 2:
-                    return _answer(start_response, "503 Service Unavailable", error_document(THROTTLED).encode())
+                    refusal = error_document(THROTTLED).encode()
+                    return _answer(start_response, "503 Service Unavailable", refusal, "text/xml")
             return self._moto(environ, start_response)
 
     def _control(self, action: str, environ: Mapping[str, Any], start_response: Callable[..., object]) -> list[bytes]:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        asked = json.loads(environ["wsgi.input"].read(length) or b"{}")
-        account = self._account
+        account, asked = self._account, _asked(environ)
         answer: Any = {}
         match action:
             case "ledger":
@@ -65,8 +70,15 @@ class Application:
         return _answer(start_response, "200 OK", json.dumps(answer).encode())
 
 
-def _answer(start_response: Callable[..., object], status: str, body: bytes) -> list[bytes]:
-    start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "text/xml")])
+def _asked(environ: Mapping[str, Any]) -> Any:
+    """A request's body."""
+    return json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
+
+
+def _answer(
+    start_response: Callable[..., object], status: str, body: bytes, content_type: str = "application/json"
+) -> list[bytes]:
+    start_response(status, [("Content-Length", str(len(body))), ("Content-Type", content_type)])
     return [body]
 
 
@@ -84,6 +96,7 @@ def main() -> None:
     account = MendedAccount()
     account.install()
     mend_stacks()
+    mend_rights()
     application = Application(DomainDispatcherApplication(create_backend_app), account)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)

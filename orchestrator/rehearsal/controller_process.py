@@ -4,10 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PROGRAM = (sys.executable, "-m", "orchestrator.cli.main")
 BACK_AFTER_S = 3.0
 """How long there is no controller when one has ended, as when a service is restarted."""
 
@@ -19,6 +20,7 @@ class ControllerProcess:
     store_url: str
     environ: Mapping[str, str]
     log: Path
+    program: Sequence[str] = PROGRAM
     back_after_s: float = BACK_AFTER_S
     monotonic: Callable[[], float] = time.monotonic
     _process: "subprocess.Popen[bytes] | None" = field(default=None)
@@ -26,7 +28,7 @@ class ControllerProcess:
 
     def start(self) -> None:
         """Begin to control the store's jobs."""
-        command = [sys.executable, "-m", "orchestrator.cli.main", "--store", self.store_url, "daemon"]
+        command = [*self.program, "--store", self.store_url, "daemon"]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.rehearsal.account import REGION, Account, running_account
 from orchestrator.rehearsal.bill import NAME_TAG, Bill, bill_of
-from orchestrator.rehearsal.controller_process import ControllerProcess
+from orchestrator.rehearsal.controller_process import PROGRAM, ControllerProcess
 from orchestrator.rehearsal.disturbances import Disturbance, Kind, due, victim
 from orchestrator.rehearsal.guard import guarding
 from orchestrator.rehearsal.image import elastic_installed
@@ -111,10 +111,12 @@ def rehearsing(
     environ: Mapping[str, str],
     tell: Callable[[str], None],
     machine_environ: Mapping[str, str] | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[Rehearsal]:
     """Set all of it up below a directory, and end all of it. Raises MissingParts, ServerDown, UsageError.
 
-    `machine_environ`: what the machines' processes have in their environment besides what every instance has.
+    `machine_environ`: what the machines' processes have in their environment besides what every instance has;
+    `program`: what is run as `elastic` for the controller.
     """
     require_parts()
     with ExitStack() as stack:
@@ -140,7 +142,7 @@ def rehearsing(
             image=lambda machine: elastic_installed(machine, key),
         )
         stack.enter_context(running_room(room))
-        controller = ControllerProcess(STORE_URL, here, directory / "controller.log")
+        controller = ControllerProcess(STORE_URL, here, directory / "controller.log", program)
         stack.callback(controller.close)
         controller.start()
         rehearsal = Rehearsal(conditions, here, account, room, controller)

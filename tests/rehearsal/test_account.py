@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from orchestrator.fleets.ec2.prices import read_on_demand
 from orchestrator.rehearsal.account import Account, LedgerEntry
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.rehearsal.refusals import Shortages
@@ -170,3 +171,11 @@ def test_a_stack_and_its_parameters(account: Account) -> None:
     cloudformation = client(account, "cloudformation")
     cloudformation.create_stack(StackName="elastic", TemplateBody=json.dumps(template))
     assert cloudformation.describe_stacks(StackName="elastic")["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_the_price_list_knows_what_on_demand_costs(account: Account) -> None:
+    account.set_prices(Prices(on_demand={"g5.xlarge": 1.5}))
+    filters = [{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "g5.xlarge"}]
+    answer = client(account, "pricing").get_products(ServiceCode="AmazonEC2", Filters=filters)
+    assert read_on_demand(answer["PriceList"]) == 1.5
+    account.set_prices(Prices())
