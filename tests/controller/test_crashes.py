@@ -11,9 +11,10 @@ from orchestrator.controller.controller import Controller
 from orchestrator.controller.decide import Deposed
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
-from tests.controller.world import World, die_at, undisturbed_result
+from tests.controller.world import TICK_S, World, die_at, undisturbed_result
 from tests.support.specs import job_spec
 
+BUDGET_USD = 20.0
 SCALING = {"window": 3.0, "warm_up": 1.0, "cooldown": 5.0}
 
 
@@ -65,12 +66,21 @@ def cancelled(prepare: Prepare = nothing) -> World:
     return world.run()
 
 
+def within_a_budget(prepare: Prepare = nothing) -> World:
+    """The growing job, which may cost so much and no more."""
+    world = World(job_spec(scaling=SCALING, limits={"max_cost": BUDGET_USD}))
+    prepare(world)
+    world.fleet.percent = {1: 95.0, 2: 60.0}
+    return world.run()
+
+
 STORIES = {
     "growing": growing,
     "resized by a person": resized_by_a_person,
     "on two instances": on_two_instances,
     "paused and resumed": paused_and_resumed,
     "cancelled": cancelled,
+    "within a budget": within_a_budget,
 }
 UNDISTURBED = {name: story() for name, story in STORIES.items()}
 
@@ -85,6 +95,9 @@ def check(name: str, world: World) -> None:
     assert (world.record.lost_steps, world.record.failures) == (0, 0)
     if calm.record.phase is JobPhase.SUCCEEDED:
         assert world.result() == undisturbed_result()
+    if world.spec.limits.max_cost is not None:  # at $1 an hour and instance, whoever has watched it
+        trained_s = sum(agent._samples * TICK_S for agent in world.fleet.agents.values())
+        assert trained_s / 3600 < world.record.spent_usd <= world.spec.limits.max_cost
     events = world.events
     assert [event.number for event in events] == list(range(1, len(events) + 1))
     world.at_write = lambda _number, call: call()
