@@ -7,6 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from orchestrator.errors import UsageError
+from orchestrator.spec.models import Resources
 from orchestrator.spec.names import looks_secret
 from orchestrator.store import document
 from orchestrator.store.document import Document
@@ -65,3 +67,25 @@ def load_cloud_account(store: Store) -> CloudAccount | None:
     """What was set up for this store; None: nothing yet. Raises `StoreError`."""
     stored = document.load(store, ACCOUNT_KEY, CloudAccount)
     return stored.value if stored else None
+
+
+def why_not_here(store_url: str, account: CloudAccount | None, region: str | None) -> str:
+    """Why a job for EC2, and a region, can launch nothing from this store; empty: it can, as far as that tells."""
+    if account is None:
+        return (
+            f"no AWS account is set up for {store_url}: run `elastic bootstrap --store {store_url}`, then submit again"
+        )
+    if region not in (None, account.region):
+        return (
+            f"the job may run in {region} only, and the store's account is set up in {account.region}: "
+            "change resources.region, or use a store that is set up there"
+        )
+    return ""
+
+
+def require_account(store: Store, resources: Resources) -> None:
+    """Raise `UsageError` for a job that would only be submitted to fail."""
+    if resources.fleet != "ec2":
+        return
+    if why := why_not_here(store.url, load_cloud_account(store), resources.region):
+        raise UsageError(f"{why[0].upper()}{why[1:]}.")

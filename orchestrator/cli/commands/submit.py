@@ -46,6 +46,7 @@ def submit(
     from orchestrator.cli.starting_daemon import start_daemon_if_none
     from orchestrator.controller.background import require_daemon_startable
     from orchestrator.jobs.bucket import submit_job
+    from orchestrator.jobs.cloud_account import require_account
     from orchestrator.store.probe import require_conditional_writes
 
     invocation = Invocation.of(context)
@@ -56,6 +57,7 @@ def submit(
         return
     where = invocation.open_store(store)
     require_conditional_writes(where, invocation.nonce)
+    require_account(where, spec.resources)
     if not no_daemon:
         require_daemon_startable(where)
     submit_job(where, spec, invocation.now(), invocation.nonce)

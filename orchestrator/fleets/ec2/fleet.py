@@ -24,7 +24,7 @@ from orchestrator.fleets.ec2.sightings import (
 )
 from orchestrator.fleets.ec2.user_data import user_data
 from orchestrator.fleets.protocol import FleetError, LaunchError, LaunchRequest, Offer, Sighting
-from orchestrator.jobs.cloud_account import CloudAccount
+from orchestrator.jobs.cloud_account import CloudAccount, why_not_here
 from orchestrator.spec.models import Resources
 
 if TYPE_CHECKING:
@@ -183,13 +183,8 @@ class Ec2Fleet:
 
     def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
         """Where the type may be had, best first. Raises FleetError, and LaunchError where it cannot be had at all."""
-        if resources.region not in (None, self.account.region):
-            raise LaunchError(
-                f"the job may run in {resources.region} only, and the store's account is set up in "
-                f"{self.account.region}: change resources.region, or run `elastic bootstrap --region "
-                f"{resources.region}` for a store there",
-                kind="fatal",
-            )
+        if why := why_not_here(self.account.store_url, self.account, resources.region):
+            raise LaunchError(why, kind="fatal")
         on_demand = self._prices.on_demand(instance_type)
         if on_demand is None:
             raise LaunchError(

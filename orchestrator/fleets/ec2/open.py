@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.fleets.ec2.sightings import LAG_S
 from orchestrator.fleets.protocol import LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.bucket import store_identity
-from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount
+from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, why_not_here
 from orchestrator.spec.models import Resources, Rung
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
@@ -86,11 +86,7 @@ class Ec2FleetOfStore:
         with self._lock:
             fleet = self._look()
         if fleet is None:
-            raise LaunchError(
-                f"no AWS account is set up for {self._store.url}: run `elastic bootstrap --store {self._store.url}`, "
-                "then submit again",
-                kind="fatal",
-            )
+            raise LaunchError(why_not_here(self._store.url, None, None), kind="fatal")
         return fleet
 
     def _look(self) -> "Ec2Fleet | None":

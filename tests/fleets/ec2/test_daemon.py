@@ -4,9 +4,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from orchestrator.cli.main import run
 from orchestrator.controller.daemon import open_fleets
 from orchestrator.controller.duty import Duty
-from orchestrator.jobs.bucket import load_record, submit_job
+from orchestrator.jobs.bucket import job_names, load_record, submit_job
 from orchestrator.jobs.pace import pace_of
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.spec.load import load_job
@@ -45,3 +48,12 @@ def test_without_bootstrap_the_job_fails_and_says_what_to_do(tmp_path: Path) -> 
     record = load_record(store, "cloud").value
     assert record.phase is JobPhase.FAILED
     assert f"no AWS account is set up for {store.url}: run `elastic bootstrap --store {store.url}`" in record.reason
+
+
+def test_such_a_job_is_not_even_submitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    store = tmp_path / "store"
+
+    assert run(["submit", str(tmp_path / "job.yaml"), "--store", str(store)]) == 2
+    assert f"No AWS account is set up for file://{store}: run `elastic bootstrap" in capsys.readouterr().err
+    assert list(job_names(LocalStore(store))) == []

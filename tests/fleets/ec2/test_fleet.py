@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.fleets.ec2.user_data import user_data
 from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError
 from orchestrator.jobs.cloud_account import CloudAccount
 from orchestrator.rehearsal.account import Account
 from orchestrator.rehearsal.refusals import Shortages
-from tests.support.moto_ec2 import Bench, answer_xml, lose_reply, request, set_up
+from tests.support.moto_ec2 import CREDENTIALS, Bench, answer_xml, decoded, lose_reply, request, set_up
 
 NAME = "job-g1-n0-a0"
 
@@ -67,6 +68,14 @@ def test_what_is_sent_is_what_must_hold_though_the_template_said_otherwise(bench
             "elastic:generation": "1",
         }
     assert {sent["TagSpecification.1.ResourceType"], sent["TagSpecification.2.ResourceType"]} == {"instance", "volume"}
+
+
+def test_the_user_data_that_is_sent_is_the_instances_program_and_no_secret(bench: Bench, account: CloudAccount) -> None:
+    bench.launched(NAME)
+    sent = decoded(bench.requests("RunInstances")[0]["UserData"])
+
+    assert sent == user_data(request(NAME), account)
+    assert not any(secret in sent for secret in CREDENTIALS.values())
 
 
 def test_on_demand_asks_for_no_spot(bench: Bench) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import UsageError
 from orchestrator.fleets.ec2.client import Clients
 from orchestrator.fleets.ec2.open import Ec2FleetOfStore
 from orchestrator.fleets.protocol import InstanceState, LaunchError
-from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account
+from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account, require_account
 from orchestrator.spec.models import Resources
 from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
@@ -134,3 +135,13 @@ BAD_ACCOUNTS: dict[str, dict[str, Any]] = {
 def test_an_account_that_could_launch_nothing_is_refused(bench: Bench, mistake: str) -> None:
     with pytest.raises(ValueError, match=r"ami|subnets|secret|package_key|region"):
         CloudAccount.model_validate(bench.account.model_dump() | BAD_ACCOUNTS[mistake])
+
+
+def test_a_job_that_could_only_fail_is_not_submitted(opened: Opened) -> None:
+    with pytest.raises(UsageError, match=r"No AWS account is set up for memory:.*elastic bootstrap --store memory:"):
+        require_account(opened.store, EC2)
+    require_account(opened.store, Resources())
+    opened.bootstrap()
+    require_account(opened.store, EC2)
+    with pytest.raises(UsageError, match="may run in eu-west-1 only, and the store's account is set up in us-east-1"):
+        require_account(opened.store, EC2.model_copy(update={"region": "eu-west-1"}))
