@@ -9,6 +9,7 @@ from orchestrator.cli.commands import (
     agent,
     bootstrap,
     cancel,
+    cost,
     daemon,
     doctor,
     events,
@@ -16,9 +17,11 @@ from orchestrator.cli.commands import (
     fetch,
     follow,
     init,
+    instances,
     logs,
     pause,
     ps,
+    reap,
     resize,
     rm,
     schema,
@@ -67,6 +70,8 @@ app.command("follow", rich_help_panel=WATCH)(follow.follow)
 app.command("logs", rich_help_panel=WATCH)(logs.logs)
 app.command("events", rich_help_panel=WATCH)(events.events)
 app.command("explain", rich_help_panel=WATCH)(explain.explain)
+app.command("instances", rich_help_panel=WATCH)(instances.instances)
+app.command("cost", rich_help_panel=WATCH)(cost.cost)
 app.command("wait", rich_help_panel=WATCH)(wait.wait)
 app.command("fetch", rich_help_panel=WATCH)(fetch.fetch)
 app.command("cancel", rich_help_panel=CHANGE)(cancel.cancel)
@@ -74,6 +79,7 @@ app.command("pause", rich_help_panel=CHANGE)(pause.pause)
 app.command("resume", rich_help_panel=CHANGE)(pause.resume)
 app.command("resize", rich_help_panel=CHANGE)(resize.resize)
 app.command("rm", rich_help_panel=CHANGE)(rm.rm)
+app.command("reap", rich_help_panel=CHANGE)(reap.reap)
 app.command("init", rich_help_panel=WRITE)(init.init)
 app.command("validate", rich_help_panel=WRITE)(validate.validate)
 app.command("schema", rich_help_panel=WRITE)(schema.schema)

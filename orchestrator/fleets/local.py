@@ -222,9 +222,14 @@ class _Order:
             return None
 
 
+def work_directories(identity: str) -> Path:
+    """Where the instances of a store have their work directories on this machine."""
+    return Path(platformdirs.user_state_dir("elastic")) / "instances" / identity
+
+
 def open_local_fleet(store: Store, environ: Mapping[str, str], nonce: Nonce) -> LocalFleet:
     """The fleet of this machine for one store, its old work directories swept."""
-    root = Path(platformdirs.user_state_dir("elastic")) / "instances" / store_identity(store, nonce)
+    root = work_directories(store_identity(store, nonce))
     root.mkdir(parents=True, exist_ok=True)
     machine = Machine.this(environ)
     for other in root.parent.iterdir():  # stores that are gone have left theirs

@@ -57,6 +57,19 @@ def marked_processes(marker: str, variable: str = MARKER) -> list[psutil.Process
     return found
 
 
+def processes_by_marker(variable: str = MARKER) -> dict[str, list[psutil.Process]]:
+    """Every process of this user that carries a marker, but this one, by what the marker says."""
+    found: dict[str, list[psutil.Process]] = {}
+    for process in psutil.process_iter():
+        try:
+            marker = process.environ().get(variable)
+            if marker and process.pid != os.getpid() and _running(process):
+                found.setdefault(marker, []).append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
 def end_marked_processes(marker: str, grace_s: float, variable: str = MARKER) -> None:
     """SIGTERM, then after the grace SIGKILL, to all that carry the marker, until none is left."""
     processes = marked_processes(marker, variable)

@@ -193,6 +193,12 @@ def is_instance_of(instance: str, job: str) -> bool:
     return re.fullmatch(rf"{re.escape(job)}-g\d+-n\d+-a\d+", instance) is not None
 
 
+def job_of(instance: str) -> str:
+    """The job that an instance was launched for; empty: it is no name of an instance."""
+    found = re.fullmatch(r"(.+)-g\d+-n\d+-a\d+", instance)
+    return found[1] if found else ""
+
+
 def generation_of(instance: str) -> int:
     """The generation that an instance was launched for."""
     return int(instance.rsplit("-g", 1)[1].partition("-")[0])

@@ -105,4 +105,5 @@ def test_an_instance_belongs_to_one_job_however_alike_names_are() -> None:
     assert layout.is_instance_of(mine, "digits")
     assert not layout.is_instance_of(of_another, "digits")
     assert layout.is_instance_of(of_another, "digits-g1-n0-a0")
+    assert [layout.job_of(name) for name in (mine, of_another, "digits")] == ["digits", "digits-g1-n0-a0", ""]
     assert [layout.generation_of(name) for name in (mine, of_another)] == [12, 3]

@@ -29,7 +29,7 @@ def ps(
 
     Those that are not over, and those that ended within a day.
     """
-    from orchestrator.cli.job_table import JobTable
+    from orchestrator.cli.job_table import job_table
     from orchestrator.cli.listing import list_jobs
 
     invocation = Invocation.of(context)
@@ -45,7 +45,7 @@ def ps(
             output,
             data=lambda: [status.model_dump(mode="json") for status in listing.shown],
             names=lambda: [status.name for status in listing.shown],
-            table=lambda: JobTable(listing.shown, now, wide=output is Format.WIDE),
+            table=lambda: job_table(listing.shown, now, wide=output is Format.WIDE),
         )
     if output.for_people:
         _say_what_is_not_shown(where.url, listing)

@@ -52,7 +52,7 @@ def wait(
     """
     from orchestrator.cli.following import JobWatch, follow, interval_s
     from orchestrator.cli.in_time import in_time
-    from orchestrator.cli.job_table import JobTable
+    from orchestrator.cli.job_table import job_table
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
@@ -73,7 +73,7 @@ def wait(
         output,
         data=lambda: status.model_dump(mode="json"),
         names=lambda: [status.name],
-        table=lambda: JobTable([status], at, wide=output is Format.WIDE),
+        table=lambda: job_table([status], at, wide=output is Format.WIDE),
     )
     silent_s = (invocation.now() - at).total_seconds()
     raise typer.Exit(_outcome(status, phase, silent_s))

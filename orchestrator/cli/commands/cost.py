@@ -1,0 +1,111 @@
+"""`elastic cost`: what jobs have cost."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import text
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import OutputOption, StoreOption, complete_job
+from orchestrator.cli.output import Format, emit
+from orchestrator.cli.prose import say, warn
+from orchestrator.errors import ElasticError, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import RenderableType
+
+    from orchestrator.cli.costs import By, Cost
+    from orchestrator.jobs.record import JobRecord
+    from orchestrator.store.protocol import Store
+
+_AT_ONCE = 16
+"""Requests to a remote store are mostly waiting."""
+
+
+def cost(
+    context: typer.Context,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="JOB...", help="Only these jobs.", autocompletion=complete_job, show_default="all"),
+    ] = None,
+    by: Annotated[str, typer.Option("--by", metavar="WHAT", help="job, day, type or market.")] = "job",
+    output: OutputOption = Format.TABLE,
+    store: StoreOption = None,
+) -> None:
+    """Tell what jobs have cost.
+
+    Every second of an instance at the price at which it was launched, up to now.
+    Days are of UTC. Removed jobs are not counted, and neither is what AWS takes for the bucket.
+    """
+    from orchestrator.cli.costs import By, charges_of, costs_by
+
+    if by not in list(By):
+        raise UsageError(f"--by: costs cannot be told by '{by}': use {', '.join(By)}")
+    invocation = Invocation.of(context)
+    where, now = invocation.open_store(store), invocation.now()
+    records = _records(where, list(dict.fromkeys(jobs or [])))
+    costs = costs_by(By(by), ((record.name, charge) for record in records for charge in charges_of(record, now)))
+    if costs or not output.for_people:
+        emit(
+            output,
+            data=lambda: [each.as_data(By(by)) for each in costs],
+            names=lambda: [each.name for each in costs],
+            table=lambda: _table(costs, By(by), now),
+        )
+    if output.for_people:
+        _sum_up(where.url, costs, records)
+
+
+def _records(store: "Store", jobs: list[str]) -> "list[JobRecord]":
+    """Of these jobs, or of all. Raises UnknownJob; of all, one that cannot be read is left out with a warning."""
+    from orchestrator.jobs.bucket import UnknownJob, job_names, load_record
+
+    def load(job: str) -> "JobRecord | ElasticError":
+        try:
+            return load_record(store, job).value
+        except ElasticError as error:
+            if jobs:
+                raise
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = list(pool.map(load, jobs or job_names(store)))
+    for problem in found:
+        if isinstance(problem, ElasticError) and not isinstance(problem, UnknownJob):
+            warn(f"a job is left out: {problem}")
+    return [record for record in found if not isinstance(record, ElasticError)]
+
+
+def _table(costs: "list[Cost]", by: "By", now: "datetime") -> "RenderableType":
+    from orchestrator.cli.fitted_table import Column, FittedTable
+
+    columns: tuple[Column[Cost], ...] = (
+        Column(str(by).upper(), lambda cost, _: cost.name),
+        Column("HOURS", lambda cost, _: f"{cost.hours:,.2f}", numeric=True),
+        Column("SPENT", lambda cost, _: text.usd(cost.usd), numeric=True),
+        Column(
+            "SAVED", lambda cost, _: text.NOTHING if cost.saved_usd is None else text.usd(cost.saved_usd), numeric=True
+        ),
+    )
+    return FittedTable(costs, columns, now)
+
+
+def _sum_up(url: str, costs: "list[Cost]", records: "list[JobRecord]") -> None:
+    from orchestrator.cli.costs import in_all
+    from orchestrator.spec.instance_types import PRICES_AS_OF
+
+    if not costs:
+        say(f"No instance has run for {url}.")
+        return
+    whole = in_all(costs)
+    say(f"{text.usd(whole.usd)} in all for {text.count(round(whole.hours), 'hour')} of instances.")
+    per_hour = sum(use.usd_per_hour for record in records for use in record.uses)
+    if per_hour:
+        say(f"What runs now costs {text.usd(per_hour)} an hour: elastic instances")
+    if whole.saved_usd is not None:
+        say(
+            f"Spot instances saved {text.usd(whole.saved_usd)} of what AWS took on demand in {PRICES_AS_OF}, us-east-1."
+        )

@@ -1,0 +1,69 @@
+"""`elastic reap`: end what costs money and belongs to no job."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import text
+from orchestrator.cli.exit_codes import EXIT_FAILED
+from orchestrator.cli.invocation import Invocation
+from orchestrator.cli.options import StoreOption, flag
+from orchestrator.cli.prose import complain, on_terminal, say, warn
+from orchestrator.errors import ElasticError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.cli.paid_instances import Orphan
+
+
+def reap(
+    context: typer.Context,
+    yes: Annotated[bool, flag("--yes", "-y", help="Do not ask; needed where nobody can be asked.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """End what belongs to no job.
+
+    Instances of this store whose job is over, or gone, or does not know of them.
+    elastic instances shows them. Prints the names of those that were ended.
+    """
+    from orchestrator.cli.paid_instances import find_orphans
+    from orchestrator.fleets.owned import holdings_of
+
+    invocation = Invocation.of(context)
+    where = invocation.open_store(store)
+    holdings = holdings_of(where, invocation.nonce, now=invocation.now, monotonic=invocation.monotonic, log=warn)
+    orphans, silent = find_orphans(where, holdings)
+    if orphans and not yes:
+        _confirm(orphans)
+    failed = [*silent, *_end(orphans)]
+    for error in failed:
+        complain(str(error))
+    if failed:
+        raise typer.Exit(next((e.exit_code for e in failed if e.exit_code != EXIT_FAILED), EXIT_FAILED))
+    if not orphans:
+        say(f"Nothing runs for {where.url} that belongs to no job.")
+
+
+def _confirm(orphans: "Sequence[Orphan]") -> None:
+    """Say what it is and ask; where nobody can be asked, it has to be said beforehand. Raises UsageError, Abort."""
+    for orphan in orphans:
+        owned = orphan.owned
+        say(f"  {owned.instance or owned.id}  {owned.instance_type}  {owned.where}")
+    many = text.count(len(orphans), "instance")
+    if not on_terminal():
+        raise UsageError(f"nobody can be asked here whether to end {many}: say so with --yes")
+    typer.confirm(f"End {many}", abort=True, err=True)
+
+
+def _end(orphans: "Sequence[Orphan]") -> list[ElasticError]:
+    """End each, though another cannot be; what went wrong."""
+    failed = []
+    for orphan in orphans:
+        try:
+            orphan.holdings.end(orphan.owned.id)
+        except ElasticError as error:
+            failed.append(error)
+            continue
+        print(orphan.owned.instance or orphan.owned.id)
+    return failed

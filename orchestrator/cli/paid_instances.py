@@ -1,0 +1,156 @@
+"""Everything that costs money now: what the records of jobs tell, and what fleets have that no job knows of."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from orchestrator.errors import ElasticError
+from orchestrator.fleets.owned import Holdings, Owned
+from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import load_heartbeat
+from orchestrator.jobs.instances import Heartbeat
+from orchestrator.jobs.record import InstanceUse, JobRecord
+from orchestrator.store import document
+from orchestrator.store.protocol import Store
+
+_AT_ONCE = 16
+"""Requests to a remote store are mostly waiting."""
+
+ORPHAN = "orphan"
+"""The state of what belongs to no job."""
+
+
+@dataclass(frozen=True)
+class PaidInstance:
+    """An instance that costs money, as far as it is known."""
+
+    instance: str
+    job: str
+    """Empty: it belongs to none."""
+    state: str
+    """What its agent says; before that 'launching'; 'ending' when the job needs it no more; 'orphan' without a job."""
+    instance_type: str
+    zone: str
+    market: str
+    usd_per_hour: float | None
+    since: datetime
+    lived_s: float
+    cost_usd: float | None
+    left_s: float | None
+    """How long it may still live before it ends itself; None: as long as its job, or nobody knows."""
+    id: str = ""
+    """What its fleet calls it, where that is another name."""
+    where: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """For -o json."""
+        return asdict(self) | {"since": self.since.isoformat(), "orphan": self.state == ORPHAN}
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """What belongs to no job, and who can end it."""
+
+    owned: Owned
+    holdings: Holdings
+
+
+def paid_instances(store: Store, orphans: Iterable[Orphan], now: datetime) -> list[PaidInstance]:
+    """All that cost money, those of one job together, orphans last. `orphans` were looked for before."""
+    rows = [row for record in _records_in_use(store) for row in of_record(store, record, now)]
+    known = {row.instance for row in rows}
+    rest = [orphan.owned for orphan in orphans if orphan.owned.instance not in known]
+    return sorted(rows, key=lambda row: (row.job, row.instance)) + [_of_orphan(owned, now) for owned in rest]
+
+
+def find_orphans(store: Store, holdings: Iterable[Holdings]) -> tuple[list[Orphan], list[ElasticError]]:
+    """What fleets have that belongs to no job: it is not there, or over, or does not know of it. And who cannot tell.
+
+    Fleets are asked before the records are read: what is launched later than that is in no answer, and what was
+    launched before is in the record, where an instance is named before it is launched.
+    """
+    owned: list[Orphan] = []
+    silent: list[ElasticError] = []
+    for each in holdings:
+        try:
+            owned += [Orphan(one, each) for one in each.owned()]
+        except ElasticError as error:
+            silent.append(error)
+    jobs = {layout.job_of(one.owned.instance) for one in owned} - {""}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        records = dict(zip(jobs, pool.map(lambda job: _record(store, job), jobs), strict=True))
+    orphans = [o for o in owned if not _belongs(o.owned.instance, records.get(layout.job_of(o.owned.instance)))]
+    return orphans, silent
+
+
+def _belongs(instance: str, record: JobRecord | None) -> bool:
+    """Whether a job has work for it, or sees to its end."""
+    if record is None or record.phase.over:
+        return False
+    return record.wants(instance) or instance in record.retired or instance in {use.instance for use in record.uses}
+
+
+def _record(store: Store, job: str) -> JobRecord | None:
+    found = document.load(store, layout.record_key(job), JobRecord)
+    return None if found is None else found.value
+
+
+def _records_in_use(store: Store) -> list[JobRecord]:
+    """Those of the jobs that a controller has to look after: others have no instance."""
+    jobs = [entry.key.removeprefix(layout.TODO_JOBS) for entry in store.list(layout.TODO_JOBS)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [record for record in pool.map(lambda job: _record(store, job), jobs) if record is not None]
+
+
+def of_record(store: Store, record: JobRecord, now: datetime) -> Iterator[PaidInstance]:
+    """The instances that a job pays for."""
+    since_s = record.since_counted_s(now)
+    for use in record.uses:
+        lived_s = use.paid_s(use.lived_s + since_s)
+        yield PaidInstance(
+            instance=use.instance,
+            job=record.name,
+            state=_state(record, use, load_heartbeat(store, use.instance)),
+            instance_type=use.instance_type,
+            zone=use.zone,
+            market=use.market,
+            usd_per_hour=use.usd_per_hour,
+            since=use.since,
+            lived_s=round(lived_s, 1),
+            cost_usd=round(use.cost_usd(lived_s), 6),
+            left_s=None if use.allowance_s is None else round(max(0.0, use.allowance_s - lived_s), 1),
+        )
+
+
+def _state(record: JobRecord, use: InstanceUse, beat: Heartbeat | None) -> str:
+    if use.instance in record.retired or record.phase.over:
+        return "ending"
+    if beat is not None:
+        return str(beat.state)
+    return "starting" if use.shown else "launching"
+
+
+def _of_orphan(owned: Owned, now: datetime) -> PaidInstance:
+    lived_s = max(0.0, (now - owned.since).total_seconds())
+    return PaidInstance(
+        instance=owned.instance or owned.id,
+        job="",
+        state=ORPHAN,
+        instance_type=owned.instance_type,
+        zone=owned.zone,
+        market=owned.market,
+        usd_per_hour=owned.usd_per_hour,
+        since=owned.since,
+        lived_s=round(lived_s, 1),
+        cost_usd=None if owned.usd_per_hour is None else round(owned.usd_per_hour * lived_s / 3600, 6),
+        left_s=None,
+        id=owned.id,
+        where=owned.where,
+    )
+
+
+def usd_per_hour(rows: Iterable[PaidInstance]) -> float:
+    """What they cost an hour together, those left out of which nobody knows."""
+    return sum(row.usd_per_hour or 0.0 for row in rows)
