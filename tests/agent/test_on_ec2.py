@@ -55,6 +55,24 @@ def test_on_an_announced_interruption_no_step_is_lost(
     assert instance.processes() == []
 
 
+def test_when_no_controller_comes_back_it_ends_by_what_was_granted_last_and_loses_nothing(
+    instance: Instance, server: MetadataServer, tmp_path: Path
+) -> None:
+    """It has existed for 100 s, and begins to leave 300 s before its allowance is used."""
+    job = LightJob(tmp_path)
+    start(instance, server)
+    order = {"env": job.changes["resources"]["env"], "checkpoint_every_s": 3600.0}
+    instance.order("run", job.changes["training"], **order, allowance_s=7200.0)
+    instance.wait(lambda beat: beat.progress and beat.progress.step > 10, "it trains")
+    instance.order("run", job.changes["training"], **order, allowance_s=405.0)
+    assert instance.wait_for_end() == 0
+    beat = instance.wait(lambda beat: beat.state == "leaving", "its last word")
+    assert 100 < beat.uptime_s < 405
+    assert "leaving: the allowance of 405 s is used" in instance.log()
+    assert instance.head.step == job.steps()[-1] > 10
+    assert instance.processes() == []
+
+
 def test_user_data_of_another_instance_is_refused(instance: Instance, server: MetadataServer) -> None:
     start(instance, server, name="digits-g2-n0-a0")
     assert instance.wait_for_end() == 1
