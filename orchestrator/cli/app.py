@@ -22,6 +22,7 @@ from orchestrator.cli.commands import (
     pause,
     ps,
     reap,
+    rehearse,
     resize,
     rm,
     schema,
@@ -81,6 +82,7 @@ app.command("resize", rich_help_panel=CHANGE)(resize.resize)
 app.command("rm", rich_help_panel=CHANGE)(rm.rm)
 app.command("reap", rich_help_panel=CHANGE)(reap.reap)
 app.command("init", rich_help_panel=WRITE)(init.init)
+app.command("rehearse", rich_help_panel=WRITE)(rehearse.rehearse)
 app.command("validate", rich_help_panel=WRITE)(validate.validate)
 app.command("schema", rich_help_panel=WRITE)(schema.schema)
 app.command("bootstrap", rich_help_panel=RUN)(bootstrap.bootstrap)

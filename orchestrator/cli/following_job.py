@@ -39,21 +39,29 @@ class View(Protocol):
 
 def follow_job(invocation: Invocation, store: Store, job: str, output: Format) -> int:
     """Show a job until it is over, then its summary; return the exit code. Ctrl-C leaves the job alone."""
-    watch = JobWatch(store, job, invocation.now, invocation.monotonic)
-    controller = ControllerWatch(store, invocation.monotonic)
-    last: Look | None = None
     try:
-        with _view(invocation) as view:
-            looks = follow(watch, sleep=invocation.sleep, every_s=interval_s(store), trouble=view.say)
-            for look in looks:
-                last = look if last is not None else _without_old_events(look, view)
-                view.show(last, not last.over and controller.missing())
+        last = watch_job(invocation, store, job)
     except KeyboardInterrupt:
         _say_detached(job)
         return EXIT_INTERRUPTED
-    assert last is not None  # a watch without a look has raised
-    _print_end(store, last, output)
+    print_end(store, last, output)
+    say("Next:")
+    suggest(*next_steps(last.status))
     return EXIT_CODES[last.status.phase]
+
+
+def watch_job(invocation: Invocation, store: Store, job: str) -> Look:
+    """Show a job until it is over; gives the last look."""
+    watch = JobWatch(store, job, invocation.now, invocation.monotonic)
+    controller = ControllerWatch(store, invocation.monotonic)
+    last: Look | None = None
+    with _view(invocation) as view:
+        looks = follow(watch, sleep=invocation.sleep, every_s=interval_s(store), trouble=view.say)
+        for look in looks:
+            last = look if last is not None else _without_old_events(look, view)
+            view.show(last, not last.over and controller.missing())
+    assert last is not None  # a watch without a look has raised
+    return last
 
 
 def _without_old_events(first: Look, view: View) -> Look:
@@ -81,8 +89,8 @@ def _say_detached(job: str) -> None:
     suggest((f"elastic follow {job}", "watch it again"), (f"elastic cancel {job}", "end it"))
 
 
-def _print_end(store: Store, last: Look, output: Format) -> None:
-    """Summary on stdout; on stderr what helps now."""
+def print_end(store: Store, last: Look, output: Format) -> None:
+    """Summary on stdout; before it, on stderr, what a job that failed said last."""
     record, status = last.state.record, last.status
     if status.phase is JobPhase.FAILED and record.generation is not None:
         _say_last_lines(store, status.name, record.generation.number)
@@ -94,8 +102,6 @@ def _print_end(store: Store, last: Look, output: Format) -> None:
         table=lambda: summary(last.state, status, spent),
     )
     sys.stdout.flush()
-    say("Next:")
-    suggest(*next_steps(status))
 
 
 def _say_last_lines(store: Store, job: str, generation: int) -> None:

@@ -6,7 +6,6 @@ systemd's is a process that sleeps, so it outlives whoever set it, and not the m
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,28 +50,11 @@ exec </dev/null >>"{machine}/services.log" 2>&1
 setsid env -i "${{environment[@]}}" bash -c "$unit" unit "$delay_s" "$again_after_s" "$at_its_end" "$@" &
 """
 
-_AWS = """#!{python}
-import sys
-from pathlib import Path
-from urllib.parse import urlsplit
-
-import boto3
-
-words = [word for word in sys.argv[1:] if not word.startswith("-")]
-if words[:2] != ["s3", "cp"] or not words[2].startswith("s3://"):
-    sys.exit(f"aws: this machine knows only 's3 cp s3://BUCKET/KEY FILE', not {{' '.join(sys.argv[1:])}}")
-source, target = urlsplit(words[2]), Path(words[3])
-if target.is_dir():
-    target = target / Path(source.path).name
-boto3.client("s3").download_file(source.netloc, source.path.lstrip("/"), str(target))
-"""
-
 SHIMS = {
     "shutdown": _SHUTDOWN,
     "poweroff": _SHUTDOWN,
     "halt": _SHUTDOWN,
     "systemd-run": _SYSTEMD_RUN,
-    "aws": _AWS,
 }
 
 
@@ -83,7 +65,6 @@ def write_shims(machine: Path, environ: Mapping[str, str]) -> None:
     values = {
         "machine": machine,
         "shutdown_file": SHUTDOWN_FILE,
-        "python": sys.executable,
         "environment": " ".join(shlex.quote(f"{name}={value}") for name, value in environ.items()),
     }
     for name, text in SHIMS.items():

@@ -1,0 +1,54 @@
+"""`elastic rehearse`: what it refuses before anything is started. The rehearsals themselves: tests/rehearsal."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.main import run
+
+JOB = """\
+name: digits
+training: {dataset: digits, labels: 50, steps: 100}
+resources: {fleet: FLEET, ladder: [{instance: INSTANCE}]}
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB.replace("FLEET", "ec2").replace("INSTANCE", "g6.xlarge"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "resources.image=mine:1"], "leave resources.image out"),
+        (["--set", "resources.market=on_demand", "--interrupt", "5s"], "--interrupt-without-notice"),
+        (["--no-capacity", "here"], "--no-capacity here: name a zone"),
+        (["--no-quota", "cheap"], "--no-quota cheap"),
+        (["--keep", "."], "name a new directory"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_said_at_once(
+    job: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["rehearse", str(job), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_job_of_this_machine_has_no_way_through_the_cloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB.replace("FLEET", "local").replace("INSTANCE", "local"))
+    assert run(["rehearse", str(path)]) == 2
+    assert "resources.fleet" in capsys.readouterr().err
+
+
+def test_missing_parts_are_named_with_what_installs_them(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.rehearsal.missing.executable", lambda _name: None)
+    assert run(["rehearse", str(job)]) == 1
+    error = capsys.readouterr().err
+    assert "SeaweedFS" in error
+    assert "elastic[rehearse]" in error
