@@ -53,7 +53,6 @@ class Observer:
             if watch.record.stored is not None and watch.spec is not None:
                 asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
         answers: dict[str, Mapping[str, Sighting] | ElasticError] = {}
-        asked_at_s = self.monotonic()
 
         def ask(name: str) -> None:
             try:
@@ -66,8 +65,9 @@ class Observer:
         for name, instances in asked.items():
             answer = answers.get(name)
             if isinstance(answer, Mapping):
+                told_at_s = self.monotonic()
                 for instance, watch in instances.items():
-                    watch.saw(instance, answer.get(instance), asked_at_s)
+                    watch.saw(instance, answer.get(instance), told_at_s)
                 continue
             unanswered = {watch.job for watch in instances.values()}
             unseen |= unanswered
@@ -127,14 +127,14 @@ class Observer:
 
     def _view(self, instance: str, watch: JobWatch, now_s: float) -> InstanceView:
         heartbeat, assignment = watch.heartbeat(instance, now_s), watch.assignment(instance).stored
-        sighting, asked_at_s = watch.sightings.get(instance, (None, now_s))
+        sighting, told_at_s = watch.sightings.get(instance, (None, now_s))
         if heartbeat.beat is None and sighting is None:
             # Who is not there yet, for want of capacity, is not silent.
             heartbeat.changed_at_s = heartbeat.moved_at_s = now_s
         return InstanceView(
             state=None if sighting is None else sighting.state,
             vanished=self._is_vanished(instance, watch, now_s),
-            lived_s=None if sighting is None else _lived_s(sighting, now_s - asked_at_s),
+            lived_s=None if sighting is None else _lived_s(sighting, now_s - told_at_s),
             why_gone="" if sighting is None else sighting.why,
             never_was=instance in watch.never_was,
             heartbeat=heartbeat.beat,
@@ -165,7 +165,7 @@ class Observer:
 
 
 def _lived_s(sighting: Sighting, since_s: float) -> float | None:
-    """How long an instance has been paid for, so long after the fleet was asked."""
+    """How long an instance has been paid for, so long after the fleet told it."""
     if sighting.lived_s is None or sighting.state is InstanceState.GONE:
         return sighting.lived_s
     return sighting.lived_s + since_s

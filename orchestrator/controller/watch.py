@@ -181,7 +181,7 @@ class JobWatch:
         seen = self.sightings.get(instance)
         return None if seen is None else seen[0].state
 
-    def saw(self, instance: str, sighting: Sighting | None, asked_at_s: float) -> None:
+    def saw(self, instance: str, sighting: Sighting | None, told_at_s: float) -> None:
         """The fleet's word on an instance. Gone is gone: whoever says otherwise later tells how it was before."""
         state = self.state(instance)
         if state is InstanceState.GONE:
@@ -191,7 +191,7 @@ class JobWatch:
         if sighting is None:
             self.sightings.pop(instance, None)
         else:
-            self.sightings[instance] = sighting, asked_at_s
+            self.sightings[instance] = sighting, told_at_s
 
     def heartbeat(self, instance: str, now_s: float) -> WatchedHeartbeat:
         """The heartbeat of an instance; what was never seen is as old as this."""

@@ -89,6 +89,8 @@ class Cloud:
         """Called when an instance has booted: its agent starts."""
         self.agent_alive: Callable[[str], bool] = lambda _name: True
         """Whether the agent on an instance runs."""
+        self.launch_stalls: Callable[[LaunchRequest], None] = lambda _request: None
+        """Called when a process begins to stand still within a launch."""
         self.watchers: list[Callable[[Instance, str], None]] = []
         """Called with an instance and what happened to it: "launched", "ended", "allowance", "asked again"."""
         self.away_until_s = self.no_capacity_until_s = self.quota_until_s = self.lag_s = 0.0
@@ -219,6 +221,7 @@ class CloudView:
         faults, name = self._cloud.faults, self._process.name
         if faults.comes(Fault.LAUNCH_STALLED, 0.01):
             self._cloud.story.fault(name, "{}: {}", Fault.LAUNCH_STALLED, request.instance)
+            self._cloud.launch_stalls(request)
             self._process.sleep(faults.chance.uniform(*_LAUNCH_STALL_S))
         self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, name))
 

@@ -3,8 +3,8 @@
 - Nothing is launched without an intent in the record, and what is launched again is launched as it was.
 - The live instances that a job wants and that are not ending are at most as many as its rung and the next one need.
 - Every live instance is wanted by its job, or is dead within `BOUND_S`, also if no controller ever returns.
-- What was spent and what is running at its worst never exceed the budget.
-- What is launched so late that nothing is reserved for it any more is ended at once by whoever launched it.
+- What was spent and what is running at its worst never exceed the budget. On top of that comes only what is launched so
+  late that nothing is reserved for it any more, and that is ended at once by whoever launched it.
 """
 
 from orchestrator.simulator.cloud import Cloud, Instance
@@ -94,8 +94,7 @@ class CloudRules:
         unbounded = [i.name for i in instances if i.live and i.allowance_s is None]
         if unbounded:
             raise Violation("whoever has a budget gives allowances", f"{unbounded} of {job} may live for ever")
-        now_s = self._cloud.timeline.now_s
-        worst_usd = sum(i.cost_usd(now_s) if i.came_late else i.worst_usd() for i in instances)
+        worst_usd = sum(instance.worst_usd() for instance in instances if not instance.came_late)
         if worst_usd > facts.max_cost + _TOLERANCE_USD:
             raise Violation(
                 "spent and the worst of what runs never exceed the budget",

@@ -42,7 +42,7 @@ _ENDING = (
     Fault.RANK_STALL,
 )
 """Faults that can end a generation, or keep an instance from coming up."""
-_TOLERANCE_S = 5.0
+_TOLERANCE_S = 6.0
 _LATE_S = 400.0
 """So long may a version be on its way: it tells how old the job was when it was decided on."""
 _ROUNDING_USD = 1e-6
@@ -81,7 +81,7 @@ class Ends:
         if ahead_s > self.excess_s + allowed_s + _TOLERANCE_S:
             detail = f"{by}: {job} is {lived_s:.0f} s old, not {new['age_s']:.0f} s"
             raise Violation("a job is as old as time says", detail)
-        if is_first and ahead_s > self.excess_s + _TOLERANCE_S:
+        if is_first and ahead_s > self.excess_s + 0.5:
             self.excess_s = ahead_s + _LATE_S
 
     def _check_charged(self, by: str, job: str, old: dict[str, Any], new: dict[str, Any], now_s: float) -> None:

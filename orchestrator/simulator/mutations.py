@@ -9,17 +9,18 @@ from typing import Any
 
 from orchestrator.agent import checkpoints, launcher
 from orchestrator.agent.supervisor import Supervisor
-from orchestrator.controller import decide, orders, placement, wishes
+from orchestrator.controller import decide, facts, orders, placement, wishes
 from orchestrator.controller.act import Actor
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Assign, Effect, Launch
 from orchestrator.controller.observation import Observation
+from orchestrator.controller.watch import JobWatch
 from orchestrator.errors import UsageError
 from orchestrator.jobs import head as heads
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
-from orchestrator.jobs.record import Cause, Generation, JobRecord, Slot
+from orchestrator.jobs.record import Cause, Generation, InstanceUse, JobRecord, Slot
 from orchestrator.jobs.requests import Request
 from orchestrator.simulator.cloud import Cloud
 from orchestrator.store import document
@@ -194,6 +195,50 @@ def _count_doubled() -> list[Patch]:
     return [(decide, "provision", generous)]
 
 
+def _late_launch_stays() -> list[Patch]:
+    """Who stood still within a launch does not look whether it is wanted still."""
+
+    def nothing(*_: object) -> None:
+        return
+
+    return [(Actor, "_end_unwanted", nothing)]
+
+
+def _lives_by_wall_clock() -> list[Patch]:
+    """A new leader tells by its wall clock how long instances have lived, whatever the fleet says."""
+
+    def lived_s(self: Draft, use: InstanceUse) -> float:
+        passed_s = self.seen.since_written_s
+        if passed_s is None:
+            passed_s = max(0.0, (self.now - (self.record.counted_at or use.since)).total_seconds())
+        return use.lived_s + passed_s
+
+    return [(Draft, "_lived_s", lived_s)]
+
+
+def _known_by_reply() -> list[Patch]:
+    """What a leader has written it knows only where the reply came: else it counts by the wall clock again."""
+    write = Actor._write
+
+    def forgetful(self: Actor, stored: Any, record: JobRecord, watch: JobWatch) -> None:
+        try:
+            write(self, stored, record, watch)
+        except Exception:
+            watch.writes.clear()
+            raise
+
+    return [(Actor, "_write", forgetful)]
+
+
+def _charges_allowance() -> list[Patch]:
+    """Whoever has not watched over an instance charges all that it might have cost, whatever the fleet says."""
+
+    def worst_s(use: InstanceUse, _view: object, epoch: int) -> float:
+        return use.lived_s if use.watched_by == epoch or use.allowance_s is None else use.allowance_s
+
+    return [(facts, "_at_most_s", worst_s)]
+
+
 def _secrets_inherited() -> list[Patch]:
     """Workers are given the whole environment of the agent."""
     return [(launcher, "worker_environment", dict)]
@@ -213,6 +258,10 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "reaper-and-switch-off": _reaper_and_switch_off,
     "count-doubled": _count_doubled,
     "secrets-inherited": _secrets_inherited,
+    "late-launch-stays": _late_launch_stays,
+    "lives-by-wall-clock": _lives_by_wall_clock,
+    "known-by-reply": _known_by_reply,
+    "charges-allowance": _charges_allowance,
     "cancel-only-told": lambda: _only_told("cancel"),
     "pause-only-told": lambda: _only_told("pause"),
     "resize-only-told": lambda: _only_told("resize"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from random import Random
 
+from orchestrator.fleets.protocol import LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.simulator.cloud import LAG_S
 from orchestrator.simulator.faults import Fault
@@ -66,6 +67,7 @@ class Plan:
     def lay_out(self) -> None:
         """Put everything on the timeline."""
         self._begin()
+        self._world.cloud.launch_stalls = self._call_off
         several: list[tuple[Fault, float, Callable[[], None]]] = [
             (Fault.OUTAGE, 0.06, self._outage),
             (Fault.PARTITION, 0.08, self._partition),
@@ -223,6 +225,14 @@ class Plan:
             daemon.returns_at_s = world.timeline.now_s + seconds
             if daemon.process is not None:
                 daemon.process.die()
+
+    def _call_off(self, request: LaunchRequest) -> None:
+        """While it is being launched, a person does not want it any more, as often as not."""
+        if self._chance.random() < 0.7:
+            kind: Kind = self._chance.choice(("pause", "cancel"))
+            self._world.timeline.after(
+                self._chance.uniform(0.0, 60.0), lambda: self._world.people.ask(request.job, kind)
+            )
 
     # --- people -------------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.controller.act import END_AGAIN_S, Actor, Stale
+from orchestrator.controller.act import END_AGAIN_S, LAUNCH_TAKES_S, Actor, Stale
 from orchestrator.controller.decide import Decision
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observe import Observer
 from orchestrator.controller.todo import Todo
 from orchestrator.controller.watch import JobWatch
+from orchestrator.fleets.protocol import FleetError, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Superseded, load_head
 from orchestrator.jobs.instances import Assignment
@@ -163,6 +164,37 @@ def test_before_a_launch_that_was_decided_earlier_the_record_is_read_again(actin
 def test_what_was_launched_just_now_is_not_asked_for_again(acting: Acting) -> None:
     request = replace(acting.world.fleet.agents[NAME].request, instance="digits-g1-n9-a0")
     assert [acting.carry_out(Launch(request)) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("answer", ["started", "unclear"])
+def test_a_launch_that_took_so_long_that_it_was_called_off_meanwhile_is_undone(acting: Acting, answer: str) -> None:
+    request = replace(acting.world.fleet.agents[NAME].request, instance="digits-g1-n9-a0")
+    launch = acting.world.fleet.launch
+
+    def slow(asked: LaunchRequest) -> None:
+        acting.world.clock.elapsed_s += LAUNCH_TAKES_S + 1
+        launch(asked)
+        if answer == "unclear":
+            raise FleetError("no answer")
+
+    acting.world.fleet.launch = slow  # type: ignore[method-assign,assignment]
+    with pytest.raises(Conflict, match="called off by somebody else"):
+        acting.carry_out(Launch(request))
+    assert acting.world.fleet.launches == [NAME, request.instance]
+    assert acting.world.fleet.alive() == [NAME]
+
+
+def test_a_launch_that_took_long_and_is_wanted_still_stays(acting: Acting) -> None:
+    request = acting.world.fleet.agents.pop(NAME).request
+    launch = acting.world.fleet.launch
+
+    def slow(asked: LaunchRequest) -> None:
+        acting.world.clock.elapsed_s += LAUNCH_TAKES_S + 1
+        launch(asked)
+
+    acting.world.fleet.launch = slow  # type: ignore[method-assign,assignment]
+    assert acting.carry_out(Launch(request))
+    assert acting.world.fleet.alive() == [NAME]
 
 
 def test_a_request_that_is_gone_already_is_dropped_again_without_harm(acting: Acting) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.controller.budget import can_extend, extended, grant, unreserved_usd
+from orchestrator.controller.budget import can_extend, extended, grant, longer_lives, unreserved_usd
 from orchestrator.controller.effects import Assign, Launch
 from orchestrator.controller.facts import HEARD_LATE_S
 from orchestrator.controller.observation import InstanceView, LaunchFailure
@@ -67,6 +67,16 @@ def test_lives_are_extended_by_half_of_the_rest_until_that_is_not_worth_a_word()
         now = now.model_copy(update={"uses": extended(now.uses, ("i0",), by_s)})
     assert extensions == [1800, 900, 450, 225, 112, 113 // 2 + 56] or sum(extensions) >= 3600 - 60
     assert unreserved_usd(job, now) >= 0
+
+
+def test_after_a_long_absence_as_much_is_given_at_once_as_is_needed() -> None:
+    job, now = spec(4.0), record((1.0, 7200.0))
+    [young] = longer_lives(job, now, 0.0, ("i0",))
+    assert young.allowance_s == 7200
+    [use] = now.uses
+    old = now.model_copy(update={"uses": (use.model_copy(update={"lived_s": 6900.0}),)})
+    [given] = longer_lives(job, old, 0.0, ("i0",))
+    assert given.allowance_s == 7200 + 3600 + 1800 + 900 + 450
 
 
 def test_the_allowance_is_in_the_record_before_anything_is_launched() -> None:
@@ -140,6 +150,27 @@ def test_what_was_ever_shown_is_paid_with_all_it_may_have_lived_if_nobody_watche
     scene.pass_time(600).ask("pause").settle()
     assert scene.record.uses == ()
     assert scene.record.spent_usd == pytest.approx(2.0)
+
+
+def test_what_the_fleet_says_of_a_life_is_charged_whoever_watched_over_it() -> None:
+    scene = training(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    [instance] = scene.generation.instances
+    scene.epoch += 1
+    scene.pass_time(600)
+    scene.views[instance] = InstanceView(state=InstanceState.GONE, lived_s=480.0)
+    scene.decide()
+    assert scene.record.spent_usd == pytest.approx(480 / 3600)
+
+
+def test_what_the_fleet_says_of_a_life_counts_while_it_goes_on_and_no_wall_clock() -> None:
+    scene = training(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
+    [instance] = scene.generation.instances
+    scene.epoch += 1
+    scene.pass_time(600).jump(86_400)
+    scene.views[instance] = replace(scene.view(instance), lived_s=600.0)
+    scene.decide()
+    assert scene.record.uses[0].lived_s == 600.0
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
 
 
 def test_what_speaks_under_the_eyes_of_a_new_leader_is_paid_for_its_time_without_having_its_orders() -> None:

@@ -7,12 +7,15 @@ import pytest
 
 from orchestrator.controller.budget import DRAIN_BEFORE_S, EXTEND_AT_LEAST_S
 from orchestrator.controller.observation import LaunchFailure
+from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.instances import LEAVE_WITHIN_S
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.store.protocol import ReplyLost, StoreError
 from tests.controller.builders import SITUATIONS, START, Scene, training
 from tests.controller.test_wishes import finish
 from tests.controller.world import World
+from tests.support.interposed import InterposedStore, Operation
 from tests.support.specs import job_spec
 
 
@@ -40,6 +43,47 @@ def test_a_clock_that_jumps_ends_no_job_and_makes_no_time_free_also_when_a_read_
         world.run()
         assert world.record.phase is JobPhase.SUCCEEDED
         assert world.record.age_s == pytest.approx(counted_s + world.clock.elapsed_s - at_s, abs=10.0)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_clock_that_jumps_counts_for_nothing_after_a_write_of_which_nobody_knows(applied: bool) -> None:
+    """Nor where it cannot be read back: what is read later shows whose it is."""
+    world = World(job_spec(limits={"deadline": 3600.0}))
+    world.run(until=lambda world: world.step == 3)
+    store = world.controller._store
+    assert isinstance(store, InterposedStore)
+    around, lost = store.around, list[str]()
+
+    def lose(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        if key != layout.record_key("digits") or len(lost) == 2:
+            return around(operation, key, call)
+        if operation == "replace" and not lost:
+            lost.append("reply")
+            if applied:
+                around(operation, key, call)
+            raise ReplyLost("no reply")
+        if operation == "get" and lost:
+            lost.append("read-back")
+            raise StoreError("503")
+        return around(operation, key, call)
+
+    store.around = lose
+    world.ask("pause")
+    world.tick()
+    world.tick()
+    assert lost == ["reply", "read-back"]
+    world.clock.jumped_s = 7200.0
+    world.run(until=lambda world: world.record.phase is JobPhase.PAUSED)
+    assert world.record.age_s == pytest.approx(world.clock.elapsed_s, abs=2.0)
+
+
+def test_a_job_that_is_over_grows_no_older() -> None:
+    world = World().run()
+    age_s = world.record.age_s
+    world.clock.jumped_s = 7200.0
+    world.ask("cancel")
+    world.run(until=lambda world: bool(world.record.requests_done))
+    assert world.record.age_s == age_s
 
 
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
@@ -71,6 +115,19 @@ def test_the_budget_ends_it_early_enough_that_what_was_paid_for_is_committed() -
     assert scene.record.committed_step == 40
     assert scene.alive() == set()
     assert scene.record.spent_usd < 10
+
+
+def test_a_budget_is_not_used_up_while_what_comes_up_or_goes_may_give_some_of_it_back() -> None:
+    scene = training(job_spec(limits={"max_cost": 1.0}), price_usd_per_hour=1.0).ask("resize", 2).settle()
+    [old], new = scene.record.uses[:1], scene.record.uses[1]
+    scene.pass_time((old.allowance_s or 0.0) - DRAIN_BEFORE_S + 1)
+    scene.says(old.instance, "running").says(new.instance, "booting").settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    assert scene.record.limit is None
+    scene.says(new.instance, "ready").settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.DRAINING)
+    scene.commit(40).exit("drained", step=40)
+    assert scene.generation.instances == (new.instance,)
 
 
 def test_spending_is_the_sum_over_all_instances_from_the_intent_to_gone() -> None:

@@ -179,6 +179,22 @@ def test_an_instance_is_seen_as_fleet_and_bucket_show_it(looking: Looking) -> No
     assert observed.view("unheard-of").state is None
 
 
+def test_what_the_fleet_tells_of_an_instances_age_grows_until_it_is_gone_and_gone_is_gone(looking: Looking) -> None:
+    said: list[Sighting] = []
+    looking.world.fleet.describe = lambda _instances: {NAME: said[-1]}  # type: ignore[method-assign,assignment]
+
+    def seen(sighting: Sighting) -> tuple[InstanceState | None, float | None, str]:
+        said.append(sighting)
+        looking.look()
+        looking.world.clock.elapsed_s += 5
+        view = looking.observer.observe(looking.watch, 1, ())[0].view(NAME)
+        return view.state, view.lived_s, view.why_gone
+
+    assert seen(Sighting(InstanceState.RUNNING, 60.0)) == (InstanceState.RUNNING, 65.0, "")
+    assert seen(Sighting(InstanceState.GONE, 70.0, "reclaimed")) == (InstanceState.GONE, 70.0, "reclaimed")
+    assert seen(Sighting(InstanceState.RUNNING, 62.0)) == (InstanceState.GONE, 70.0, "reclaimed"), "told late"
+
+
 def test_a_submit_that_was_not_completed_is_no_job_yet(looking: Looking) -> None:
     looking.world.store.delete(layout.record_key("digits"))
     assert not looking.observer.load(looking.watch)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.fleets.protocol import FleetError, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.pace import QUICK
@@ -163,6 +164,31 @@ def test_cancel_ends_everything(at_step: int) -> None:
     assert world.record.phase in ({JobPhase.CANCELLED} if at_step < TOTAL_STEPS else set(JobPhase))
     world.tick()
     assert world.objects() == []
+
+
+@pytest.mark.parametrize("certain", [True, False], ids=["refused", "no answer that tells"])
+def test_a_job_whose_launches_were_all_refused_is_cancelled_at_once(certain: bool) -> None:
+    """Where one was not answered for certain, its instance may yet be shown: that is waited for."""
+    world = World()
+    world.fleet.lag_s, world.fleet.largest = 60.0, 0
+    if not certain:
+        launch, answers = world.fleet.launch, [FleetError("no answer")]
+
+        def unclear(request: LaunchRequest) -> None:
+            if answers:
+                raise answers.pop()
+            launch(request)
+
+        world.fleet.launch = unclear  # type: ignore[method-assign]
+    for _ in range(40):
+        world.tick()
+    assert world.record.reason.startswith("waiting for capacity")
+    world.ask("cancel")
+    asked_s = world.clock.elapsed_s
+    world.run(until=lambda world: world.record.phase is JobPhase.CANCELLED)
+    waited_s = world.clock.elapsed_s - asked_s
+    assert (waited_s < 15.0) if certain else (waited_s >= 60.0)
+    assert world.record.spent_usd == 0.0
 
 
 def test_jobs_do_not_disturb_each_other() -> None:
