@@ -1,13 +1,16 @@
 """moto's CloudFormation, made to keep what AWS documents where moto does not, for what one template needs.
 
 moto 5.2.5 gives a stack that a change set made no outputs, shows lists as Python does, takes in no bucket that is there
-already, retains a resource only for one of the two words for it, and keeps no versions in a bucket that should.
+already, retains a resource only for one of the two words for it, keeps no versions in a bucket that should, loses a
+policy that changes, and does not say of an update who wanted it.
 """
 
+import json
 from typing import Any
 
 from moto.cloudformation.models import CloudFormationBackend, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap
+from moto.iam.models import ManagedPolicy, iam_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.utilities.utils import get_partition
 
@@ -22,6 +25,7 @@ def mend_stacks() -> None:
     mended: list[tuple[Any, str, Any]] = [
         (CloudFormationBackend, "execute_change_set", _execute),
         (FakeBucket, "create_from_cloudformation_json", staticmethod(_bucket)),
+        (ManagedPolicy, "update_from_cloudformation_json", staticmethod(_policy)),
         (ResourceMap, "delete", _delete_what_is_not_retained),
         (Stack, "parameter_list", property(_parameters)),
     ]
@@ -33,6 +37,8 @@ def _execute(backend: Any, change_set_name: str, stack_name: str | None = None) 
     _execute_change_set(backend, change_set_name, stack_name)
     change_set = backend.describe_change_set(change_set_name)
     stack = backend.stacks[change_set.stack_id]
+    begun = [event for event in stack.events if event.resource_status.endswith("_IN_PROGRESS")]
+    begun[-1].resource_status_reason = "User Initiated"
     stack.parameters = change_set.parameters
     stack._parse_template()
     stack.output_map = OutputMap(stack.resource_map, stack.template_dict, stack.stack_id)
@@ -54,6 +60,14 @@ def _bucket(resource_name: str, cloudformation_json: Any, account_id: str, regio
     if "VersioningConfiguration" in properties:
         backend.put_bucket_versioning(resource_name, properties["VersioningConfiguration"]["Status"])
     return bucket
+
+
+def _policy(original_resource: Any, _new_name: str, cloudformation_json: Any, account_id: str, region_name: str) -> Any:
+    backend = iam_backends[account_id][get_partition(region_name)]
+    original_resource.versions = original_resource.versions[-4:]  # of which IAM keeps five
+    document = json.dumps(cloudformation_json["Properties"]["PolicyDocument"])
+    backend.create_policy_version(original_resource.arn, document, True)
+    return original_resource
 
 
 def _delete_what_is_not_retained(resources: Any) -> None:

@@ -1,27 +1,32 @@
 """An account on moto, in this process, with what its CloudFormation leaves out put right."""
 
 import contextlib
-import io
+import functools
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from moto import mock_aws
 
-from orchestrator.cli.main import run
 from orchestrator.cloud_setup.clients import Clients, open_clients
 from orchestrator.cloud_setup.setting_up import Made, Ports, Wishes, set_up
 from orchestrator.rehearsal.mended_stacks import mend_stacks
-from tests.cli.conftest import Outcome
+from tests.cli.conftest import Elastic, elastic, store_url  # noqa: F401
 from tests.deploy.stack_template import REGION
 
+IMAGE = "ami-12c6146b"
+"""One of those that moto knows: for x86_64, on ebs."""
 IMAGE_PARAMETER = "/elastic/image"
 BUCKET = f"elastic-123456789012-{REGION}"
+
+
+_loader = functools.cache(botocore.session.create_loader)
+"""botocore reads its models of services anew for each session, which takes longer than all else that a test does."""
 
 
 @contextlib.contextmanager
@@ -33,11 +38,9 @@ def an_account() -> Iterator[str]:
             patch.delenv(name, raising=False)
         patch.setenv("AWS_DEFAULT_REGION", REGION)
         warnings.filterwarnings("ignore", message="Tried to parse AWS::")  # what moto cannot make, it leaves out
-        ec2 = boto3.client("ec2")
-        source = ec2.describe_images(Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}])
-        image = next(each for each in source["Images"] if each["RootDeviceType"] == "ebs")["ImageId"]
-        boto3.client("ssm").put_parameter(Name=IMAGE_PARAMETER, Value=image, Type="String")
-        yield image
+        patch.setattr(botocore.session, "create_loader", _loader)
+        boto3.client("ssm").put_parameter(Name=IMAGE_PARAMETER, Value=IMAGE, Type="String")
+        yield IMAGE
 
 
 @pytest.fixture
@@ -47,23 +50,10 @@ def aws() -> Iterator[str]:
         yield image
 
 
-Bootstrap = Callable[..., Outcome]
-
-
 @pytest.fixture
-def bootstrap(aws: str, monkeypatch: pytest.MonkeyPatch) -> Bootstrap:
+def bootstrap(aws: str, elastic: Elastic) -> Elastic:  # noqa: F811
     """`elastic bootstrap ARGUMENTS` in this process, without a terminal."""
-
-    def command(*arguments: str) -> Outcome:
-        out, err = io.BytesIO(), io.BytesIO()
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", io.StringIO())
-            patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
-            patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="utf-8", write_through=True))
-            code = run(["bootstrap", "--ami-parameter", IMAGE_PARAMETER, *arguments])
-        return Outcome(code, out.getvalue().decode(), err.getvalue().decode())
-
-    return command
+    return lambda *arguments: elastic("bootstrap", "--ami-parameter", IMAGE_PARAMETER, *arguments)
 
 
 @dataclass
