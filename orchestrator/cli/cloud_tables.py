@@ -9,9 +9,7 @@ from rich.text import Text
 
 from orchestrator.cloud_setup.setting_up import Made
 from orchestrator.cloud_setup.stack import Change
-
-STORAGE_USD_PER_GB_MONTH = 0.023
-"""S3 Standard, us-east-1, November 2026."""
+from orchestrator.jobs.pace import STORAGE_USD_PER_GB_MONTH
 
 
 @dataclass(frozen=True)

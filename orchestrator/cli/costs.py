@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.jobs.charges import Charge, added
+from orchestrator.jobs.pace import JOB_HOUR_USD, STORAGE_USD_PER_GB_MONTH
 from orchestrator.jobs.record import JobRecord
 from orchestrator.spec.instance_types import GPU_TYPES
 
@@ -34,10 +35,31 @@ class Cost:
     saved_usd: float | None
     """How much more its spot instances would have cost on demand; None: there were none, or nobody tells."""
 
+    in_bucket: "InBucket | None" = None
+    """What comes on top, where that was asked for."""
+
     def as_data(self, by: By) -> dict[str, Any]:
         """For -o json."""
         figures = asdict(self)
-        return {str(by): figures.pop("name"), **figures}
+        in_bucket = figures.pop("in_bucket") or {}
+        return {str(by): figures.pop("name"), **figures, **in_bucket}
+
+
+@dataclass(frozen=True)
+class InBucket:
+    """What a bucket takes for a job, about: by list prices, and by the requests that such a job was counted to make."""
+
+    stored_bytes: int
+    storage_usd_per_month: float
+    requests_usd: float
+
+    @classmethod
+    def of(cls, stored_bytes: int, hours: float, *, billed: bool) -> "InBucket":
+        """Of what a job has there now, and the hours that its instances have run."""
+        if not billed:
+            return cls(stored_bytes, 0.0, 0.0)
+        month = STORAGE_USD_PER_GB_MONTH * stored_bytes / 1e9
+        return cls(stored_bytes, round(month, 6), round(JOB_HOUR_USD * hours, 6))
 
 
 def charges_of(record: JobRecord, now: datetime) -> tuple[Charge, ...]:

@@ -9,6 +9,11 @@ something for the controller rings its bell.
 
 from dataclasses import dataclass
 
+JOB_HOUR_USD = 0.011
+"""The sum of these: what the requests for a running job cost an hour, about, where each is billed."""
+STORAGE_USD_PER_GB_MONTH = 0.023
+"""S3 Standard, us-east-1, November 2026."""
+
 
 @dataclass(frozen=True)
 class Pace:

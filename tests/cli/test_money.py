@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.costs import InBucket
 from orchestrator.cli.paid_instances import find_orphans
 from orchestrator.errors import CredentialsError
 from orchestrator.fleets import owned
@@ -278,6 +279,20 @@ def test_cost_of_what_an_older_version_spent_is_not_lost(elastic: Elastic, store
     change(store, "digits", spent_usd=1.25)
     [row] = costs(elastic, "--by", "type")
     assert (row["type"], row["usd"], row["saved_usd"]) == ("unknown", 1.25, None)
+
+
+def test_cost_with_what_lies_in_the_bucket(elastic: Elastic, spent: Store) -> None:
+    spent.create("jobs/leaves/checkpoints/model.pt", bytes(100_000))
+    leaves, digits = costs(elastic, "--bucket")
+    assert leaves["stored_bytes"] > 100_000 > digits["stored_bytes"] > 0
+    assert (leaves["storage_usd_per_month"], leaves["requests_usd"]) == (0.0, 0.0), "a directory bills nothing"
+    assert "STORED" in elastic("cost", "--bucket").out
+    assert elastic("cost", "--bucket", "--by", "day").code == 2
+
+
+def test_a_bucket_takes_for_bytes_and_for_requests() -> None:
+    taken = InBucket.of(2 * 10**9, 10.0, billed=True)
+    assert (taken.storage_usd_per_month, taken.requests_usd) == (0.046, 0.11)
 
 
 def test_cost_by_anything_else_is_refused(elastic: Elastic, store: Store) -> None:

@@ -1,23 +1,20 @@
 """`elastic cost`: what jobs have cost."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.options import OutputOption, StoreOption, complete_job
+from orchestrator.cli.options import OutputOption, StoreOption, complete_job, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, warn
 from orchestrator.errors import ElasticError, UsageError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from rich.console import RenderableType
-
-    from orchestrator.cli.costs import By, Cost
+    from orchestrator.cli.costs import Cost
     from orchestrator.jobs.record import JobRecord
     from orchestrator.store.protocol import Store
 
@@ -32,28 +29,36 @@ def cost(
         typer.Argument(metavar="JOB...", help="Only these jobs.", autocompletion=complete_job, show_default="all"),
     ] = None,
     by: Annotated[str, typer.Option("--by", metavar="WHAT", help="job, day, type or market.")] = "job",
+    bucket: Annotated[
+        bool, flag("--bucket", help="Also what the bucket takes for each job: lists all it has.")
+    ] = False,
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:
     """Tell what jobs have cost.
 
     Every second of an instance at the price at which it was launched, up to now.
-    Days are of UTC. Removed jobs are not counted, and neither is what AWS takes for the bucket.
+    Days are of UTC. Removed jobs are not counted.
     """
+    from orchestrator.cli.cost_table import cost_table
     from orchestrator.cli.costs import By, charges_of, costs_by
 
     if by not in list(By):
         raise UsageError(f"--by: costs cannot be told by '{by}': use {', '.join(By)}")
+    if bucket and by != By.JOB:
+        raise UsageError("--bucket goes with --by job: what lies in the bucket belongs to a job, and to no day or type")
     invocation = Invocation.of(context)
     where, now = invocation.open_store(store), invocation.now()
     records = _records(where, list(dict.fromkeys(jobs or [])))
     costs = costs_by(By(by), ((record.name, charge) for record in records for charge in charges_of(record, now)))
+    if bucket:
+        costs = _with_bucket(where, costs)
     if costs or not output.for_people:
         emit(
             output,
             data=lambda: [each.as_data(By(by)) for each in costs],
             names=lambda: [each.name for each in costs],
-            table=lambda: _table(costs, By(by), now),
+            table=lambda: cost_table(costs, By(by), now),
         )
     if output.for_people:
         _sum_up(where.url, costs, records)
@@ -79,18 +84,17 @@ def _records(store: "Store", jobs: list[str]) -> "list[JobRecord]":
     return [record for record in found if not isinstance(record, ElasticError)]
 
 
-def _table(costs: "list[Cost]", by: "By", now: "datetime") -> "RenderableType":
-    from orchestrator.cli.fitted_table import Column, FittedTable
+def _with_bucket(store: "Store", costs: "list[Cost]") -> "list[Cost]":
+    """The same, with what each job has in the bucket."""
+    from orchestrator.cli.costs import InBucket
+    from orchestrator.jobs import layout
 
-    columns: tuple[Column[Cost], ...] = (
-        Column(str(by).upper(), lambda cost, _: cost.name),
-        Column("HOURS", lambda cost, _: f"{cost.hours:,.2f}", numeric=True),
-        Column("SPENT", lambda cost, _: text.usd(cost.usd), numeric=True),
-        Column(
-            "SAVED", lambda cost, _: text.NOTHING if cost.saved_usd is None else text.usd(cost.saved_usd), numeric=True
-        ),
-    )
-    return FittedTable(costs, columns, now)
+    def look(cost: "Cost") -> "Cost":
+        stored_bytes = sum(entry.size for entry in store.list(layout.job_prefix(cost.name)))
+        return replace(cost, in_bucket=InBucket.of(stored_bytes, cost.hours, billed=store.billed))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(look, costs))
 
 
 def _sum_up(url: str, costs: "list[Cost]", records: "list[JobRecord]") -> None:
