@@ -62,11 +62,12 @@ def _bucket(resource_name: str, cloudformation_json: Any, account_id: str, regio
     return bucket
 
 
-def _policy(original_resource: Any, _new_name: str, cloudformation_json: Any, account_id: str, region_name: str) -> Any:
+def _policy(original_resource: Any, cloudformation_json: Any, account_id: str, region_name: str, **_more: Any) -> Any:
     backend = iam_backends[account_id][get_partition(region_name)]
     original_resource.versions = original_resource.versions[-4:]  # of which IAM keeps five
-    document = json.dumps(cloudformation_json["Properties"]["PolicyDocument"])
-    backend.create_policy_version(original_resource.arn, document, True)
+    document = cloudformation_json["Properties"]["PolicyDocument"]
+    statements = [each for each in document["Statement"] if each is not None]  # AWS::NoValue
+    backend.create_policy_version(original_resource.arn, json.dumps({**document, "Statement": statements}), True)
     return original_resource
 
 
