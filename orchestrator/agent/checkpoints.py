@@ -15,7 +15,16 @@ from pydantic import ValidationError
 from orchestrator.agent.background import in_pieces
 from orchestrator.agent.equipment import Equipment, LocalCheckpoint, Run
 from orchestrator.jobs import layout
-from orchestrator.jobs.head import Manifest, ManifestFile, NotYetAssigned, Superseded, commit, load_owned_head, reject
+from orchestrator.jobs.head import (
+    Manifest,
+    ManifestFile,
+    NotYetAssigned,
+    Superseded,
+    commit,
+    load_manifest,
+    load_owned_head,
+    reject,
+)
 from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.pins import PinWatch
 from orchestrator.store.document import Nonce
@@ -326,10 +335,7 @@ def _sound_before(store: Store, assignment: Assignment, bad: str) -> Iterator[Ma
 
 
 def _manifest(store: Store, prefix: str) -> Manifest | None:
-    found = store.get(layout.manifest_key(prefix))
-    if found is None:
-        return None
     try:
-        return Manifest.model_validate_json(found.body)
+        return load_manifest(store, prefix)
     except ValidationError:
         return None

@@ -162,6 +162,22 @@ class Workers(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Asker:
+    """Who wants a job's images, and what it is to hear of them."""
+
+    job: str
+    """Names the job among those of all stores."""
+    doing: Callable[[str], None]
+    """Told often: what is being done, or '' when it is done."""
+    tell: Callable[[str], None]
+    """Told once: what a person should read later."""
+    ending: Event
+    """Set when nobody waits for them any more."""
+    came: Callable[[], None] = lambda: None
+    """Told whenever more files are there."""
+
+
 class Images(Protocol):
     """The user's own images on their way from a bucket to this machine (`images.Bringing`)."""
 
@@ -203,16 +219,8 @@ class Equipment(Protocol):
         """Where a generation's trainer works; nothing is made yet."""
         ...
 
-    def images(
-        self,
-        *,
-        job: str,
-        doing: Callable[[str], None],
-        tell: Callable[[str], None],
-        ending: Event,
-        came: Callable[[], None],
-    ) -> Images:
-        """Who brings a job's images here (`images.Bringing` says what the callbacks are for)."""
+    def images(self, asker: Asker) -> Images:
+        """Who brings a job's images here."""
         ...
 
     def sampler(self, pid: Callable[[], int | None]) -> Sampler:

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from threading import Event
 from typing import Any, Protocol
 
+from orchestrator.agent.equipment import Asker
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.spec.places import FOLDERS, is_url, split_s3
 from orchestrator.store.disk import arriving
@@ -73,19 +73,11 @@ def open_s3(url: str) -> Source:
 
 @dataclass(frozen=True)
 class Bringing:
-    """What it takes to bring images: where to, for which job, whom to tell, when to end."""
+    """What it takes to bring images: where to, for whom, where from."""
 
     cache: Path
-    job: str
-    """Names the job among those of all stores."""
-    doing: Callable[[str], None]
-    """Told often: what is being done, or '' when it is done."""
-    tell: Callable[[str], None]
-    """Told once: what a person should read later."""
-    ending: Event
+    asker: Asker
     open_source: Callable[[str], Source] = open_s3
-    came: Callable[[], None] = lambda: None
-    """Told whenever more files are there."""
 
     def localized(self, training: Mapping[str, Any]) -> dict[str, Any]:
         """The trainer's config with every s3:// folder as a local directory.
@@ -103,7 +95,7 @@ class Bringing:
                 raise BadFolder(f"training.folders.{name}: {error}") from error
             except (NotAllowed, BucketMissing) as error:
                 raise BadFolder(f"training.folders.{name}: {folders[name]}: {error}") from error
-        self.doing("")
+        self.asker.doing("")
         return {**training, "folders": folders}
 
     def _bring(self, url: str) -> Path:
@@ -112,10 +104,10 @@ class Bringing:
         home = self.cache / hashlib.sha256(source.url.encode()).hexdigest()[:24]
         (home / "jobs").mkdir(parents=True, exist_ok=True)
         with self._locked(home / "lock", source.url):
-            begun = home / "jobs" / hashlib.sha256(self.job.encode()).hexdigest()[:24]
+            begun = home / "jobs" / hashlib.sha256(self.asker.job.encode()).hexdigest()[:24]
             if begun.exists() and _is_complete(known := home / begun.read_text()):
                 return known
-            listing = _Listing.of(source, self.doing)
+            listing = _Listing.of(source, self.asker.doing)
             place = home / listing.name
             if not _is_complete(place):
                 self._fill(source, listing, place)
@@ -131,13 +123,13 @@ class Bringing:
         missing = _missing(listing, place)
         _check_space(place, missing)
         size_bytes = sum(entry.size for entry in missing)
-        self.tell(f"bringing {len(missing):,} files ({size_bytes / 1e6:,.1f} MB) from {source.url}")
+        self.asker.tell(f"bringing {len(missing):,} files ({size_bytes / 1e6:,.1f} MB) from {source.url}")
         done = len(listing.entries) - len(missing)
         for some in self._fetch(source, missing, place):
             done += some
             if some:
-                self.came()
-            self.doing(f"bringing {done:,} of {len(listing.entries):,} files from {source.url}")
+                self.asker.came()
+            self.asker.doing(f"bringing {done:,} of {len(listing.entries):,} files from {source.url}")
         os.sync()  # a listing that outlives a power failure must not name files that have not
         os.replace(_begun(place), _manifest(place))
 
@@ -155,7 +147,7 @@ class Bringing:
                 for each in done:
                     each.result()
                 yield len(done)
-                if self.ending.is_set():
+                if self.asker.ending.is_set():
                     raise Interrupted
         finally:
             pool.shutdown(cancel_futures=True)
@@ -169,8 +161,10 @@ class Bringing:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    self.doing(f"waiting for another job that is bringing {url}: {tries * ASK_FOR_LOCK_EVERY_S:.0f} s")
-                    if self.ending.wait(ASK_FOR_LOCK_EVERY_S):
+                    self.asker.doing(
+                        f"waiting for another job that is bringing {url}: {tries * ASK_FOR_LOCK_EVERY_S:.0f} s"
+                    )
+                    if self.asker.ending.wait(ASK_FOR_LOCK_EVERY_S):
                         raise Interrupted from None
             yield
 

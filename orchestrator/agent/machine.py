@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
 
 from orchestrator.agent.background import Threads
-from orchestrator.agent.equipment import Place
+from orchestrator.agent.equipment import Asker, Place
 from orchestrator.agent.images import Bringing
 from orchestrator.agent.launcher import TRAINER, Program, TorchrunWorkers
 from orchestrator.agent.run_directory import RunDirectory
@@ -57,16 +56,8 @@ class Machine:
     def run_directory(self, generation: int) -> RunDirectory:
         return RunDirectory.of(self._work_dir, generation)
 
-    def images(
-        self,
-        *,
-        job: str,
-        doing: Callable[[str], None],
-        tell: Callable[[str], None],
-        ending: Event,
-        came: Callable[[], None],
-    ) -> Bringing:
-        return Bringing(cache=self._image_cache, job=job, doing=doing, tell=tell, ending=ending, came=came)
+    def images(self, asker: Asker) -> Bringing:
+        return Bringing(self._image_cache, asker)
 
     def sampler(self, pid: Callable[[], int | None]) -> Sampler:
         return choose_sampler(self._place.gpus, self._place.cores, pid)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 
 from orchestrator.agent.background import in_pieces
 from orchestrator.agent.checkpoints import Tell, restore
-from orchestrator.agent.equipment import Equipment, Run
+from orchestrator.agent.equipment import Asker, Equipment, Run
 from orchestrator.agent.images import BadFolder, Interrupted
 from orchestrator.jobs.head import NotYetAssigned, Superseded
 from orchestrator.jobs.instances import Assignment
@@ -51,11 +51,13 @@ class Restoring:
         self._told_of: set[tuple[str, type[Exception]]] = set()
         self._ending = threading.Event()
         self._images = equipment.images(
-            job=f"{store.url} {assignment.job}",
-            doing=self._do,
-            tell=lambda message: tell("note", message),
-            ending=self._ending,
-            came=self._came_further,
+            Asker(
+                job=f"{store.url} {assignment.job}",
+                doing=self._do,
+                tell=lambda message: tell("note", message),
+                ending=self._ending,
+                came=self._came_further,
+            )
         )
         self._next = in_pieces(self._pieces())
         self._task = equipment.background.start(self._step, "restore")

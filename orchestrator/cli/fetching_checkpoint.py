@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orchestrator.cli.pinning import Reader, pinned
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
-from orchestrator.jobs.head import Head, Manifest, ManifestFile, load_head
+from orchestrator.jobs.head import Head, Manifest, ManifestFile, load_head, load_manifest
 from orchestrator.store.disk import file_sha256
 from orchestrator.store.protocol import Missing, Store
 
@@ -112,13 +112,13 @@ def _fault(path: Path, file: ManifestFile, digest: str | None = None) -> str:
 
 def _manifest(store: Store, checkpoint: str) -> Manifest:
     key = layout.manifest_key(checkpoint)
-    found = store.get(key)
-    if found is None:
-        raise Missing(key)
     try:
-        return Manifest.model_validate_json(found.body)
+        manifest = load_manifest(store, checkpoint)
     except ValidationError as error:
         raise DamagedCheckpoint(f"{key} in {store.url} is not a manifest: {error.errors()[0]['msg']}") from error
+    if manifest is None:
+        raise Missing(key)
+    return manifest
 
 
 def _keep_metrics(path: Path) -> None:

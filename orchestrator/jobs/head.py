@@ -67,6 +67,12 @@ def load_head(store: Store, job: str) -> Stored[Head] | None:
     return document.load(store, layout.head_key(job), Head)
 
 
+def load_manifest(store: Store, checkpoint: str) -> Manifest | None:
+    """The manifest of the checkpoint under a prefix; None: there is none. Raises pydantic's ValidationError."""
+    found = store.get(layout.manifest_key(checkpoint))
+    return None if found is None else Manifest.model_validate_json(found.body)
+
+
 def seal(store: Store, job: str, epoch: int, generation: int, nonce: Nonce) -> Stored[Head]:
     """Take the head for (epoch, generation), keeping its checkpoint; doing it twice is doing it once.
 

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from threading import Event
 from typing import Any, Literal
 
 from orchestrator.agent import launcher
 from orchestrator.agent.background import Work
-from orchestrator.agent.equipment import Place
+from orchestrator.agent.equipment import Asker, Place
 from orchestrator.agent.run_directory import DRAINED, FINISHED
 from orchestrator.agent.supervisor import Supervisor
 from orchestrator.jobs.head import ManifestFile
@@ -290,15 +289,7 @@ class SimulatedMachine:
     def run_directory(self, generation: int) -> SimulatedRun:
         return SimulatedRun(self._timeline, generation, lambda: self.full_until_s)
 
-    def images(
-        self,
-        *,
-        job: str,  # noqa: ARG002
-        doing: Callable[[str], None],  # noqa: ARG002
-        tell: Callable[[str], None],  # noqa: ARG002
-        ending: Event,  # noqa: ARG002
-        came: Callable[[], None],  # noqa: ARG002
-    ) -> "SimulatedMachine":
+    def images(self, asker: Asker) -> "SimulatedMachine":  # noqa: ARG002
         return self
 
     def localized(self, training: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import boto3
 import pytest
 
 from orchestrator.agent import images
+from orchestrator.agent.equipment import Asker
 from orchestrator.agent.images import BadFolder, Bringing, Interrupted, Source, open_s3
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.store.protocol import Entry, NotAllowed, StoreDenied, StoreError, StoreUnreachable
 from tests.agent.real_agent import ENDS, Instance
+from tests.agent.virtual_machine import VirtualMachine
 from tests.support.moto_server import make_bucket
 from tests.support.moto_server import moto_server as moto_server  # noqa: PLC0414 - the fixture
 
@@ -78,12 +80,9 @@ class Machine:
 
     def bring(self, url: str, job: str = "digits", fail_after: int = 10**9) -> Path:
         bringing = Bringing(
-            cache=self.cache,
-            job=job,
-            doing=self.said.append,
-            tell=self.told.append,
-            ending=self.ending,
-            open_source=lambda url: Counting(open_s3(url), self.fetched, fail_after),
+            self.cache,
+            Asker(job, self.said.append, self.told.append, self.ending),
+            lambda url: Counting(open_s3(url), self.fetched, fail_after),
         )
         config: dict[str, Any] = {"seed": 1, "folders": {"labelled": url, "test": "/data/test", "unlabelled": None}}
         localized = bringing.localized(config)
@@ -296,10 +295,8 @@ def test_what_may_not_be_read_is_refused_and_what_may_pass_is_not(machine: Machi
 
     errors = (NotAllowed("needs s3:ListBucket"), StoreDenied("have expired"), StoreUnreachable("it does not answer"))
     for error in errors:
-        bringing = Bringing(
-            tmp_path, "job", machine.said.append, machine.told.append, machine.ending,
-            lambda url: Broken(open_s3(url), []),
-        )  # fmt: skip
+        asker = Asker("job", machine.said.append, machine.told.append, machine.ending)
+        bringing = Bringing(tmp_path, asker, lambda url: Broken(open_s3(url), []))
         with pytest.raises(BadFolder if isinstance(error, NotAllowed) else type(error), match=str(error)):
             bringing.localized({"folders": {"labelled": "s3://a-bucket/a", "test": "b"}})
 
@@ -355,20 +352,17 @@ def test_what_may_pass_is_waited_for_and_told_once(
     assert [notice.kind for notice in beat.notices] == ["note"]
 
 
-def test_a_fault_that_nobody_thought_of_has_its_own_sentence(
-    instance: Instance, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
-    instance.start()
-    instance.order("run", ENDS | {"folders": {"labelled": url, "test": url}})
-    beat = instance.wait(exited, "it has ended")
+def test_a_fault_that_nobody_thought_of_has_its_own_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slips(_self: Bringing, _training: Mapping[str, Any]) -> dict[str, Any]:
+        raise ZeroDivisionError("a slip")
 
-    assert beat.exit is not None
-    assert (beat.exit.outcome, beat.exit.code) == ("failed", 1)
-    assert beat.exit.message.startswith(
-        "the images could not be fetched (UsageError: The settings for AWS cannot be used: "
-    )
-    assert "no-such-profile" in beat.exit.message
+    monkeypatch.setattr(Bringing, "localized", slips)
+    agent = VirtualMachine(tmp_path)
+    agent.assign()
+    assert agent.live(10)
+    assert agent.beat.exit is not None
+    assert (agent.beat.exit.outcome, agent.beat.exit.code) == ("failed", 1)
+    assert agent.beat.exit.message.startswith("the images could not be fetched (ZeroDivisionError: a slip): see agent")
 
 
 def test_an_order_that_has_trained_waits_for_images_that_are_gone(instance: Instance, url: str) -> None:

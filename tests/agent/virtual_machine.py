@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
 from typing import Any, Literal
 
 from orchestrator.agent.background import Work
-from orchestrator.agent.equipment import Place
+from orchestrator.agent.equipment import Asker, Place
 from orchestrator.agent.images import Bringing
 from orchestrator.agent.supervisor import Supervisor
 from orchestrator.jobs import layout
@@ -269,16 +268,8 @@ class VirtualMachine:
     def run_directory(self, generation: int) -> Run:
         return Run(self._root / str(generation), tells=lambda: not self.says_nothing)
 
-    def images(
-        self,
-        *,
-        job: str,
-        doing: Callable[[str], None],
-        tell: Callable[[str], None],
-        ending: Event,
-        came: Callable[[], None],
-    ) -> Bringing:
-        return Bringing(cache=self._root, job=job, doing=doing, tell=tell, ending=ending, came=came)
+    def images(self, asker: Asker) -> Bringing:
+        return Bringing(self._root, asker)
 
     def sampler(self, pid: Callable[[], int | None]) -> Busy:
         return Busy(self)
