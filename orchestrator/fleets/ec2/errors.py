@@ -69,14 +69,20 @@ _REFUSALS: Final[dict[str, tuple[Refusal, str]]] = {
     "Unsupported": ("capacity", "{type} is not offered in {zone} ({said})"),
     "SpotMaxPriceTooLow": ("capacity", "the price of a spot {type} in {zone} is above the most that may be paid"),
     "InsufficientFreeAddressesInSubnet": ("capacity", "the subnet of {zone} has no free address"),
+    "InsufficientVolumeCapacity": ("capacity", "AWS has no EBS volume to give in {zone} now"),
     "MaxSpotInstanceCountExceeded": ("quota", "the account may have no more spot instances like {type} in {region}"),
     "VcpuLimitExceeded": ("quota", "the account may have no more instances like {type} in {region}"),
     "InstanceLimitExceeded": ("quota", "the account may have no more instances like {type} in {region}"),
     "VolumeLimitExceeded": ("quota", "the account may have no more EBS volumes in {region}"),
+    "MaxIOPSLimitExceeded": ("quota", "the account may have no more EBS volumes in {region}"),
     "PendingVerification": ("quota", "AWS verifies the account still, which takes minutes to hours ({said})"),
     "OptInRequired": (
         "fatal",
         "the account has not signed up for EC2 in {region}, or for the AMI: finish that in the AWS console ({said})",
+    ),
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (
+        "fatal",
+        "the account lacks the role for spot: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
     ),
     "Blocked": ("fatal", "AWS has blocked the account: write to AWS Support ({said})"),
     "InvalidAMIID.NotFound": (

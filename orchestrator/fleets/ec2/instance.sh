@@ -83,7 +83,7 @@ boot() {
 
     install_agent
     systemd-run --quiet --unit=elastic-agent --property=ExecStopPost="/usr/bin/env shutdown -h now" \
-        --property=OOMPolicy=continue --property=TimeoutStopSec=180 --property=LimitNOFILE=65536 \
+        --property=OOMPolicy=continue --property=TimeoutStopSec=60 --property=LimitNOFILE=65536 \
         --property=StandardOutput=journal+console --property=StandardError=journal+console "$SELF" agent
     IS_WELL=yes
 }

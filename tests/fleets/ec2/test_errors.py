@@ -77,6 +77,14 @@ REFUSED = {
         "the launch template is gone (no): run `elastic bootstrap` again",
     ),
     "no service": (401, "OptInRequired", "You are not subscribed", "fatal", "has not signed up for EC2 in us-east-1"),
+    "no volume": (500, "InsufficientVolumeCapacity", "no", "capacity", "no EBS volume to give in us-east-1a"),
+    "no spot ever before": (
+        403,
+        "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+        "The provided credentials do not have permission to create the service-linked role for EC2 Spot Instances.",
+        "fatal",
+        "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+    ),
     "a blocked account": (403, "Blocked", "blocked", "fatal", "write to AWS Support"),
     "a wrong parameter": (
         400,

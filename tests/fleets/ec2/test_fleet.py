@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -91,6 +92,22 @@ def test_launched_twice_is_launched_once(bench: Bench) -> None:
 
     assert len(mine(bench)) == 1
     assert len({sent["ClientToken"] for sent in bench.requests("RunInstances")}) == 1
+
+
+def test_many_threads_may_ask_at_once(bench: Bench) -> None:
+    """A controller looks after sixteen jobs side by side, with one fleet."""
+    names = [f"job-g1-n{slot}-a0" for slot in range(4)]
+
+    def work(name: str) -> InstanceState:
+        bench.fleet.launch(request(name))
+        return bench.fleet.describe(names)[name].state
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(work, names * 3)) == {InstanceState.STARTING}
+    assert len(mine(bench)) == 4
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(bench.fleet.terminate, names * 2))
+    assert {state_of(bench, one) for one in mine(bench)} == {"shutting-down"}
 
 
 def test_a_new_attempt_is_a_new_instance(bench: Bench) -> None:
