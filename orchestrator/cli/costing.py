@@ -54,6 +54,10 @@ def _money(draft: Draft) -> Iterator[Answer]:
         yield Answer("budget", f"{text.usd(spent_usd)} of {text.usd(max_cost)} spent{more}")
     elif spent_usd:
         yield Answer("budget", f"{text.usd(spent_usd)} spent, without a limit (limits.max_cost)")
+    hourly_usd = draft.seen.spec.limits.max_hourly_cost
+    if hourly_usd is not None and not record.phase.over:
+        now_usd = sum(use.usd_per_hour for use in uses)
+        yield Answer("an hour", f"{text.usd(now_usd)} now; sizes dearer than {text.usd(hourly_usd)} are not chosen")
     if uses:
         yield Answer("when it costs no more", _last_to_end(uses))
 

@@ -47,7 +47,7 @@ def _facts(state: JobState, status: JobStatus, now: datetime) -> Iterator[tuple[
         f"{status.generation}, {text.count(status.resizes, 'resize')}, {text.count(status.lost_steps, 'step')} lost",
     )
     yield "checkpoint", f"step {status.committed_step:,}" if status.checkpoint else "none yet"
-    yield "spent", text.usd(status.spend_usd)
+    yield "spent", _spent(status)
     yield "times", _times(status, now)
 
 
@@ -85,6 +85,12 @@ def _utilization(status: JobStatus) -> str:
     source = text.SOURCES.get(status.utilization_source or "", "")
     starved = text.starved(status.metrics.data_wait)
     return f"{text.percent(status.utilization_percent)} {source}; {band}" + (f"; {starved}" if starved else "")
+
+
+def _spent(status: JobStatus) -> str:
+    limit = f" of {text.usd(status.max_cost_usd)}" if status.max_cost_usd is not None else ""
+    now = f", {text.usd(status.usd_per_hour)} an hour now" if status.usd_per_hour else ""
+    return f"{text.usd(status.spend_usd)}{limit}{now}"
 
 
 def _times(status: JobStatus, now: datetime) -> str:

@@ -66,6 +66,9 @@ class JobStatus(BaseModel):
     failures: int
     lost_steps: int
     spend_usd: float
+    usd_per_hour: float
+    """What its instances cost now."""
+    max_cost_usd: float | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -108,6 +111,8 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         failures=record.failures,
         lost_steps=record.lost_steps,
         spend_usd=round(record.spend_usd(now), 6),
+        usd_per_hour=round(sum(use.usd_per_hour for use in record.uses), 6),
+        max_cost_usd=spec.limits.max_cost,
         created_at=record.created_at,
         started_at=record.started_at,
         ended_at=record.ended_at,

@@ -19,7 +19,8 @@ from tests.cli.stored_jobs import JOB_YAML, NOW, change, finish, put_pending, pu
 
 PROMISED_FIELDS = {
     "name", "phase", "generation", "size", "step", "total_steps", "metrics", "utilization_percent",
-    "utilization_source", "resizes", "lost_steps", "spend_usd", "created_at", "started_at", "ended_at",
+    "utilization_source", "resizes", "lost_steps", "spend_usd", "usd_per_hour", "max_cost_usd",
+    "created_at", "started_at", "ended_at",
 }  # fmt: skip
 
 

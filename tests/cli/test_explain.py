@@ -311,6 +311,13 @@ def test_what_it_may_cost_yet_and_when_it_costs_no_more_without_a_controller(buc
     assert "live until the job is over" in now_of(bucket)["when it costs no more"]
 
 
+def test_what_it_may_cost_an_hour(bucket: MemoryStore) -> None:
+    submit_job(bucket, spec_named("digits", "limits.max_hourly_cost=2.5"), NOW - timedelta(seconds=60), nonce)
+    use = InstanceUse(instance="digits-g1-n0-a0", usd_per_hour=1.0, since=NOW)
+    change(bucket, "digits", uses=(use,))
+    assert now_of(bucket)["an hour"] == "$1.00 now; sizes dearer than $2.50 are not chosen"
+
+
 def test_a_limit_that_is_reached_is_what_is_due(bucket: MemoryStore) -> None:
     submit_job(bucket, spec_named("digits", "limits.deadline=1h"), NOW - timedelta(minutes=61), nonce)
     change(bucket, "digits", counted_at=NOW, age_s=3660.0)

@@ -20,13 +20,13 @@ from orchestrator.fleets import owned
 from orchestrator.fleets.local import work_directories
 from orchestrator.fleets.owned import Holdings, Owned
 from orchestrator.fleets.processes import MARKER
-from orchestrator.jobs.bucket import store_identity
+from orchestrator.jobs.bucket import store_identity, submit_job
 from orchestrator.jobs.charges import Charge
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import InstanceUse
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
-from tests.cli.stored_jobs import NOW, change, finish, nonce, put_pending, put_training
+from tests.cli.stored_jobs import NOW, change, finish, nonce, put_pending, put_training, spec_named
 
 DAY = date(2026, 11, 24)
 
@@ -303,4 +303,13 @@ def test_cost_by_anything_else_is_refused(elastic: Elastic, store: Store) -> Non
 
 def test_spend_is_shown_with_jobs(elastic: Elastic, spent: Store) -> None:
     assert "$2.50" in elastic("ps").out and "SPENT" in elastic("ps").out
-    assert "spent" in elastic("show", "leaves").out and "$2.50" in elastic("show", "leaves").out
+    assert "$2.50" in elastic("show", "leaves").out
+
+
+def test_show_tells_of_the_budget_and_of_the_hour(elastic: Elastic, store: Store) -> None:
+    submit_job(store, spec_named("digits", "limits.max_cost=25"), NOW, nonce)
+    change(store, "digits", uses=(use("digits-g1-n0-a0"),), counted_at=NOW, spent_usd=1.0)
+    [line] = [line for line in elastic("show", "digits").out.splitlines() if line.startswith("spent")]
+    assert "$1.20 of $25.00, $0.40 an hour now" in line
+    status = json.loads(elastic("show", "digits", "-o", "json").out)
+    assert (status["usd_per_hour"], status["max_cost_usd"]) == (0.4, 25.0)
