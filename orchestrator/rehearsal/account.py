@@ -11,7 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class LedgerEntry:
     ended_at: datetime | None
     """Until when it is paid for."""
     usd_per_hour: float
-    user_data: str
+    user_data: str = field(repr=False)
     has_role: bool
     """Whether it finds credentials in its metadata."""
     shows_tags: bool

@@ -1,0 +1,111 @@
+"""A rehearsal that tests look into: its store through `System`, its instances through the account's ledger."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.fleets.processes import marked_processes
+from orchestrator.rehearsal.account import LedgerEntry
+from orchestrator.rehearsal.controller_process import PROGRAM
+from orchestrator.rehearsal.guard import VARIABLE
+from orchestrator.rehearsal.machine import VARIABLE as MACHINE
+from orchestrator.rehearsal.person import STORE_URL
+from orchestrator.rehearsal.rehearsal import Conditions, Rehearsal, rehearsing
+from tests.support.isolation import SESSION_VARIABLE
+from tests.survival.light_job import LightJob
+from tests.survival.system import JOB, System
+
+ONE_OR_TWO = [{"instance": "g4dn.xlarge", "workers": 1}, {"instance": "g4dn.xlarge", "count": 2, "workers": 1}]
+EC2 = {"fleet": "ec2", "ladder": ONE_OR_TWO}
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """One job at a time, in a cloud on loopback."""
+
+    rehearsal: Rehearsal
+    system: System
+
+    @property
+    def ledger(self) -> list[LedgerEntry]:
+        """The instances of the job."""
+        return [entry for entry in self.rehearsal.account.ledger() if entry.tags["elastic:job"] == JOB]
+
+    def entry(self, instance: str) -> LedgerEntry:
+        """An instance by its name."""
+        return next(entry for entry in self.ledger if entry.tags["elastic:instance"] == instance)
+
+    def trains(self, generation: int) -> bool:
+        """Whether this generation, or one after it, has made a step."""
+        current = self.system.record.generation
+        return current is not None and current.number >= generation and self.system.step > 0
+
+    def interrupt(self, instance: str, notice_s: float) -> None:
+        """Have EC2 take back an instance."""
+        self.rehearsal.room.interrupt(self.entry(instance).id, notice_s)
+
+    def processes(self, instance: str) -> int:
+        """How many processes its machine has."""
+        return len(marked_processes(str(self.rehearsal.room.machines[self.entry(instance).id].directory), MACHINE))
+
+    def forget_job(self) -> None:
+        """End it if it is not over, and remove it, so that another can have its name."""
+        if not self.system.record.phase.over:
+            self.system.run("cancel", JOB, "--yes")
+            self.system.wait(lambda: self.system.record.phase.over, "it is cancelled")
+        self.system.run("rm", JOB, "--yes")
+
+    def require_all_ended(self, bound_s: float = 60.0) -> None:
+        """No instance lives, and nothing runs of any."""
+        living = self.rehearsal.wait_until_ended(bound_s)
+        assert living == 0, [entry for entry in self.ledger if entry.ended_at is None]
+        assert all(machine.is_empty for machine in self.rehearsal.room.machines.values())
+
+    def require_bill_equal_to_what_ec2_shows(self, ec2: Any) -> None:
+        """To the second, by LaunchTime and, where DescribeInstances tells, the time of the end."""
+        now = datetime.now(UTC)
+        lines = {line.instance: line for line in self.rehearsal.bill().lines}
+        reservations = ec2.describe_instances()["Reservations"]
+        for shown in (instance for reservation in reservations for instance in reservation["Instances"]):
+            tags = {tag["Key"]: tag["Value"] for tag in shown["Tags"]}
+            entry, line = self.entry(tags["elastic:instance"]), lines[tags["elastic:instance"]]
+            assert entry.ended_at is not None
+            assert shown["LaunchTime"] <= entry.ended_at <= now
+            assert abs(line.seconds - (entry.ended_at - shown["LaunchTime"]).total_seconds()) <= 1
+            if "(" in shown["StateTransitionReason"]:
+                ended = shown["StateTransitionReason"].partition("(")[2].removesuffix(" GMT)")
+                assert ended == f"{entry.ended_at:%Y-%m-%d %H:%M:%S}"
+
+
+def on_ec2(job: LightJob, **resources: Any) -> dict[str, Any]:
+    """What job.yaml has instead of the other tests' values."""
+    return {**job.changes, "resources": {"env": job.changes["resources"]["env"], **EC2, **resources}}
+
+
+@contextmanager
+def rehearsed(
+    root: Path,
+    conditions: Conditions,
+    *,
+    program: tuple[str, ...] = PROGRAM,
+    machine_environ: Mapping[str, str] | None = None,
+) -> Iterator[Rehearsed]:
+    """A rehearsal to which the environment leads, and that leaves nothing."""
+    session = {SESSION_VARIABLE: os.environ[SESSION_VARIABLE], **(machine_environ or {})}
+    with (
+        rehearsing(conditions, root, os.environ, lambda _words: None, session, program) as rehearsal,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in rehearsal.environ.items():
+            patch.setenv(name, value)
+        rehearsal.begin()
+        yield Rehearsed(rehearsal, System.at(root, seed=0, store_url=STORE_URL))
+    assert marked_processes(str(root), VARIABLE) == []
