@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 RECENT = timedelta(hours=1)
 """So long an interruption counts against its zone. EC2 shows an ended instance for about as long."""
+REMEMBERED = 3 * RECENT
+"""So long it is remembered when an instance was first seen to be gone."""
 
 _MAX_FILTER_VALUES = 200
 _PAGE = 1000
@@ -122,7 +124,7 @@ class Ec2Fleet:
         ids = {one.instance_id for one in self._find([instance]).get(instance, []) if not one.is_gone}
         with self._lock:
             known = self._ids.get(instance)
-        if known is not None and known not in self._gone_by:
+        if known is not None:
             ids.add(known)
         for instance_id in sorted(ids):
             self._end(instance_id)
@@ -163,13 +165,21 @@ class Ec2Fleet:
         self._remember(seen)
         return seen
 
-    def _remember(self, seen: Iterable[Seen]) -> None:
+    def _remember(self, seen: Sequence[Seen]) -> None:
+        """Keep what later looks will want to know, and let go what EC2 itself has forgotten."""
         with self._lock:
-            for one in seen:
-                if one.is_gone and one.at is not None:
+            for one in (one for one in seen if one.is_gone):
+                self._ids.pop(one.instance, None)
+                self._sent.discard(one.instance)
+                if one.at is not None:
                     self._gone_by.setdefault(one.instance_id, one.at)
                 if one.was_reclaimed:
                     self._reclaimed[one.instance_id] = one
+            newest = max((one.at for one in seen if one.at is not None), default=None)
+            for instance_id, gone_by in list(self._gone_by.items()):
+                if newest is not None and newest - gone_by > REMEMBERED:
+                    del self._gone_by[instance_id]
+                    self._reclaimed.pop(instance_id, None)
 
     def _end(self, instance_id: str) -> None:
         try:

@@ -12,14 +12,16 @@ set -Eeuo pipefail
 if [[ -n ${ELASTIC_ROOT:-} ]]; then
     # A rehearsal on somebody's machine: nothing outside of this directory is touched, and the instance begins now.
     PER_BOOT=$ELASTIC_ROOT/per-boot
-    BORN_BEFORE_S=0
+    BEGAN=now
 else
     ELASTIC_ROOT=/opt/elastic
     PER_BOOT=/var/lib/cloud/scripts/per-boot
-    BORN_BEFORE_S=boot
+    BEGAN=boot
 fi
+export HOME=${HOME:-$ELASTIC_ROOT} # neither cloud-init nor systemd gives one
 readonly SELF=$ELASTIC_ROOT/instance VENV=$ELASTIC_ROOT/venv WORK=$ELASTIC_ROOT/work
 readonly LOOK_EVERY_S=${ELASTIC_LOOK_EVERY_S:-60} BOOT_LIMIT_S=${ELASTIC_BOOT_LIMIT_S:-1200}
+readonly IDLE_EXIT=${ELASTIC_IDLE_EXIT:-120s}
 # An instance is paid for from its launch, and the kernel starts somewhat later.
 readonly LAUNCH_TAKES_S=30
 # Set at the end of what has to come to its end, else the instance's is near.
@@ -69,7 +71,7 @@ boot() {
     trap '[[ -n $IS_WELL ]] || end "the boot has failed"' EXIT
     mkdir -p "$WORK"
     install -m 755 "$0" "$SELF"
-    if [[ $BORN_BEFORE_S == boot ]]; then
+    if [[ $BEGAN == boot ]]; then
         echo "-$LAUNCH_TAKES_S"
     else
         uptime_s
@@ -90,10 +92,9 @@ boot() {
 
 agent() {
     trap 'end "the agent has ended with exit code $?"' EXIT
-    export HOME=${HOME:-$ELASTIC_ROOT}
     local options=(
         --store "$STORE" agent --cloud ec2 --instance "$INSTANCE" --job "$JOB" --workers "$WORKERS" --cores "$CORES"
-        --gpus all --work-dir "$WORK" --idle-exit 120s --age "$(age_s)s"
+        --gpus all --work-dir "$WORK" --idle-exit "$IDLE_EXIT" --age "$(age_s)s"
     )
     [[ $ALLOWANCE_S == none ]] || options+=(--allowance "${ALLOWANCE_S}s")
     touch "$ELASTIC_ROOT/started"

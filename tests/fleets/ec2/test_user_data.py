@@ -78,7 +78,6 @@ class PlayedMachine:
                 "PATH": f"{self.bin}:/usr/bin:/bin",
                 "PLAYED_LOG": str(self.log),
                 "ELASTIC_ROOT": str(self.root),
-                "HOME": str(self.bin),
                 **environ,
             },
             timeout=30,
@@ -276,7 +275,8 @@ def test_the_agent_knows_where_its_store_is(machine: PlayedMachine) -> None:
     machine.run()
     machine.run("agent")
 
-    assert {"AWS_REGION=eu-west-1", "ELASTIC_BUCKET_OWNER=123456789012"} <= set(machine.played)
+    here = {"AWS_REGION=eu-west-1", "ELASTIC_BUCKET_OWNER=123456789012", f"HOME={machine.root}"}
+    assert here <= set(machine.played)
 
 
 def test_an_image_brings_the_agent_instead(tmp_path: Path) -> None:
