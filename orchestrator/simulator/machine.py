@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from orchestrator.jobs.head import ManifestFile
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.jobs.pace import Pace
 from orchestrator.simulator.bucket import BucketView
-from orchestrator.simulator.cloud import Cloud, Instance
+from orchestrator.simulator.cloud import NOTICE_S, Cloud, Instance
 from orchestrator.simulator.faults import Faults
 from orchestrator.simulator.job_rules import SECRET
 from orchestrator.simulator.story import Story
@@ -358,7 +358,7 @@ class SimulatedAgent:
 
     def _noticed(self) -> None:
         if self._supervisor is not None:
-            self._supervisor.leave("the cloud takes the instance back")
+            self._supervisor.taken_away("terminate", self.process.now() + timedelta(seconds=NOTICE_S), NOTICE_S)
 
     def _ended(self, _why: str) -> None:
         self.machine.power_off()
