@@ -1,8 +1,8 @@
 """The supervisor on an instance: workers, utilisation, checkpoints, logs, heartbeat, notices.
 
 `main` starts it. It meets the controller only in the bucket (`orchestrator.jobs.instances`) and the trainer only in a
-run directory (`run_directory`). May import `orchestrator.jobs`, `orchestrator.store`, `orchestrator.spec` and the
-process table of `orchestrator.fleets`; torch only in `torchrun`, which is a process of its own.
+run directory (`run_directory`). May import `orchestrator.jobs`, `orchestrator.store`, `orchestrator.spec` and, of
+`orchestrator.fleets`, the process table and a machine's GPUs; torch only in `torchrun`, a process of its own.
 
 The logic and the machine are apart, so that the simulator runs the same logic on a virtual clock, in one thread:
 
@@ -13,8 +13,10 @@ The logic and the machine are apart, so that the simulator runs the same logic o
     restoring     images, the checkpoint to resume    Run, Workers, Images
     checkpoints   upload, commit, remove old ones     LocalCheckpoint and CheckpointFile, which upload themselves
     logs          what was printed, in chunks         LogFile
+    notices       what the controller should tell
 
-`machine` and what it makes (`launcher`, `run_directory`, `images`, `sampling`) are the real equipment.
+`machine` and what it makes (`launcher`, `run_directory`, `images`, `sampling`) are the real equipment. On EC2
+`interruptions` asks the metadata service (`imds`) in the background, and `Supervisor.taken_away` hears of it.
 
 - `Supervisor.turn()` does what is due and returns after how many seconds to be called again, None when the agent has
   ended. It may be called earlier. Nothing in it waits: what is asked to end (`Workers.kill`, `Committer.abandon`,

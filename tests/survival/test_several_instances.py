@@ -69,6 +69,19 @@ def test_two_instances_end_with_the_undisturbed_bits_though_one_is_lost(system: 
     system.wait_until_quiet()
 
 
+def test_of_two_instances_one_is_asked_to_end_and_no_step_is_lost(system: System, undisturbed: str) -> None:
+    """As on an interruption that is announced: its ranks hear of it alone, and all of them end after the same step."""
+    system.submit(resources=TWO_INSTANCES)
+    system.wait_for_random_step()
+    system.processes("agent")[system.rng.randrange(2)].terminate()
+    system.wait_for_phase(JobPhase.SUCCEEDED)
+    assert system.digest() == undisturbed, system.story()
+    assert system.record.lost_steps == 0, system.story()
+    assert system.record.generation is not None
+    assert system.record.generation.cause == "preemption"
+    system.wait_until_quiet()
+
+
 def test_by_measured_utilisation_from_one_instance_to_two_and_back(system: System, tmp_path: Path) -> None:
     """The rule needs the samples of every instance, also of one whose trainer reports nothing."""
     job = LightJob(tmp_path)
