@@ -83,10 +83,10 @@ def _check_region(clients: Clients, name: str, region: str | None) -> None:
         )
 
 
-def count_objects(clients: Clients, name: str) -> str:
+def count_objects(clients: Clients, name: str, account_id: str) -> str:
     """How many objects there are, roughly: enough to know whether anything would be lost."""
     with clients.explaining(f"list the bucket {name}"):
-        page = clients.s3.list_objects_v2(Bucket=name)
+        page = clients.s3.list_objects_v2(Bucket=name, ExpectedBucketOwner=account_id)
     return f"{'more than ' if page.get('IsTruncated') else ''}{page.get('KeyCount', 0):,} objects"
 
 
@@ -94,7 +94,7 @@ def remove_bucket(clients: Clients, name: str, account_id: str) -> int:
     """Remove a bucket with every version of everything in it; returns how many versions there were."""
     removed = 0
     with clients.explaining(f"remove the bucket {name}"):
-        for some in _versions(clients, name):
+        for some in _versions(clients, name, account_id):
             answer = clients.s3.delete_objects(
                 Bucket=name, Delete={"Objects": some, "Quiet": True}, ExpectedBucketOwner=account_id
             )
@@ -112,9 +112,9 @@ def remove_bucket(clients: Clients, name: str, account_id: str) -> int:
     return removed
 
 
-def _versions(clients: Clients, name: str) -> "Iterator[list[ObjectIdentifierTypeDef]]":
+def _versions(clients: Clients, name: str, account_id: str) -> "Iterator[list[ObjectIdentifierTypeDef]]":
     """Every version and every mark of a removed object, as many at a time as can be removed at once."""
-    for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=name):
+    for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=name, ExpectedBucketOwner=account_id):
         found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         some: list[ObjectIdentifierTypeDef] = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
         if some:

@@ -114,7 +114,7 @@ def _explain_answer(failure: ClientError, doing: str) -> ElasticError:
 
 def _about(region: str, regions: Sequence[str]) -> str:
     if region not in regions:
-        near = difflib.get_close_matches(region, regions, n=1)
-        meant = f"; is {near[0]} meant?" if near else "."
+        near = difflib.get_close_matches(region, regions, n=2)
+        meant = f"; is {' or '.join(near)} meant?" if near else "."
         return f"No region that elastic knows is called {region}{meant}"
     return "Check the network and the region."

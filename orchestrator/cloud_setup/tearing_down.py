@@ -46,7 +46,7 @@ def look(clients: Clients, stack_name: str, delete_bucket: str | None) -> Remova
             raise UsageError(
                 f"The bucket {place.bucket} was not made by the stack {stack_name}: it is not removed here."
             )
-        objects = count_objects(clients, place.bucket) if bucket.stack == stack_name else None
+        objects = count_objects(clients, place.bucket, caller.account_id) if bucket.stack == stack_name else None
     if stack is not None:
         _check_no_instances(clients, stack)
     return Removal(caller, stack, place, objects)

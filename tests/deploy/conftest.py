@@ -2,15 +2,18 @@
 
 import contextlib
 import functools
+import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import botocore.session
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from moto import mock_aws
 
 from orchestrator.cloud_setup.clients import Clients, open_clients
@@ -85,6 +88,47 @@ def noting_requests() -> Iterator[Asked]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boto3.session.Session, "client", client)
         yield asked
+
+
+Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]] | None]
+"""What AWS answers to a request by its parameters and `headers`: status and contents; None: what it does anyway."""
+
+
+@contextlib.contextmanager
+def answering(operation: str, answer: Answer) -> Iterator[None]:
+    """Every client that is made meanwhile gets this answer to requests of one kind, such as 'ec2.RunInstances'."""
+    real = boto3.session.Session.client
+
+    def client(self: Any, *arguments: Any, **named: Any) -> Any:
+        made = real(self, *arguments, **named)
+        sent: list[dict[str, Any]] = []
+
+        def note(params: dict[str, Any], **_: object) -> None:
+            sent.append(dict(params))
+
+        def reply(params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]] | None:
+            said = answer({**sent[-1], "headers": params["headers"]})
+            if said is None:
+                return None
+            status, contents = said
+            metadata = {"HTTPStatusCode": status, "HTTPHeaders": contents.pop("headers", {})}
+            return AWSResponse("https://test", status, HTTPHeaders(), io.BytesIO()), {
+                **contents,
+                "ResponseMetadata": metadata,
+            }
+
+        made.meta.events.register_last(f"before-parameter-build.{operation}", note)
+        made.meta.events.register_first(f"before-call.{operation}", reply)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boto3.session.Session, "client", client)
+        yield
+
+
+def refusing(status: int, code: str, message: str, **headers: str) -> Answer:
+    """An error of AWS's."""
+    return lambda _params: (status, {"Error": {"Code": code, "Message": message}, "headers": headers})
 
 
 def made_account(**wishes: Any) -> tuple[Clients, Made]:
