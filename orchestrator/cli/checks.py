@@ -88,6 +88,7 @@ def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
         on_store("store", lambda store: check_store(store, invocation)),
         on_store("disk", check_disk),
         on_store("controller", check_controller),
+        on_store("ec2", lambda store: check_ec2(store, invocation)),
         check_docker,
         lambda: check_aws(needed=url.startswith("s3:")),
     ]
@@ -218,9 +219,28 @@ def check_controller(store: Store) -> Finding:
     return Finding("controller", Verdict.OK, f"on another machine: {who}; whether it is alive shows in its renewals")
 
 
+def check_ec2(store: Store, invocation: Invocation) -> Finding:
+    """Whether instances of EC2 could be had, where `elastic bootstrap` has set up an account for the store."""
+    from orchestrator.fleets.owned import holdings_in_account
+    from orchestrator.jobs.cloud_account import load_cloud_account
+
+    account = load_cloud_account(store)
+    if account is None:
+        return Finding("ec2", Verdict.OK, "no account is set up for this store; elastic bootstrap does that")
+    where = f"account {account.account_id}, {account.region} ({', '.join(sorted(account.subnets))})"
+    held = holdings_in_account(
+        store, invocation.nonce, now=invocation.now, monotonic=invocation.monotonic, log=lambda _: None
+    )
+    try:
+        running = 0 if held is None else len(held.owned())
+    except ElasticError as error:
+        return Finding("ec2", Verdict.FAIL, f"{where}: {error}", "jobs with resources.fleet: ec2 cannot run until then")
+    return Finding("ec2", Verdict.OK, f"{where}; {text.count(running, 'instance')} of this store there now")
+
+
 def check_docker() -> Finding:
-    """A Docker engine. No job needs one yet: the one fleet that there is runs processes and refuses resources.image."""
-    only_for = "not needed: jobs run as processes"
+    """A Docker engine. No job needs one here: on this machine jobs run as processes."""
+    only_for = "not needed: jobs run as processes here"
     if shutil.which("docker") is None:
         return Finding("docker", Verdict.OK, f"not installed; {only_for}")
     try:
@@ -241,7 +261,7 @@ def check_docker() -> Finding:
 def check_aws(*, needed: bool) -> Finding:
     """Whose AWS credentials these are: asked of AWS only where some are configured.
 
-    What they may write into the store is tried by the store's own check; they are used for nothing else yet.
+    What they may write into the store, and read of EC2, is tried by the checks of these.
     """
     import boto3
     from botocore.config import Config

@@ -124,11 +124,23 @@ def holdings_of(
     identity = document.load(store, layout.IDENTITY, StoreIdentity)
     if identity is None:
         return []  # no controller has ever been here
-    found: list[Holdings] = [OwnedHere(work_directories(identity.value.nonce))]
-    if store.get(ACCOUNT_KEY) is not None:
-        from orchestrator.fleets.ec2.open import Ec2FleetOfStore  # brings boto3, which others do without
+    here = OwnedHere(work_directories(identity.value.nonce))
+    in_account = holdings_in_account(store, nonce, now=now, monotonic=monotonic, log=log)
+    return [here] if in_account is None else [here, in_account]
 
-        fleet = Ec2FleetOfStore(store, nonce, now=now, monotonic=monotonic, log=log).opened()
-        if fleet is not None:
-            found.append(OwnedInAccount(fleet))
-    return found
+
+def holdings_in_account(
+    store: Store,
+    nonce: Nonce,
+    *,
+    now: Callable[[], datetime],
+    monotonic: Callable[[], float],
+    log: Callable[[str], None],
+) -> OwnedInAccount | None:
+    """Those in the AWS account that was set up for the store; None: none was."""
+    if store.get(ACCOUNT_KEY) is None:
+        return None
+    from orchestrator.fleets.ec2.open import Ec2FleetOfStore  # brings boto3, which others do without
+
+    fleet = Ec2FleetOfStore(store, nonce, now=now, monotonic=monotonic, log=log).opened()
+    return None if fleet is None else OwnedInAccount(fleet)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.checks import Verdict, check_ec2
+from orchestrator.cli.invocation import Invocation
 from orchestrator.fleets.owned import Holdings, OwnedInAccount, holdings_of
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.jobs.cloud_account import ACCOUNT_KEY
@@ -64,3 +66,18 @@ def test_a_store_without_an_account_asks_nobody(store_url: str) -> None:
     assert holdings() == []
     store_identity(store, nonce)
     assert len(holdings()) == 1, "this machine"
+
+
+def test_the_doctor_says_whether_ec2_answers(bench: Bench, store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(store_url, {})
+    assert "elastic bootstrap" in check_ec2(store, Invocation({})).seen
+    mine = Bench(bench.aws, bench.account, store_identity(store, nonce))
+    document.create(store, ACCOUNT_KEY, bench.account, nonce)
+    mine.launched("job-g1-n0-a0")
+    found = check_ec2(store, Invocation({}))
+    assert found.verdict is Verdict.OK
+    assert bench.account.account_id in found.seen and "1 instance of this store there now" in found.seen
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    found = check_ec2(store, Invocation({}))
+    assert found.verdict is Verdict.FAIL and "credentials" in found.seen
