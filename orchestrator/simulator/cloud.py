@@ -40,6 +40,8 @@ class Instance:
     request: LaunchRequest
     launched_by: str
     """The process that asked for it."""
+    asked_s: float
+    """When that process began to ask."""
     launched_s: float
     boots_at_s: float
     usd_per_hour: float
@@ -64,6 +66,11 @@ class Instance:
     @property
     def live(self) -> bool:
         return self.ended_s is None
+
+    @property
+    def took_long(self) -> bool:
+        """Whether its launch took longer than any launch may that somebody waits for."""
+        return self.launched_s - self.asked_s > LAG_S + LATE_S
 
     def cost_usd(self, now_s: float) -> float:
         """What it has cost up to now."""
@@ -98,7 +105,7 @@ class Cloud:
     def live(self) -> list[Instance]:
         return [instance for instance in self.instances.values() if instance.live]
 
-    def launch(self, request: LaunchRequest, by: str) -> None:
+    def launch(self, request: LaunchRequest, by: str, asked_s: float) -> None:
         """Start an instance, or do nothing if one of that name was ever started. Raises LaunchError."""
         if (present := self.instances.get(request.instance)) is not None:
             self._tell(present, "asked again" if present.request == request else "asked again for something else")
@@ -116,6 +123,7 @@ class Cloud:
             request.instance,
             request,
             by,
+            asked_s,
             now_s,
             now_s + chance.uniform(15.0, 60.0),
             self.usd_per_hour,
@@ -218,12 +226,12 @@ class CloudView:
         return LAG_S + LATE_S
 
     def launch(self, request: LaunchRequest) -> None:
-        faults, name = self._cloud.faults, self._process.name
+        faults, name, asked_s = self._cloud.faults, self._process.name, self._cloud.timeline.now_s
         if faults.comes(Fault.LAUNCH_STALLED, 0.01):
             self._cloud.story.fault(name, "{}: {}", Fault.LAUNCH_STALLED, request.instance)
             self._cloud.launch_stalls(request)
             self._process.sleep(faults.chance.uniform(*_LAUNCH_STALL_S))
-        self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, name))
+        self._call(f"launch {request.instance}", lambda: self._cloud.launch(request, name, asked_s))
 
     def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
         names = list(instances)

@@ -94,6 +94,9 @@ class Ends:
             instance = self.instances.get(use["instance"])
             if instance is None:
                 continue
+            if instance.ended_s is None and instance.took_long:
+                instance.came_late = True  # at the very moment when nobody waited for it any more
+                continue
             if instance.ended_s is None:
                 raise Violation("who costs money is named in the record", f"{by}: {job}: {instance.name} lives on")
             cost_usd = instance.cost_usd(now_s)
