@@ -11,6 +11,7 @@ up), and `ELASTIC_S3_KMS_KEY_ID`, with which key.
 General purpose buckets only: directory buckets (S3 Express) list in no order.
 """
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -213,7 +214,8 @@ def make_client(
         max_pool_connections=_CONNECTIONS,
     )
     with settings_explained():
-        session = session or boto3.session.Session()
+        # Every SDK of AWS reads AWS_REGION but this one, and it is what an instance is told.
+        session = session or boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
         client = session.client("s3", config=config)
     check_endpoint(client.meta.endpoint_url)
     if not is_amazons(client.meta.endpoint_url):

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.store import open_store
+from orchestrator.store.s3 import make_client
 from orchestrator.store.source import S3Source
 
 OPENINGS: list[Callable[[], object]] = [lambda: open_store("s3://bucket", {}), lambda: S3Source("bucket", "prefix")]
@@ -88,3 +89,13 @@ def test_a_password_in_the_endpoint_is_not_repeated(
     with pytest.raises(UsageError, match="endpoint of S3") as caught:
         opening()
     assert "ter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_region_is_the_one_that_aws_region_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 alone reads AWS_DEFAULT_REGION only, and would send an instance's requests to another region's endpoint."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert make_client().meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
+    monkeypatch.delenv("AWS_REGION")
+    assert make_client().meta.region_name == "us-east-1"
