@@ -87,8 +87,8 @@ def oddity(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> O
         return AWSResponse(request.url, odd.status, HTTPHeaders.from_dict(region), _Raw(body))
 
     class Answered(boto3.session.Session):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
             self.events.register("before-send.s3", cast("Callable[..., None]", answer))
 
     monkeypatch.setattr(boto3.session, "Session", Answered)
