@@ -28,6 +28,7 @@ class ControllerProcess:
 
     def start(self) -> None:
         """Begin to control the store's jobs."""
+        self._back_at_s = None
         command = [*self.program, "--store", self.store_url, "daemon"]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -52,7 +53,6 @@ class ControllerProcess:
         if self._back_at_s is None:
             self._back_at_s = self.monotonic() + self.back_after_s
         elif self.monotonic() >= self._back_at_s:
-            self._back_at_s = None
             self.start()
 
     @property
