@@ -15,21 +15,27 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from moto import mock_aws
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.amis import Ami
 
+from orchestrator.cloud_setup import setting_up
 from orchestrator.cloud_setup.clients import Clients, open_clients
 from orchestrator.cloud_setup.setting_up import Made, Ports, Wishes, set_up
+from orchestrator.cloud_setup.wheel import build_wheel
 from orchestrator.rehearsal.mended_stacks import mend_stacks
 from tests.cli.conftest import Elastic, elastic, store_url  # noqa: F401
-from tests.deploy.stack_template import REGION
+from tests.deploy.stack_template import ACCOUNT, REGION
 
 IMAGE = "ami-12c6146b"
-"""One of those that moto knows: for x86_64, on ebs."""
+"""The only one there is: moto's own, of which it makes 1,300 for every account, take longer than a test."""
 IMAGE_PARAMETER = "/elastic/image"
 BUCKET = f"elastic-123456789012-{REGION}"
 
 
 _loader = functools.cache(botocore.session.create_loader)
 """botocore reads its models of services anew for each session, which takes longer than all else that a test does."""
+
+_build_wheel = functools.cache(build_wheel)
 
 
 @contextlib.contextmanager
@@ -42,6 +48,10 @@ def an_account() -> Iterator[str]:
         patch.setenv("AWS_DEFAULT_REGION", REGION)
         warnings.filterwarnings("ignore", message="Tried to parse AWS::")  # what moto cannot make, it leaves out
         patch.setattr(botocore.session, "create_loader", _loader)
+        patch.setattr(setting_up, "build_wheel", _build_wheel)
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+        backend = ec2_backends[ACCOUNT][REGION]
+        backend.amis[IMAGE] = Ami(backend, IMAGE, name="elastic", architecture="x86_64", root_device_type="ebs")
         boto3.client("ssm").put_parameter(Name=IMAGE_PARAMETER, Value=IMAGE, Type="String")
         yield IMAGE
 
@@ -55,8 +65,8 @@ def aws() -> Iterator[str]:
 
 @pytest.fixture
 def bootstrap(aws: str, elastic: Elastic) -> Elastic:  # noqa: F811
-    """`elastic bootstrap ARGUMENTS` in this process, without a terminal."""
-    return lambda *arguments: elastic("bootstrap", "--ami-parameter", IMAGE_PARAMETER, *arguments)
+    """`elastic bootstrap ARGUMENTS` in this process."""
+    return lambda *arguments, **named: elastic("bootstrap", "--ami-parameter", IMAGE_PARAMETER, *arguments, **named)
 
 
 @dataclass

@@ -183,6 +183,31 @@ def test_the_bucket_goes_only_when_its_name_is_given_too(bootstrap: Elastic) -> 
     assert stacks() == [] and buckets() == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "goes"),
+    [("y\n", False), ("elastic\n", False), (f"{BUCKET}\n", True)],
+    ids=["y", "the stack", "the bucket"],
+)
+def test_on_a_terminal_the_buckets_name_has_to_be_typed(
+    bootstrap: Elastic, monkeypatch: pytest.MonkeyPatch, typed: str, goes: bool
+) -> None:
+    made(bootstrap)
+    monkeypatch.setattr("orchestrator.cli.commands.bootstrap.on_terminal", lambda: True)
+    outcome = bootstrap("--destroy", "--delete-bucket", BUCKET, stdin=typed)
+    assert f"The bucket {BUCKET} holds" in outcome.err and "gone for good" in outcome.err
+    assert outcome.code == (0 if goes else 1)
+    assert (buckets(), stacks()) == (([], []) if goes else ([BUCKET], ["CREATE_COMPLETE"]))
+
+
+def test_on_a_terminal_the_stack_goes_after_a_yes(bootstrap: Elastic, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(bootstrap)
+    monkeypatch.setattr("orchestrator.cli.commands.bootstrap.on_terminal", lambda: True)
+    assert bootstrap("--destroy", stdin="n\n").code == 1
+    assert stacks() == ["CREATE_COMPLETE"]
+    assert bootstrap("--destroy", stdin="y\n").code == 0
+    assert stacks() == [] and buckets() == [BUCKET]
+
+
 def test_a_bucket_that_was_left_can_be_removed_later(bootstrap: Elastic) -> None:
     made(bootstrap)
     bootstrap("--destroy", "--yes")
