@@ -25,9 +25,9 @@ class Part:
 def made_of(made: Made) -> list[Part]:
     """All that there is now, in the order in which a person asks for it."""
     outputs, account = made.stack.outputs, made.account
-    stored = f"${STORAGE_USD_PER_GB_MONTH} per GB and month"
+    stored = f"${STORAGE_USD_PER_GB_MONTH} per GB and month" if made.makes_bucket else "as before, by the GB"
     return [
-        Part("store", made.store_url, "jobs, checkpoints, logs" + ("" if made.makes_bucket else "; yours"), stored),
+        Part("store", made.store_url, "jobs, checkpoints, logs", stored),
         Part("launch template", f"{account.launch_template_id}:{account.launch_template_version}", "instances"),
         Part("security group", account.security_group_id, "nothing comes in but from the same group"),
         Part("subnets", ",".join(account.subnets.values()), "zones " + ", ".join(account.subnets)),

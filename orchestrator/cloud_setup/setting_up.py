@@ -137,6 +137,8 @@ def set_up(clients: Clients, wishes: Wishes, ports: Ports) -> Made:
         stack = stacks.carry_out(clients, planned, ports.sleep, ports.tell)
     assert stack is not None, "a stack that is not there cannot be unchanged"
     store = intention.place.store(clients, intention.caller, ports.environ)
+    if endpoint := ports.environ.get(ENDPOINT):
+        ports.tell(f"the store is at {endpoint}, which has to accept the credentials of the instances' role")
     require_conditional_writes(store, ports.nonce)
     _settle_identity(store, intention.wanted.parameters["StoreId"])
     key = f"{PACKAGES}{wheel.sha256}/{wheel.name}"

@@ -2,7 +2,7 @@
 
 moto 5.2.5 gives a stack that a change set made no outputs, shows lists as Python does, takes in no bucket that is there
 already, retains a resource only for one of the two words for it, keeps no versions in a bucket that should, loses a
-policy that changes, and does not say of an update who wanted it.
+policy that changes, has gaps where a policy's statement is left out, and does not say of an update who wanted it.
 """
 
 import json
@@ -16,6 +16,7 @@ from moto.utilities.utils import get_partition
 
 _execute_change_set = CloudFormationBackend.execute_change_set
 _create_bucket = FakeBucket.create_from_cloudformation_json
+_create_policy = ManagedPolicy.create_from_cloudformation_json
 _delete = ResourceMap.delete
 _parameter_list = Stack.parameter_list.fget  # type: ignore[attr-defined]
 
@@ -25,6 +26,7 @@ def mend_stacks() -> None:
     mended: list[tuple[Any, str, Any]] = [
         (CloudFormationBackend, "execute_change_set", _execute),
         (FakeBucket, "create_from_cloudformation_json", staticmethod(_bucket)),
+        (ManagedPolicy, "create_from_cloudformation_json", staticmethod(_new_policy)),
         (ManagedPolicy, "update_from_cloudformation_json", staticmethod(_policy)),
         (ResourceMap, "delete", _delete_what_is_not_retained),
         (Stack, "parameter_list", property(_parameters)),
@@ -65,10 +67,21 @@ def _bucket(resource_name: str, cloudformation_json: Any, account_id: str, regio
 def _policy(original_resource: Any, cloudformation_json: Any, account_id: str, region_name: str, **_more: Any) -> Any:
     backend = iam_backends[account_id][get_partition(region_name)]
     original_resource.versions = original_resource.versions[-4:]  # of which IAM keeps five
-    document = cloudformation_json["Properties"]["PolicyDocument"]
-    statements = [each for each in document["Statement"] if each is not None]  # AWS::NoValue
-    backend.create_policy_version(original_resource.arn, json.dumps({**document, "Statement": statements}), True)
+    backend.create_policy_version(original_resource.arn, json.dumps(_document(cloudformation_json)), True)
     return original_resource
+
+
+def _new_policy(resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **more: Any) -> Any:
+    properties = {**cloudformation_json["Properties"], "PolicyDocument": _document(cloudformation_json)}
+    return _create_policy(
+        resource_name, {**cloudformation_json, "Properties": properties}, account_id, region_name, **more
+    )
+
+
+def _document(cloudformation_json: Any) -> dict[str, Any]:
+    """The policy without the gaps that AWS::NoValue leaves among moto's statements."""
+    document = cloudformation_json["Properties"]["PolicyDocument"]
+    return {**document, "Statement": [each for each in document["Statement"] if each is not None]}
 
 
 def _delete_what_is_not_retained(resources: Any) -> None:
