@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from random import Random
 from typing import Any
 
 from orchestrator.rehearsal.mended_moto import MendedAccount, error_document
@@ -21,15 +22,17 @@ from orchestrator.rehearsal.prices import Prices
 from orchestrator.rehearsal.refusals import THROTTLED, Shortages
 
 CONTROL = "/_rehearsal/"
+THROTTLED_SHARE = 0.5
+"""Drawn for each request: a pattern could keep one kind of request away for ever."""
 
 
 class Application:
     """moto's WSGI application behind a lock, faults and controls."""
 
-    def __init__(self, moto: Callable[..., Iterable[bytes]], account: MendedAccount) -> None:
+    def __init__(self, moto: Callable[..., Iterable[bytes]], account: MendedAccount, draws: Random) -> None:
         self._moto, self._account = moto, account
         self._one_at_a_time = threading.RLock()
-        self._requests = 0
+        self._draws = draws
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         with self._one_at_a_time:
@@ -40,12 +43,13 @@ class Application:
             if "/pricing/aws4_request" in signed:
                 products = get_products(self._account.prices, _asked(environ).get("Filters", []))
                 return _answer(start_response, "200 OK", json.dumps(products).encode())
-            if self._account.shortages.throttled and "/ec2/aws4_request" in signed:
-                self._requests += 1
-                if self._requests % 2:
-                    refusal = error_document(THROTTLED).encode()
-                    return _answer(start_response, "503 Service Unavailable", refusal, "text/xml")
+            if "/ec2/aws4_request" in signed and self._is_one_too_many():
+                refusal = error_document(THROTTLED).encode()
+                return _answer(start_response, "503 Service Unavailable", refusal, "text/xml")
             return self._moto(environ, start_response)
+
+    def _is_one_too_many(self) -> bool:
+        return self._account.shortages.throttled and self._draws.random() < THROTTLED_SHARE
 
     def _control(self, action: str, environ: Mapping[str, Any], start_response: Callable[..., object]) -> list[bytes]:
         account, asked = self._account, _asked(environ)
@@ -97,7 +101,7 @@ def main() -> None:
     account.install()
     mend_stacks()
     mend_rights()
-    application = Application(DomainDispatcherApplication(create_backend_app), account)
+    application = Application(DomainDispatcherApplication(create_backend_app), account, Random(0))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

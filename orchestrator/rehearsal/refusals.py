@@ -39,7 +39,7 @@ class Shortages:
     quota: Collection[Market] = field(default_factory=frozenset)
     """Markets in which the account may start nothing."""
     throttled: bool = False
-    """Whether every second request to EC2 is one too many."""
+    """Whether every other request to EC2 or so is one too many."""
 
     def refusal(self, instance_type: str, zone: str, market: Market) -> Refusal | None:
         """Why such an instance cannot be started now, or None."""

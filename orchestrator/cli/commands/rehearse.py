@@ -95,7 +95,7 @@ def rehearse(
             "--no-quota", metavar="spot|on_demand", help="The account may start none of these.", show_default=False
         ),
     ] = None,
-    throttle: Annotated[bool, flag("--throttle", help="Every second request to EC2 is one too many.")] = False,
+    throttle: Annotated[bool, flag("--throttle", help="Half of the requests to EC2 are one too many.")] = False,
     zones: Annotated[
         str | None,
         typer.Option(
