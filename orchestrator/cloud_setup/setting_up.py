@@ -23,7 +23,7 @@ from orchestrator.cloud_setup.wheel import Wheel, build_wheel
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import StoreIdentity, store_identity
-from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount
+from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
 from orchestrator.store.probe import require_conditional_writes
@@ -97,17 +97,17 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
     place = place_of(wishes.stack, wishes.bucket, wishes.store_url, before, caller.account_id, clients.region)
     bucket = _usable_bucket(clients, wishes, place, caller, stack, ports.environ)
     network = _network(clients, wishes, before)
-    image = find_image(clients, wishes.ami, wishes.ami_parameter)
+    is_there = bucket is not None or not place.makes_bucket
+    store = place.store(clients, caller, ports.environ) if is_there else None
+    image = _image(clients, wishes, load_cloud_account(store) if store else None)
     volume_gib = wishes.volume_gib or int(before.get("VolumeGiB", max(DEFAULT_VOLUME_GIB, image.size_gib)))
     if volume_gib < image.size_gib:
         raise UsageError(f"--volume {volume_gib}: the image alone needs {image.size_gib} GiB.")
-    is_there = bucket is not None or not place.makes_bucket
-    identity = _identity(place.store(clients, caller, ports.environ) if is_there else None, before, ports.nonce)
     parameters = {
         "BucketName": place.bucket,
         "MakeBucket": "true" if place.makes_bucket else "false",
         "StorePrefix": place.prefix,
-        "StoreId": identity,
+        "StoreId": _identity(store, before, ports.nonce),
         "VpcId": network.vpc_id,
         "SubnetArns": ",".join(network.arns),
         "ImageParameterArn": image.parameter_arn(caller.partition, clients.region, caller.account_id),
@@ -172,6 +172,13 @@ def _network(clients: Clients, wishes: Wishes, before: Mapping[str, str]) -> Net
     if not subnets and wishes.vpc in (None, before.get("VpcId")):
         subnets = [arn.rpartition("/")[2] for arn in before.get("SubnetArns", "").split(",") if arn]
     return find_network(clients, wishes.vpc, subnets)
+
+
+def _image(clients: Clients, wishes: Wishes, known: CloudAccount | None) -> Image:
+    """The image that is named, or the one that was, or AWS's."""
+    if wishes.ami or wishes.ami_parameter or known is None:
+        return find_image(clients, wishes.ami, wishes.ami_parameter)
+    return find_image(clients, known.ami, known.ami_parameter)
 
 
 def _data_arns(wishes: Wishes, before: Mapping[str, str], partition: str) -> str:

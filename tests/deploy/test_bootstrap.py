@@ -14,8 +14,8 @@ from orchestrator.jobs.bucket import StoreIdentity
 from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account
 from orchestrator.store import document
 from orchestrator.store.s3 import connect
-from tests.cli.conftest import Elastic
-from tests.deploy.conftest import BUCKET, IMAGE_PARAMETER, noting_requests
+from tests.cli.conftest import Elastic, elastic  # noqa: F401
+from tests.deploy.conftest import BUCKET, IMAGE, IMAGE_PARAMETER, noting_requests
 from tests.deploy.stack_template import ACCOUNT, REGION
 
 
@@ -96,6 +96,15 @@ def test_what_is_not_said_again_stays_as_it_was(bootstrap: Elastic) -> None:
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found}
     assert parameters["VolumeGiB"] == "321"
     assert parameters["DataArns"] == "arn:aws:s3:::images,arn:aws:s3:::images/*,arn:aws:s3:::more,arn:aws:s3:::more/*"
+
+
+@pytest.mark.parametrize("named", [("--ami", IMAGE), ("--ami-parameter", IMAGE_PARAMETER)], ids=["ami", "parameter"])
+def test_the_image_too_stays_as_it_was(aws: str, elastic: Elastic, named: tuple[str, str]) -> None:  # noqa: F811
+    assert elastic("bootstrap", *named).code == 0
+    before = account_in_store()
+    outcome = elastic("bootstrap")
+    assert outcome.code == 0 and "Nothing had to be changed." in outcome.err
+    assert account_in_store() == before
 
 
 def test_another_image_is_told_to_controllers(bootstrap: Elastic, aws: str) -> None:
