@@ -13,7 +13,7 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.removal import remove_job
 from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.protocol import Store, StoreError
+from orchestrator.store.protocol import Conflict, ReplyLost, Store, StoreError
 from tests.controller.world import World
 from tests.support.specs import job_spec
 
@@ -37,6 +37,10 @@ class DyingStore(MemoryStore):
     def put(self, key: str, body: bytes) -> str:
         self._spend()
         return super().put(key, body)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        self._spend()
+        return super().replace(key, body, etag)
 
     def _spend(self) -> None:
         if self.left == 0:
@@ -171,3 +175,45 @@ def test_a_submit_that_was_broken_off_does_not_make_older_generations_forgotten(
     store.delete(layout.record_key("digits"))
     remove_job(store, "digits", NOW, nonce)
     assert submit_job(store, job_spec(), NOW, nonce).value.last_generation == 7
+
+
+def test_the_mark_of_removal_is_written_under_a_condition_as_records_are() -> None:
+    class Guarded(MemoryStore):
+        def put(self, key: str, body: bytes) -> str:
+            assert key != layout.spec_key("digits"), "a bucket's policy would refuse it"
+            return super().put(key, body)
+
+    store = Guarded()
+    put_over(store)
+    remove_job(store, "digits", NOW, nonce)
+    assert keys(store) == []
+
+
+@pytest.mark.parametrize("is_done", [True, False], ids=["a lost reply", "another who removes it too"])
+def test_who_cannot_tell_whether_the_mark_is_written_looks(is_done: bool) -> None:
+    class Doubtful(MemoryStore):
+        def replace(self, key: str, body: bytes, etag: str) -> str:
+            written = super().replace(key, body, etag)
+            if key == layout.spec_key("digits"):
+                raise ReplyLost("perhaps") if is_done else Conflict("somebody was first")
+            return written
+
+    store = Doubtful()
+    put_over(store)
+    remove_job(store, "digits", NOW, nonce)
+    assert keys(store) == []
+
+
+def test_a_mark_that_is_not_written_ends_the_removal() -> None:
+    class Refusing(MemoryStore):
+        def replace(self, key: str, body: bytes, etag: str) -> str:
+            if key == layout.spec_key("digits"):
+                raise ReplyLost("it never came")
+            return super().replace(key, body, etag)
+
+    store = Refusing()
+    put_over(store)
+    with pytest.raises(ReplyLost):
+        remove_job(store, "digits", NOW, nonce)
+    assert list(job_names(store)) == ["digits"]
+    assert load_record(store, "digits").value.phase is JobPhase.CANCELLED
