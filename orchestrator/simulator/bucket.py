@@ -1,7 +1,7 @@
 """The bucket, as each process sees it: one true store, and a network in between that loses, delays and repeats.
 
-What a caller sees is what the S3 store makes of such troubles: `Conflict` when a condition did not hold (or another
-write of the key was under way), `ReplyLost` when a write may have been applied or may still be, `StoreError` else.
+What a caller sees is what the S3 store makes of such troubles: `Conflict` when a condition did not hold, `ReplyLost`
+when a write may have been applied or may still be, `StoreError` else.
 """
 
 import hashlib
@@ -229,7 +229,7 @@ class BucketView:
 
     def _busy(self, what: str, _apply: Callable[[], object]) -> object:
         self._process.sleep(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
-        raise Conflict(f"{what}: it is being written by others")
+        raise StoreError(f"{what}: another write of it is under way, again and again")
 
     def _own_412(self, what: str, apply: Callable[[], object]) -> object:
         self._apply_unseen(apply)
