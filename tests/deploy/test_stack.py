@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cloud_setup import stack as stacks
+from orchestrator.cloud_setup.clients import open_clients
 from orchestrator.errors import CredentialsError, ElasticError, UsageError
 from tests.cli.conftest import Elastic
 from tests.deploy.conftest import answering
@@ -161,3 +163,45 @@ def test_a_stack_that_cannot_be_removed_says_why(bootstrap: Elastic) -> None:
         outcome = bootstrap("--destroy", "--yes")
     assert outcome.code == ElasticError.exit_code
     assert "SecurityGroup failed: resource sg-1 has a dependent object." in outcome.err
+
+
+def carry_out(statuses: list[str]) -> tuple[stacks.Stack, list[float]]:
+    """Carry out a change set of a stack that is in one state after the other; gives the pauses too."""
+    left, pauses = list(statuses), list[float]()
+
+    def describe(_params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status = left.pop(0) if len(left) > 1 else left[0]
+        outputs = [{"OutputKey": "LaunchTemplateId", "OutputValue": "lt-1"}]
+        stack = {"StackName": "elastic", "StackId": STACK, "StackStatus": status, "CreationTime": BEGUN}
+        return 200, {"Stacks": [{**stack, "Outputs": outputs}]}
+
+    with (
+        answering("cloudformation.ExecuteChangeSet", lambda _params: (200, {})),
+        answering("cloudformation.DescribeStacks", describe),
+        answering("cloudformation.DescribeStackEvents", lambda _params: (200, {"StackEvents": []})),
+    ):
+        planned = stacks.Plan(STACK, "change-set", makes=True, changes=())
+        clients = open_clients(None, "us-east-1", {})
+        return stacks.carry_out(clients, planned, pauses.append, lambda _words: None), pauses
+
+
+def test_a_stack_is_waited_for(aws: str) -> None:
+    stack, pauses = carry_out(["CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"])
+    assert (stack.status, stack.outputs) == ("CREATE_COMPLETE", {"LaunchTemplateId": "lt-1"})
+    assert pauses == [stacks.LOOK_EVERY_S] * 2
+
+
+def test_what_is_only_tidied_up_afterwards_is_waited_for_too(aws: str) -> None:
+    stack, pauses = carry_out(["UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"])
+    assert (stack.status, len(pauses)) == ("UPDATE_COMPLETE", 1)
+
+
+def test_a_stack_that_takes_for_ever_is_not_waited_for_as_long(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "LOOKS", 5)
+    with pytest.raises(ElasticError, match="is still CREATE_IN_PROGRESS after half an hour"):
+        carry_out(["CREATE_IN_PROGRESS"])
+
+
+def test_a_change_that_was_taken_back_has_failed(aws: str) -> None:
+    with pytest.raises(ElasticError, match="is UPDATE_ROLLBACK_COMPLETE now, and its events do not say why"):
+        carry_out(["UPDATE_ROLLBACK_COMPLETE"])
