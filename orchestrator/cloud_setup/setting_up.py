@@ -23,11 +23,11 @@ from orchestrator.cloud_setup.wheel import Wheel, build_wheel
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import StoreIdentity, store_identity
-from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account
+from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount
 from orchestrator.store import document
-from orchestrator.store.document import Nonce
+from orchestrator.store.document import Nonce, Stored
 from orchestrator.store.probe import require_conditional_writes
-from orchestrator.store.protocol import Conflict, Store
+from orchestrator.store.protocol import Conflict, Object, Store, StoreError
 
 PACKAGES: Final = "control/packages/"
 DEFAULT_VOLUME_GIB: Final = 100
@@ -99,7 +99,8 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
     network = _network(clients, wishes, before)
     is_there = bucket is not None or not place.makes_bucket
     store = place.store(clients, caller, ports.environ) if is_there else None
-    image = _image(clients, wishes, load_cloud_account(store) if store else None)
+    known = _readable(store, store.get(ACCOUNT_KEY)) if store else None
+    image = _image(clients, wishes, known.value if known else None)
     volume_gib = wishes.volume_gib or int(before.get("VolumeGiB", max(DEFAULT_VOLUME_GIB, image.size_gib)))
     if volume_gib < image.size_gib:
         raise UsageError(f"--volume {volume_gib}: the image alone needs {image.size_gib} GiB.")
@@ -244,11 +245,22 @@ def _account(intention: Intention, stack: Stack, package_key: str, environ: Mapp
     )
 
 
+def _readable(store: Store, found: Object | None) -> Stored[CloudAccount] | None:
+    """What an earlier bootstrap has told controllers; None: nothing, or what another version said, to be said anew."""
+    try:
+        return document.parse(store, found, CloudAccount) if found else None
+    except StoreError:
+        return None
+
+
 def _write(store: Store, account: CloudAccount, nonce: Nonce) -> bool:
     """Tell controllers; False: they know. Raises ElasticError when somebody else sets up the same at the same time."""
-    stored = document.load(store, ACCOUNT_KEY, CloudAccount)
+    found = store.get(ACCOUNT_KEY)
+    stored = _readable(store, found)
     try:
         if stored is None:
+            if found is not None:
+                store.delete(ACCOUNT_KEY, found.etag)
             document.create(store, ACCOUNT_KEY, account, nonce)
         elif stored.value.model_copy(update={"seq": 0, "nonce": ""}) == account:
             return False

@@ -113,6 +113,14 @@ def test_another_image_is_told_to_controllers(bootstrap: Elastic, aws: str) -> N
     assert account_in_store().ami == aws
 
 
+def test_what_another_version_has_told_controllers_is_told_anew(bootstrap: Elastic) -> None:
+    made(bootstrap)
+    before = account_in_store()
+    connect(BUCKET).put(ACCOUNT_KEY, b'{"seq": 4, "nonce": "n", "words": "of tomorrow"}')
+    made(bootstrap)
+    assert account_in_store() == before.model_copy(update={"nonce": account_in_store().nonce})
+
+
 def test_diff_shows_what_would_be_made_and_leaves_nothing_behind(bootstrap: Elastic) -> None:
     outcome = bootstrap("--diff", "-o", "json")
     assert outcome.code == 0
