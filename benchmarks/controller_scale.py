@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -26,14 +26,14 @@ import pytest
 
 from orchestrator.controller.controller import Controller
 from orchestrator.controller.spread import SideBySide, one_by_one
-from orchestrator.fleets.protocol import InstanceState, LaunchRequest, Sighting
+from orchestrator.fleets.protocol import InstanceState, LaunchRequest, Offer, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, submit_job
 from orchestrator.jobs.head import Manifest, commit
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress, Utilization
 from orchestrator.jobs.pace import THRIFTY
 from orchestrator.jobs.phases import JobPhase
-from orchestrator.spec.models import JobSpec, Limits
+from orchestrator.spec.models import JobSpec, Limits, Resources
 from orchestrator.store import document
 from orchestrator.store.lease import DEFAULT_TTL_S
 from orchestrator.store.memory import MemoryStore
@@ -75,8 +75,8 @@ class Fleet:
     def terminate(self, instance: str) -> None:
         self.started.pop(instance, None)
 
-    def usd_per_hour(self, instance_type: str) -> float:  # noqa: ARG002 - all cost the same
-        return 1.0
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:  # noqa: ARG002 - all cost the same
+        return (Offer(instance_type, "", "on_demand", 1.0),)
 
 
 class Measured:

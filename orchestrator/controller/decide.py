@@ -13,10 +13,13 @@ from orchestrator.controller.autoscaling import ScalingInputs, decide_scaling
 from orchestrator.controller.budget import longer_lives
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Effect
+from orchestrator.controller.launching import check_upcoming, wait_for_any, wait_for_capacity
 from orchestrator.controller.limits import limit_reached
+from orchestrator.controller.moving import note_market, wanted_move
 from orchestrator.controller.observation import Observation
+from orchestrator.controller.offers import set_aside
 from orchestrator.controller.orders import effects_of
-from orchestrator.controller.placement import provision, release, why_not_payable, why_too_dear
+from orchestrator.controller.placement import place_for, provision, release, why_not_payable, why_too_dear
 from orchestrator.controller.recovery import is_due, is_usable
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
@@ -198,7 +201,7 @@ def _run(draft: Draft) -> None:
         draft.go(JobPhase.PENDING, "resumed; waiting for instances")
         draft.event(EventKind.RESUMED, "resumed", committed_step=draft.record.committed_step)
     _drop_unwanted(draft)
-    facts.check_upcoming(draft)
+    check_upcoming(draft)
     if draft.record.phase.over:
         return
     if draft.running is not None and draft.record.upcoming is None:
@@ -216,11 +219,16 @@ def _run(draft: Draft) -> None:
 def _go_on(draft: Draft) -> None:
     """Provision the next generation when none runs: if the limits pay for it."""
     rung, cause, reason = _next_generation(draft)
-    refusal = why_not_payable(draft, rung)
+    choice = place_for(draft, rung).choice
+    refusal = choice.refusal
     if not refusal:
         provision(draft, rung, cause, reason)
-    elif draft.record.generation is not None and why_too_dear(draft, rung):  # it was not when the job began
-        facts.wait_for_capacity(draft, rung, f"waiting for a lower price: {refusal}")
+    elif choice.kind == "capacity":
+        wait_for_any(draft, rung, refusal)
+    elif choice.kind == "fatal":
+        _end(draft, JobPhase.FAILED, EventKind.FAILED, f"no instance can be launched: {refusal}")
+    elif choice.kind == "price" and draft.record.generation is not None:  # it was not when the job began
+        wait_for_capacity(draft, rung, f"waiting for a lower price: {refusal}")
     elif not any(use.instance in draft.record.retired for use in draft.record.uses):  # else it may, when those are gone
         _end(draft, JobPhase.FAILED, EventKind.FAILED, refusal)
 
@@ -253,12 +261,25 @@ def _consider_resize(draft: Draft) -> None:
                 f"a person asked for {workers} workers",
                 {"rung": running.rung},
             )
+        else:
+            _consider_move(draft, running)
         return
     decision = decide_scaling(spec, scaling_inputs(draft, running))
     if decision.verdict == "up":
         _resize(draft, EventKind.SCALE_UP, decision.to_rung, "scale_up", decision.reason, decision.inputs)
     elif decision.verdict == "down":
         _resize(draft, EventKind.SCALE_DOWN, decision.to_rung, "scale_down", decision.reason, decision.inputs)
+    else:
+        _consider_move(draft, running)
+
+
+def _consider_move(draft: Draft, running: Generation) -> None:
+    """The same size elsewhere, if that is due and can be had."""
+    move = wanted_move(draft, running)
+    if move is not None and not why_not_payable(draft, running.rung, move.market):
+        if move.leaves is not None:
+            set_aside(draft, draft.seen.spec.resources.ladder[running.rung].instance, move.leaves, "interrupted")
+        provision(draft, running.rung, move.cause, move.reason, market=move.market, seen=move.inputs)
 
 
 def scaling_inputs(draft: Draft, running: Generation) -> ScalingInputs:
@@ -271,10 +292,10 @@ def scaling_inputs(draft: Draft, running: Generation) -> ScalingInputs:
 
 
 def _resize(draft: Draft, kind: EventKind, rung: int, cause: Cause, reason: str, inputs: dict[str, object]) -> None:
-    refusal = why_not_payable(draft, rung)
-    if refusal:
-        facts.leave_alone(draft, rung)
-        message = f"rung {rung} is left alone for a while: {refusal}; training goes on as it is ({reason})"
+    choice = place_for(draft, rung).choice
+    if choice.refusal:
+        facts.leave_alone(draft, rung, permanent=choice.kind == "fatal")
+        message = f"rung {rung} is left alone for a while: {choice.refusal}; training goes on as it is ({reason})"
         draft.event(EventKind.NO_CAPACITY, message, **{**inputs, "to_rung": rung})
         return
     draft.event(kind, reason, **{**inputs, "to_rung": rung})
@@ -301,6 +322,7 @@ def _start(draft: Draft) -> None:
             draft.set(resizes=record.resizes + 1, last_resize_at=draft.now, last_resize_age_s=draft.age_s)
     started = upcoming.model_copy(update={"phase": GenerationPhase.STARTING, "started_at": draft.now})
     draft.set(generation=started, upcoming=None, started_at=record.started_at or draft.now)
+    note_market(draft, started)
     workers = draft.seen.spec.resources.ladder[upcoming.rung].world_size
     draft.go(JobPhase.RUNNING, facts.running_reason(draft, upcoming.rung))
     draft.event(

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestrator.controller.decide import Decision
 from orchestrator.controller.effects import Assign, Effect, Launch
-from orchestrator.controller.observation import InstanceView, Observation
+from orchestrator.controller.observation import InstanceView, LaunchFailure, Observation
+from orchestrator.fleets.protocol import Offer
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.record import JobRecord
@@ -43,7 +44,8 @@ class KeptDecision(BaseModel):
     head: Head | None
     requests: tuple[Request, ...]
     instances: dict[str, InstanceView]
-    prices: dict[str, float]
+    offers: dict[str, tuple[Offer, ...]]
+    no_offers: dict[str, LaunchFailure]
     since_written_s: float | None
     decided: JobRecord
     effects: tuple[KeptEffect, ...]
@@ -58,7 +60,8 @@ class KeptDecision(BaseModel):
             head=self.head,
             requests=self.requests,
             instances={name: _with_training(view, training) for name, view in self.instances.items()},
-            prices=self.prices,
+            offers=self.offers,
+            no_offers=self.no_offers,
             since_written_s=self.since_written_s,
         )
 
@@ -73,7 +76,8 @@ def keep_decision(store: Store, seen: Observation, decision: Decision) -> None:
         head=seen.head,
         requests=seen.requests,
         instances={name: _with_training(view, {}) for name, view in seen.instances.items()},
-        prices=dict(seen.prices),
+        offers=dict(seen.offers),
+        no_offers=dict(seen.no_offers),
         since_written_s=seen.since_written_s,
         decided=decision.record,
         effects=tuple(kept_effects(decision.effects)),

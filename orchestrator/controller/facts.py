@@ -5,24 +5,22 @@ from datetime import timedelta
 from orchestrator.controller.autoscaling import since_s
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.observation import InstanceView
-from orchestrator.controller.placement import grant_for, release, replace_lost_slot, use
-from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is_lost, judge
+from orchestrator.controller.offers import set_aside
+from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, judge
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.charges import added
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import latest_progress, recent_percent
-from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.jobs.record import Generation, InstanceUse, Outcome, Slot
+from orchestrator.jobs.phases import GenerationPhase
+from orchestrator.jobs.record import Generation, InstanceUse, Outcome
 
 NOTE_EVERY_S = 30.0
 DRAIN_TIMEOUT_S = 180.0
 HEARD_LATE_S = 90.0
 """An agent's word may be so old when it is read."""
-NO_CAPACITY_RETRY_S = 5.0
 RUNG_UNAVAILABLE_S = 600.0
 NEVER_AGAIN = timedelta(days=365)
-MAX_LAUNCH_ATTEMPTS = 3
 
 _NOTICE_EVENTS = {
     "checkpoint_rejected": EventKind.CHECKPOINT_REJECTED,
@@ -122,59 +120,6 @@ def _at_most_s(use: InstanceUse, view: InstanceView, epoch: int) -> float:
     return use.lived_s if use.allowance_s is None else use.allowance_s
 
 
-def check_upcoming(draft: Draft) -> None:
-    """React to launches that failed and to new instances that did not come up."""
-    upcoming = draft.record.upcoming
-    if upcoming is None:
-        return
-    for slot in upcoming.slots:
-        failure = draft.seen.view(slot.instance).launch_failure
-        if failure is not None and not slot.seen:
-            _launch_failed(draft, upcoming, slot.instance, failure.message, permanent=failure.kind == "fatal")
-            return
-        if is_lost(slot, draft.seen.view(slot.instance)):
-            _did_not_come_up(draft, upcoming, slot)
-            return
-
-
-def _launch_failed(draft: Draft, upcoming: Generation, instance: str, why: str, *, permanent: bool) -> None:
-    _forgive(draft, instance)
-    if draft.running is not None:
-        _call_off_resize(draft, upcoming, why, permanent=permanent)
-        return
-    if permanent:
-        release(draft)
-        draft.go(JobPhase.FAILED, f"no instance can be launched: {why}")
-        draft.event(EventKind.FAILED, draft.record.reason, rung=upcoming.rung, permanent=True)
-        return
-    wait_for_capacity(draft, upcoming.rung, f"waiting for capacity: {why}")
-
-
-def wait_for_capacity(draft: Draft, rung: int, reason: str) -> None:
-    """Ask again in a while; that is told once."""
-    draft.set(retry_at=draft.now + timedelta(seconds=NO_CAPACITY_RETRY_S))
-    if reason != draft.record.reason:
-        draft.set(reason=reason)
-        draft.event(EventKind.NO_CAPACITY, reason, rung=rung, permanent=False)
-
-
-def _forgive(draft: Draft, instance: str) -> None:
-    """A launch that failed for certain has cost nothing, up to now: no instance of that name was ever started."""
-    draft.count_time()
-    fresh = {"since": draft.now, "lived_s": 0.0, "watched_by": draft.seen.epoch}
-    draft.set(
-        uses=tuple(use.model_copy(update=fresh) if use.instance == instance else use for use in draft.record.uses)
-    )
-
-
-def _call_off_resize(draft: Draft, upcoming: Generation, why: str, *, permanent: bool) -> None:
-    """A resize that cannot be had: training goes on as it is, and the rung is left alone for a while."""
-    release(draft, keep_running=True)
-    leave_alone(draft, upcoming.rung, permanent=permanent)
-    message = f"rung {upcoming.rung} cannot be had: {why}; training goes on as it is"
-    draft.event(EventKind.NO_CAPACITY, message, rung=upcoming.rung, permanent=permanent)
-
-
 def leave_alone(draft: Draft, rung: int, *, permanent: bool = False) -> None:
     """A rung is not tried again for a while, or never."""
     until = draft.now + (NEVER_AGAIN if permanent else timedelta(seconds=RUNG_UNAVAILABLE_S))
@@ -186,31 +131,6 @@ def unavailable_rungs(draft: Draft) -> frozenset[int]:
     left_s = {rung: (until - draft.now).total_seconds() for rung, until in draft.record.unavailable_rungs.items()}
     never_s = NEVER_AGAIN.total_seconds() / 2
     return frozenset(rung for rung, s in left_s.items() if 0 < s <= RUNG_UNAVAILABLE_S or s > never_s)
-
-
-def _did_not_come_up(draft: Draft, upcoming: Generation, slot: Slot) -> None:
-    """Try another instance a few times; then count it as a failure."""
-    draft.retire((slot.instance,))
-    replaced = replace_lost_slot(upcoming, slot.instance, draft.record.name)
-    new = next(s.instance for s in replaced.slots if s not in upcoming.slots)
-    attempt = int(new.rsplit("-a", 1)[1])
-    kind = draft.seen.spec.resources.ladder[upcoming.rung].instance
-    granted = grant_for(draft, kind, 1)
-    if attempt < MAX_LAUNCH_ATTEMPTS and not granted.refusal:
-        use(draft, kind, (new,), granted.allowance_s)
-        draft.set(upcoming=replaced)
-        draft.event(EventKind.INSTANCE_LOST, f"{slot.instance} did not come up; trying another", attempt=attempt)
-        return
-    why = f"{slot.instance} did not come up after {attempt} tries"
-    if granted.refusal:
-        why = f"{slot.instance} did not come up, and {granted.refusal}"
-    if draft.running is not None:
-        _call_off_resize(draft, upcoming, why, permanent=False)
-        return
-    release(draft)
-    failures = draft.record.failures + 1
-    draft.set(failures=failures, reason=why, retry_at=draft.now + timedelta(seconds=backoff_s(failures)))
-    draft.event(EventKind.INSTANCE_LOST, why, failures=failures)
 
 
 def _mark_seen(draft: Draft) -> None:
@@ -233,7 +153,7 @@ def _mark_seen(draft: Draft) -> None:
         new = [s.instance for s in generation.slots if not s.seen and draft.seen.view(s.instance).state is not None]
         if not new:
             continue
-        slots = tuple(Slot(instance=s.instance, seen=s.seen or s.instance in new) for s in generation.slots)
+        slots = tuple(s.model_copy(update={"seen": s.seen or s.instance in new}) for s in generation.slots)
         draft.set(**{name: generation.model_copy(update={"slots": slots})})
 
 
@@ -332,10 +252,20 @@ def _take_in_end(draft: Draft) -> None:
         _end_generation(draft, judgement.verdict, EventKind.GENERATION_ENDED, judgement.message)
 
 
+def _note_interruptions(draft: Draft, running: Generation) -> None:
+    """Where a spot instance was taken back more of them are: the next is tried elsewhere first."""
+    for slot in running.slots:
+        view = draft.seen.view(slot.instance)
+        is_leaving = view.heartbeat is not None and view.heartbeat.ends_at is not None
+        if slot.market == "spot" and (is_leaving or view.state is InstanceState.GONE):
+            set_aside(draft, draft.seen.spec.resources.ladder[running.rung].instance, slot, "interrupted")
+
+
 def _end_generation(draft: Draft, outcome: Outcome, kind: EventKind, message: str, *, stalled: bool = False) -> None:
     _note_progress(draft, at_end=True)
     running, record = draft.running, draft.record
     assert running is not None
+    _note_interruptions(draft, running)
     draft.advance(GenerationPhase.ENDED, ended_at=draft.now, outcome=outcome, stalled=stalled)
     progressed = running.sealed and record.committed_step > running.resume_step
     draft.event(

@@ -1,9 +1,9 @@
 """What the controller sees of one job at one moment: values only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from orchestrator.fleets.protocol import InstanceState, Refusal
+from orchestrator.fleets.protocol import InstanceState, Offer, Refusal
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.instances import Assignment, Heartbeat
 from orchestrator.jobs.record import JobRecord
@@ -57,8 +57,10 @@ class Observation:
     head: Head | None
     requests: tuple[Request, ...]
     instances: Mapping[str, InstanceView]
-    prices: Mapping[str, float]
-    """US dollars an hour by instance type of the ladder."""
+    offers: Mapping[str, tuple[Offer, ...]]
+    """How each instance type of the ladder may be had, best first."""
+    no_offers: Mapping[str, LaunchFailure] = field(default_factory=dict)
+    """Why an instance type may not be had at all, or is not known to be."""
     since_written_s: float | None = None
     """How long ago this controller wrote the record, by its own monotonic clock; None: another did."""
 

@@ -9,21 +9,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.controller.observation import InstanceView, Observation
+from orchestrator.controller.observation import InstanceView, LaunchFailure, Observation
 from orchestrator.controller.spread import Each, one_by_one
 from orchestrator.controller.watch import JobWatch, instances_of
 from orchestrator.errors import ElasticError
-from orchestrator.fleets.protocol import Fleet, InstanceState, Sighting
+from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchError, Offer, Sighting
 from orchestrator.jobs.bucket import load_spec
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.requests import Request
+from orchestrator.spec.models import Resources
 from orchestrator.store.document import Stored
 from orchestrator.store.protocol import Store
 
 HEAD_EVERY_LOOKS = 30
 """The head is read at least so often, whatever the heartbeats say."""
-PRICE_KEPT_S = 3600.0
+OFFERS_KEPT_S = 600.0
+ASK_AGAIN_S = 30.0
+"""So long after a fleet did not say what it offers."""
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Observer:
     store: Store
     fleets: Mapping[str, Fleet]
     monotonic: Callable[[], float]
-    _prices: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    _offers: dict[tuple[str | None, ...], "_Offered"] = field(default_factory=dict)
 
     def load(self, watch: JobWatch) -> bool:
         """Read what is not known yet; False if the submit of the job was not completed."""
@@ -84,7 +87,7 @@ class Observer:
         record = stored.value
         now_s = watch.observed_at_s = self.monotonic()
         views = {i: self._view(i, watch, now_s) for i in instances_of(record)}
-        fleet = spec.resources.fleet
+        offered = {rung.instance: self._offered(spec.resources, rung.instance) for rung in spec.resources.ladder}
         observation = Observation(
             epoch=epoch,
             spec=spec,
@@ -92,7 +95,8 @@ class Observer:
             head=head.value if (head := watch.head.stored) else None,
             requests=requests,
             instances=views,
-            prices={rung.instance: self._price(fleet, rung.instance) for rung in spec.resources.ladder},
+            offers={kind: each.offers for kind, each in offered.items()},
+            no_offers={kind: each.failure for kind, each in offered.items() if each.failure is not None},
             since_written_s=watch.since_written_s(now_s),
         )
         return observation, stored
@@ -154,14 +158,31 @@ class Observer:
         lag_s = self.fleets[watch.spec.resources.fleet].lag_s
         return now_s - watch.unknown_since_s.setdefault(instance, now_s) >= lag_s
 
-    def _price(self, fleet: str, instance_type: str) -> float:
-        """What an instance of a type costs an hour; asked again after a while."""
-        now_s = self.monotonic()
-        price, asked_at_s = self._prices.get((fleet, instance_type), (0.0, float("-inf")))
-        if now_s - asked_at_s > PRICE_KEPT_S:
-            price = self.fleets[fleet].usd_per_hour(instance_type)
-            self._prices[fleet, instance_type] = price, now_s
-        return price
+    def _offered(self, resources: Resources, instance_type: str) -> "_Offered":
+        """How an instance type may be had; asked again after a while. What was offered last stands until then."""
+        key, now_s = (resources.fleet, resources.market, resources.region, instance_type), self.monotonic()
+        known = self._offers.get(key)
+        if known is None or now_s >= known.until_s:
+            try:
+                offers = tuple(self.fleets[resources.fleet].offers(resources, instance_type))
+                known = _Offered(offers, None, now_s + OFFERS_KEPT_S)
+            except LaunchError as error:
+                known = _Offered((), LaunchFailure(str(error), error.kind), now_s + ASK_AGAIN_S)
+            except ElasticError as error:
+                offers = () if known is None else known.offers
+                failure = None if offers else LaunchFailure(str(error), "capacity")
+                known = _Offered(offers, failure, now_s + ASK_AGAIN_S)
+            self._offers[key] = known
+        return known
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """What a fleet has answered, and until when that is not asked again."""
+
+    offers: tuple[Offer, ...]
+    failure: LaunchFailure | None
+    until_s: float
 
 
 def _lived_s(sighting: Sighting, since_s: float) -> float | None:

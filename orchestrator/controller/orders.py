@@ -38,7 +38,7 @@ def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effe
         for slot in record.upcoming.slots:
             if not slot.seen and seen.view(slot.instance).state is None:
                 allowance_s = _allowance_s(record, slot.instance)
-                effects.append(Launch(launch_request(seen.spec, record.upcoming, slot.instance, allowance_s)))
+                effects.append(Launch(launch_request(seen.spec, record.upcoming, slot, allowance_s)))
     return effects
 
 

@@ -1,51 +1,116 @@
-"""Which instances a new generation runs on: those that are there and fit are kept, the rest are launched. Pure."""
+"""Which instances a new generation runs on: those that are there and fit are kept, the rest are launched. Pure.
+
+All of a generation are in one zone: they talk to each other. Which offer they are had by is written into the slots, and
+what they cost into the uses, before any of them is launched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from orchestrator.controller.budget import Grant, grant
 from orchestrator.controller.draft import Draft
+from orchestrator.controller.offers import available
 from orchestrator.controller.recovery import can_be_kept, is_usable
-from orchestrator.fleets.protocol import LaunchRequest
+from orchestrator.fleets.protocol import LaunchRequest, Market, Offer
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.record import Cause, Generation, InstanceUse, Slot
 from orchestrator.spec.models import JobSpec
 
 
-def why_not_payable(draft: Draft, rung: int) -> str:
-    """Why the limits do not pay for another generation on a rung; empty if they do."""
+@dataclass(frozen=True)
+class Choice:
+    """The offer by which new instances are had, and how long they may live; or why there is none."""
+
+    offer: Offer | None = None
+    granted: Grant = field(default_factory=lambda: Grant(None))
+    refusal: str = ""
+    kind: Literal["", "capacity", "price", "budget", "fatal"] = ""
+    """What kind of refusal: capacity: none is to be had now; price: of the hour; budget: of its life; fatal: never."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a generation may run: the slots that are kept, and how the others are had."""
+
+    kept: tuple[Slot, ...]
+    choice: Choice
+
+
+def why_not_payable(draft: Draft, rung: int, market: Market | None = None) -> str:
+    """Why another generation on a rung cannot be had; empty if it can."""
+    return place_for(draft, rung, market).choice.refusal
+
+
+def place_for(draft: Draft, rung: int, market: Market | None = None) -> Place:
+    """Where another generation on a rung would run now: beside what can be kept, else somewhere else."""
+    count, kept = draft.seen.spec.resources.ladder[rung].count, _kept_slots(draft, rung)
+    if len(kept) >= count:
+        return Place(kept[:count], Choice())  # those that are there cost what they cost
+    if kept:
+        beside = choose(draft, rung, count - len(kept), zone=kept[0].zone, market=market)
+        if beside.kind != "capacity":
+            return Place(kept, beside)
+    return Place((), choose(draft, rung, count, market=market))
+
+
+def choose(draft: Draft, rung: int, count: int, *, zone: str | None = None, market: Market | None = None) -> Choice:
+    """The best offer that may be taken now and that the limits pay for. `zone`, `market`: only there."""
     size = draft.seen.spec.resources.ladder[rung]
-    missing = size.count - len(_kept_instances(draft, rung))
-    if not missing:
-        return ""  # those that are there cost what they cost
-    return why_too_dear(draft, rung) or grant_for(draft, size.instance, missing).refusal
+    offers = draft.seen.offers.get(size.instance, ())
+    if not offers:
+        failure = draft.seen.no_offers.get(size.instance)
+        refusal = failure.message if failure is not None else f"nobody offers {size.instance} now"
+        return Choice(refusal=refusal, kind="fatal" if failure is not None and failure.kind == "fatal" else "capacity")
+    if too_dear := why_too_dear(draft, rung):
+        return Choice(refusal=too_dear, kind="price")
+    refused = Choice(refusal=f"no offer of {size.instance} can be had now", kind="capacity")
+    for offer in available(offers, draft.record.aside, draft.age_s):
+        fits = zone in (None, offer.zone) and market in (None, offer.market)
+        if not fits or _is_too_dear(draft, size.count, offer):
+            continue
+        granted = grant_for(draft, offer.usd_per_hour, count)
+        if not granted.refusal:
+            return Choice(offer, granted)
+        refused = Choice(refusal=granted.refusal, kind="budget")
+    return refused
 
 
 def why_too_dear(draft: Draft, rung: int) -> str:
-    """Why a rung costs more an hour than it may; empty if it does not."""
+    """Why a rung costs more an hour than it may, wherever it is had; empty if it does not."""
     limit, size = draft.seen.spec.limits.max_hourly_cost, draft.seen.spec.resources.ladder[rung]
-    usd_per_hour = size.count * draft.seen.prices.get(size.instance, 0.0)
-    if limit is None or usd_per_hour <= limit:
+    offers = draft.seen.offers.get(size.instance, ())
+    if limit is None or not offers or not all(_is_too_dear(draft, size.count, offer) for offer in offers):
         return ""
+    usd_per_hour = size.count * min(offer.usd_per_hour for offer in offers)
     return (
         f"{size.count} × {size.instance} costs ${usd_per_hour:.2f} an hour, "
         f"and limits.max_hourly_cost allows ${limit:.2f}"
     )
 
 
-def grant_for(draft: Draft, instance_type: str, count: int) -> Grant:
+def _is_too_dear(draft: Draft, count: int, offer: Offer) -> bool:
+    limit = draft.seen.spec.limits.max_hourly_cost
+    return limit is not None and count * offer.usd_per_hour > limit
+
+
+def grant_for(draft: Draft, usd_per_hour: float, count: int) -> Grant:
     """How long so many new instances may live."""
     counted = draft.record.model_copy(update={"uses": draft.uses_now()})
-    return grant(draft.seen.spec, counted, draft.age_s, count, draft.seen.prices.get(instance_type, 0.0))
+    return grant(draft.seen.spec, counted, draft.age_s, count, usd_per_hour)
 
 
-def use(draft: Draft, instance_type: str, instances: tuple[str, ...], allowance_s: float | None) -> None:
+def use(draft: Draft, offer: Offer, instances: tuple[str, ...], allowance_s: float | None) -> None:
     """From now on these cost money: that is in the record before any of them is launched."""
     draft.count_time()
-    price = draft.seen.prices.get(instance_type, 0.0)
     new = (
         InstanceUse(
             instance=i,
-            instance_type=instance_type,
-            usd_per_hour=price,
+            instance_type=offer.instance_type,
+            zone=offer.zone,
+            market=offer.market,
+            usd_per_hour=offer.usd_per_hour,
             since=draft.now,
             allowance_s=allowance_s,
             watched_by=draft.seen.epoch,
@@ -55,25 +120,28 @@ def use(draft: Draft, instance_type: str, instances: tuple[str, ...], allowance_
     draft.set(uses=(*draft.record.uses, *new))
 
 
-def provision(draft: Draft, rung: int, cause: Cause, reason: str) -> None:
+def provision(
+    draft: Draft,
+    rung: int,
+    cause: Cause,
+    reason: str,
+    *,
+    market: Market | None = None,
+    seen: Mapping[str, object] | None = None,
+) -> None:
     """Make the next generation the upcoming one. Its slots are the intents to launch what is missing.
 
-    It must be payable: see `why_not_payable`.
+    It must be payable: see `why_not_payable`. `market`: only there; `seen`: what the decision was made on.
     """
-    number = draft.record.last_generation + 1
-    kept = _kept_instances(draft, rung)
-    size = draft.seen.spec.resources.ladder[rung]
-    count = size.count
-    slots = tuple(
-        Slot(instance=kept[slot], seen=True)
-        if slot < len(kept)
-        else Slot(instance=layout.instance_id(draft.record.name, number, slot, attempt=0))
-        for slot in range(count)
+    number, place = draft.record.last_generation + 1, place_for(draft, rung, market)
+    size, offer, granted = draft.seen.spec.resources.ladder[rung], place.choice.offer, place.choice.granted
+    names = [layout.instance_id(draft.record.name, number, slot, attempt=0) for slot in range(size.count)]
+    new = new_slots(names[len(place.kept) :], offer) if offer is not None else ()
+    if offer is not None:
+        use(draft, offer, tuple(slot.instance for slot in new), granted.allowance_s)
+    upcoming = Generation(
+        number=number, rung=rung, cause=cause, slots=(*place.kept, *new), market=market, created_at=draft.now
     )
-    new = tuple(slot.instance for slot in slots[len(kept) :])
-    granted = grant_for(draft, size.instance, len(new)) if new else Grant(None)
-    use(draft, size.instance, new, granted.allowance_s)
-    upcoming = Generation(number=number, rung=rung, cause=cause, slots=slots, created_at=draft.now)
     draft.set(upcoming=upcoming, last_generation=number, retry_at=None)
     draft.event(
         EventKind.PROVISIONING,
@@ -83,43 +151,56 @@ def provision(draft: Draft, rung: int, cause: Cause, reason: str) -> None:
         cause=cause,
         instances=upcoming.instances,
         allowance_s=granted.allowance_s,
+        **inputs_of(offer),
+        **(seen or {}),
     )
 
 
-def _kept_instances(draft: Draft, rung: int) -> list[str]:
-    """Instances of the generation that has ended, if the new one wants the same kind."""
+def new_slots(names: list[str], offer: Offer) -> tuple[Slot, ...]:
+    """Slots whose instances are to be had by an offer."""
+    return tuple(Slot(instance=name, zone=offer.zone, market=offer.market) for name in names)
+
+
+def inputs_of(offer: Offer | None) -> dict[str, object]:
+    """What an event tells of an offer."""
+    if offer is None:
+        return {}
+    return {"zone": offer.zone, "market": offer.market, "usd_per_hour": offer.usd_per_hour}
+
+
+def _kept_slots(draft: Draft, rung: int) -> tuple[Slot, ...]:
+    """Slots of the generation that has ended whose instances work on, if the new one wants the same kind."""
     ended = draft.record.generation
     if ended is None or ended.released or draft.running is not None or ended.rung != rung:
-        return []
+        return ()
     # Those who have lost one of theirs are told to stop, and are waited for; else only who has stopped already is kept.
     fits = can_be_kept if ended.outcome == "lost" else is_usable
-    return [i for i in ended.instances if i not in draft.record.retired and fits(draft.seen.view(i))]
+    kept = (s for s in ended.slots if s.instance not in draft.record.retired and fits(draft.seen.view(s.instance)))
+    return tuple(slot.model_copy(update={"seen": True}) for slot in kept)
 
 
-def replace_lost_slot(upcoming: Generation, lost: str, job: str) -> Generation:
-    """The same generation with a new name, so a new launch, in the place of an instance that did not come up."""
-    slots = []
-    for number, slot in enumerate(upcoming.slots):
-        if slot.instance != lost:
-            slots.append(slot)
-            continue
-        attempt = int(lost.rsplit("-a", 1)[1]) + 1 if lost.startswith(f"{job}-g{upcoming.number}-") else 0
-        slots.append(Slot(instance=layout.instance_id(job, upcoming.number, number, attempt)))
-    return upcoming.model_copy(update={"slots": tuple(slots)})
+def next_name(draft: Draft, upcoming: Generation, number: int) -> str:
+    """A name, so a launch, that was never used for this slot of a generation."""
+    job, before = draft.record.name, upcoming.slots[number].instance
+    own = before.startswith(f"{job}-g{upcoming.number}-")
+    return layout.instance_id(job, upcoming.number, number, int(before.rsplit("-a", 1)[1]) + 1 if own else 0)
 
 
-def launch_request(spec: JobSpec, generation: Generation, instance: str, allowance_s: float | None) -> LaunchRequest:
+def launch_request(spec: JobSpec, generation: Generation, slot: Slot, allowance_s: float | None) -> LaunchRequest:
     """What the fleet is asked for."""
     size = spec.resources.ladder[generation.rung]
     return LaunchRequest(
-        instance=instance,
+        instance=slot.instance,
         job=spec.name,
         generation=generation.number,
         instance_type=size.instance,
         workers=size.workers,
         cores_per_worker=spec.training.threads,
         allowance_s=allowance_s,
+        zone=slot.zone,
+        market=slot.market,
         image=spec.resources.image,
+        wish=spec.resources.market,
     )
 
 

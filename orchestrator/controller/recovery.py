@@ -17,6 +17,8 @@ from orchestrator.jobs.record import Generation, Slot
 UNRESPONSIVE_AFTER_S = 30.0
 SILENCE_IS_LOSS_AFTER_S = 300.0
 MAX_BACKOFF_S = 60.0
+QUOTA_BACKOFF_S = 600.0
+"""A quota is not raised within minutes, but another job's end may leave room in it."""
 
 
 _BAD_INPUT = 2
@@ -115,7 +117,7 @@ def backoff_s(in_a_row: int) -> float:
 
 def is_due(at: datetime | None, now: datetime) -> bool:
     """Whether the time has come. One that lies further ahead than any that is ever set was set by another clock."""
-    return at is None or now >= at or (at - now).total_seconds() > MAX_BACKOFF_S
+    return at is None or now >= at or (at - now).total_seconds() > QUOTA_BACKOFF_S
 
 
 def _while(generation: Generation, views: Mapping[str, InstanceView]) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from orchestrator.fleets.processes import (
     marked_processes,
     read_identity,
 )
-from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.bucket import store_identity
+from orchestrator.spec.models import Resources
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Store
 
@@ -128,9 +129,9 @@ class LocalFleet:
         self._reap()
         _remove_runs(directory)
 
-    def usd_per_hour(self, instance_type: str) -> float:  # noqa: ARG002 - every type of one's own machine costs the same
-        """One's own machine costs nothing by the hour."""
-        return 0.0
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:  # noqa: ARG002
+        """One's own machine, which costs nothing by the hour."""
+        return (Offer(instance_type, "", "on_demand", 0.0),)
 
     def sweep(self) -> None:
         """Remove the work directories of instances that ended long ago."""

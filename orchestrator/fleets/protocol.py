@@ -1,11 +1,13 @@
 """The protocol between the controller and any source of instances."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
 from orchestrator.errors import ElasticError
+from orchestrator.spec.models import Market as MarketWish
+from orchestrator.spec.models import Resources
 
 
 class InstanceState(StrEnum):
@@ -60,6 +62,8 @@ class LaunchRequest:
     zone: str = ""
     """Where, in a fleet that has zones."""
     market: Market = "on_demand"
+    wish: MarketWish = "spot_then_on_demand"
+    """Where no zone is named: the markets that the fleet may choose from."""
     image: str | None = None
     """The container image that its agent and workers come in; None: they are processes."""
 
@@ -99,6 +103,9 @@ class Fleet(Protocol):
         """
         ...
 
-    def usd_per_hour(self, instance_type: str) -> float:
-        """What an instance of this type costs now."""
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
+        """How an instance of this type may be had now in the markets of `resources`, best first.
+
+        Raises LaunchError where it cannot be had at all.
+        """
         ...

@@ -26,9 +26,26 @@ class Slot(BaseModel):
     """Also the launch token."""
     seen: bool = False
     """Whether the instance has ever been seen alive: from then on, absent means lost."""
+    zone: str = ""
+    market: Market = "on_demand"
+    """Where and how it is to be had: chosen before it is launched, and never changed."""
 
 
-Cause = Literal["start", "resume", "scale_up", "scale_down", "resize", "failure", "loss", "preemption"]
+class SetAside(BaseModel):
+    """An offer of a fleet that is left out for a while, for it was refused, or comes last, for it was interrupted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    instance_type: str
+    zone: str | None
+    """None: every zone."""
+    market: Market
+    why: Literal["capacity", "quota", "interrupted"]
+    until_age_s: float
+    """How old the job is when that is over."""
+
+
+Cause = Literal["start", "resume", "scale_up", "scale_down", "resize", "failure", "loss", "preemption", "move"]
 Outcome = Literal["finished", "drained", "failed", "refused", "lost", "dropped"]
 
 
@@ -42,6 +59,12 @@ class Generation(BaseModel):
     phase: GenerationPhase = GenerationPhase.PROVISIONING
     cause: Cause
     slots: tuple[Slot, ...]
+    market: Market | None = None
+    """The only market that it is wanted from; None: any that the job allows."""
+    refused_rounds: int = 0
+    """How often every offer for it was refused, one after the other."""
+    no_shows: int = 0
+    """How many of its instances did not come up."""
     sealed: bool = False
     resume: str | None = None
     resume_step: int = 0
@@ -150,6 +173,12 @@ class JobRecord(Document):
     """The same as an age of the job."""
     unresponsive: tuple[str, ...] = ()
     """Instances of the generation that were silent at the last look: each is told once."""
+    aside: tuple[SetAside, ...] = ()
+    """Offers that were refused or interrupted lately."""
+    spot_tries: int = 0
+    """How often in a row a job that runs on demand has tried to get back to spot instances in vain."""
+    spot_tried_age_s: float | None = None
+    """How old it was when it last began on demand, or tried."""
     unavailable_rungs: dict[int, datetime] = Field(default_factory=dict)
     """Rungs that could not be had, and when they may be tried again."""
     lost_steps: int = 0

@@ -5,17 +5,22 @@ EC2: what is described may lie minutes back; a launch may be done though its rep
 itself, outside the agent, ends it when its allowance is used or its agent never came up or has died.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest, Sighting
+from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest, Market, Offer, Sighting
 from orchestrator.simulator.faults import Fault, Faults
 from orchestrator.simulator.story import Story
 from orchestrator.simulator.timeline import Died, Process, Timeline
+from orchestrator.spec.models import Resources
 
 T = TypeVar("T")
 
+Place = tuple[str, Market]
+ZONES = ("a", "b")
+MARKETS: tuple[Market, ...] = ("spot", "on_demand")
+ON_DEMAND_USD = 1.0
 BOOT_LIMIT_S = 300.0
 """An instance whose agent is not up by then ends itself."""
 DEAD_AGENT_LIMIT_S = 120.0
@@ -91,7 +96,13 @@ class Cloud:
         self.faults = faults
         self.story = story
         self.instances: dict[str, Instance] = {}
-        self.usd_per_hour = 1.0
+        self.prices: dict[Place, float] = {
+            (zone, market): ON_DEMAND_USD if market == "on_demand" else ON_DEMAND_USD * faults.chance.uniform(0.5, 0.95)
+            for market in MARKETS
+            for zone in ZONES
+        }
+        self.no_capacity_until_s: dict[Place, float] = {}
+        self.quota_until_s: dict[Market, float] = {}
         self.boots: Callable[[Instance], None] = lambda _instance: None
         """Called when an instance has booted: its agent starts."""
         self.agent_alive: Callable[[str], bool] = lambda _name: True
@@ -100,7 +111,13 @@ class Cloud:
         """Called when a process begins to stand still within a launch."""
         self.watchers: list[Callable[[Instance, str], None]] = []
         """Called with an instance and what happened to it: "launched", "ended", "allowance", "asked again"."""
-        self.away_until_s = self.no_capacity_until_s = self.quota_until_s = self.lag_s = 0.0
+        self.away_until_s = self.lag_s = 0.0
+
+    def lacks(self, until_s: float, zone: str | None = None, market: Market | None = None) -> None:
+        """There is no capacity until then: there, or anywhere."""
+        for place in self.prices:
+            if zone in (None, place[0]) and market in (None, place[1]):
+                self.no_capacity_until_s[place] = until_s
 
     def live(self) -> list[Instance]:
         return [instance for instance in self.instances.values() if instance.live]
@@ -110,14 +127,14 @@ class Cloud:
         if (present := self.instances.get(request.instance)) is not None:
             self._tell(present, "asked again" if present.request == request else "asked again for something else")
             return
-        now_s, chance = self.timeline.now_s, self.faults.chance
-        if now_s < self.no_capacity_until_s:
+        now_s, chance, place = self.timeline.now_s, self.faults.chance, (request.zone, request.market)
+        if now_s < self.no_capacity_until_s.get(place, 0.0):
             self.faults.count(Fault.NO_CAPACITY)
-            self.story.fault(by, "launch {}: no capacity", request.instance)
+            self.story.fault(by, "launch {}: no capacity, {} in {}", request.instance, request.market, request.zone)
             raise LaunchError("there is no capacity now", kind="capacity")
-        if now_s < self.quota_until_s:
+        if now_s < self.quota_until_s.get(request.market, 0.0):
             self.faults.count(Fault.QUOTA)
-            self.story.fault(by, "launch {}: over the quota", request.instance)
+            self.story.fault(by, "launch {}: over the quota, {}", request.instance, request.market)
             raise LaunchError("the quota is used up", kind="quota")
         instance = Instance(
             request.instance,
@@ -126,11 +143,12 @@ class Cloud:
             asked_s,
             now_s,
             now_s + chance.uniform(15.0, 60.0),
-            self.usd_per_hour,
+            self.prices[place],
             request.allowance_s,
         )
         self.instances[instance.name] = instance
-        self.story.tell(by, "the cloud starts {} (allowance {})", instance.name, request.allowance_s)
+        started = (instance.name, request.market, request.zone, request.allowance_s)
+        self.story.tell(by, "the cloud starts {} ({} in {}, allowance {})", *started)
         self.set_allowance(instance, request.allowance_s)
         self.timeline.at(instance.launched_s + BOOT_LIMIT_S + 60.0, lambda: self._check_agent(instance))
         if self.faults.comes(Fault.NEVER_REPORTS, 0.03):
@@ -249,8 +267,15 @@ class CloudView:
     def terminate(self, instance: str) -> None:
         self._call(f"terminate {instance}", lambda: self._cloud.terminate(instance))
 
-    def usd_per_hour(self, instance_type: str) -> float:  # noqa: ARG002 - one price for all
-        return self._cloud.usd_per_hour
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
+        """Spot first where the job takes it, each market by price."""
+        prices = self._cloud.prices
+        return [
+            Offer(instance_type, zone, market, prices[zone, market])
+            for market in MARKETS
+            for zone in sorted(ZONES, key=lambda zone: prices[zone, market])
+            if market in resources.market.split("_then_")
+        ]
 
     def _call(self, what: str, apply: Callable[[], T]) -> T:
         process, cloud = self._process, self._cloud

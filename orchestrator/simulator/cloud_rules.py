@@ -1,6 +1,7 @@
 """Invariants of the instances, looked at after each change of the cloud or of a record.
 
-- Nothing is launched without an intent in the record, and what is launched again is launched as it was.
+- Nothing is launched without an intent in the record, which says where and for what price; what is launched again is
+  launched as it was. All live instances of a generation are in one zone.
 - The live instances that a job wants and that are not ending are at most as many as its rung and the next one need.
 - Every live instance is wanted by its job, or is dead within `BOUND_S`, also if no controller ever returns.
 - What was spent and what is running at its worst never exceed the budget. On top of that comes only what is launched so
@@ -44,10 +45,17 @@ class CloudRules:
         self.launches += 1
         job = instance.request.job
         self._of_job.setdefault(job, []).append(instance)
-        if instance.name not in facts.intents:
+        request = instance.request
+        intent = facts.intents.get(instance.name)
+        if intent is None:
             raise Violation("nothing is launched without an intent", f"{instance.name} of {job}")
+        if (intent["zone"], intent["market"]) != (request.zone, request.market):
+            raise Violation("it is launched where it was meant to be", f"{instance.name}: {intent}, {request}")
         self._look_at(instance, facts.wanted())
-        if not any(use["instance"] == instance.name for use in facts.record["uses"]):
+        price = next((u["usd_per_hour"] for u in facts.record["uses"] if u["instance"] == instance.name), None)
+        if price is not None and price != instance.usd_per_hour:
+            raise Violation("it costs what was reserved for it", f"{instance.name}: {price}, {instance.usd_per_hour}")
+        if price is None:
             instance.came_late = True
             self._cloud.timeline.after(UNDONE_WITHIN_S, lambda: self._check_undone(instance))
         self._check_count(job, facts)

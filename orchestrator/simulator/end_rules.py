@@ -18,7 +18,7 @@ from orchestrator.controller.budget import DRAIN_BEFORE_S, EXTEND_AT_LEAST_S, MI
 from orchestrator.controller.decide import MAX_LOSSES
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import MAX_UNCOUNTED_S
-from orchestrator.simulator.cloud import FORGOTTEN_AFTER_S, Instance
+from orchestrator.simulator.cloud import FORGOTTEN_AFTER_S, ON_DEMAND_USD, Instance
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.violation import Violation
 from orchestrator.spec.models import JobSpec
@@ -53,9 +53,10 @@ class Ends:
     """What justifies the end of one job, and what is charged for it."""
 
     spec: JobSpec
-    usd_per_hour: float
     instances: Mapping[str, Instance]
     """Of the cloud."""
+    faults: Counter[Fault]
+    """Of the run."""
     excess_s: float = 0.0
     """How much older than it is the job was made by wrong clocks."""
     _named_s: dict[str, float] = field(default_factory=dict)
@@ -77,12 +78,13 @@ class Ends:
     def _follow_age(self, by: str, job: str, new: dict[str, Any], lived_s: float, *, is_first: bool) -> None:
         """`is_first`: of a leader, which knows of the time before it only by wall clocks."""
         ahead_s = new["age_s"] - lived_s
-        allowed_s = MAX_UNCOUNTED_S if is_first else 0.0
+        is_wrong = self.faults[Fault.SKEW] or self.faults[Fault.JUMP]
+        allowed_s = MAX_UNCOUNTED_S if is_first and is_wrong else 0.0
         if ahead_s > self.excess_s + allowed_s + _TOLERANCE_S:
             detail = f"{by}: {job} is {lived_s:.0f} s old, not {new['age_s']:.0f} s"
             raise Violation("a job is as old as time says", detail)
-        if is_first and ahead_s > self.excess_s + 0.5:
-            self.excess_s = ahead_s + _LATE_S
+        if is_first and is_wrong:
+            self.excess_s = max(self.excess_s, ahead_s + _LATE_S)
 
     def _check_charged(self, by: str, job: str, old: dict[str, Any], new: dict[str, Any], now_s: float) -> None:
         """Who is charged has ended, and has cost so much."""
@@ -130,7 +132,7 @@ class Ends:
         max_cost = self.spec.limits.max_cost
         count = max(rung.count for rung in self.spec.resources.ladder)
         reserved_usd = new["spent_usd"] + sum(map(self._worst_usd, new["uses"]))
-        if max_cost is None or max_cost - reserved_usd > self.usd_per_hour * (count * needed_s + _TOLERANCE_S) / 3600:
+        if max_cost is None or max_cost - reserved_usd > ON_DEMAND_USD * (count * needed_s + _TOLERANCE_S) / 3600:
             detail = f"{by}: {job}: ${reserved_usd:.4f} of {max_cost} are spent or reserved: {new['reason']}"
             raise Violation("a failure is justified", detail)
 
@@ -138,7 +140,7 @@ class Ends:
         """The time of those that work is over, and nothing is left that could make it longer."""
         max_cost, running = self.spec.limits.max_cost, new["generation"]
         working = {slot["instance"] for slot in running["slots"]} if running and not running["released"] else set()
-        left_s, reserved_usd = float("inf"), new["spent_usd"]
+        left_s, reserved_usd, enough_usd = float("inf"), new["spent_usd"], 0.0
         for use in new["uses"]:
             instance = self.instances.get(use["instance"])
             if use["instance"] not in working:  # what it holds and does not use comes back
@@ -146,22 +148,18 @@ class Ends:
                 reserved_usd += min(self._worst_usd(use), use["usd_per_hour"] * lived_s / 3600)
             else:
                 reserved_usd += self._worst_usd(use)
+                enough_usd += 2 * EXTEND_AT_LEAST_S * use["usd_per_hour"] / 3600
                 lived_s = 0.0 if instance is None else now_s - instance.launched_s
                 left_s = min(left_s, use["allowance_s"] - lived_s)
-        enough_usd = 2 * EXTEND_AT_LEAST_S * len(working) * self.usd_per_hour / 3600
         if max_cost is None or max_cost - reserved_usd > enough_usd or left_s > DRAIN_BEFORE_S + _TOLERANCE_S:
             detail = f"{by}: {job}: ${reserved_usd:.4f} of {max_cost} and all but {left_s:.0f} s: {new['limit']}"
             raise Violation("a budget is used up before it ends a job", detail)
 
-    def check_end(self, job: str, faults: Counter[Fault]) -> None:
+    def check_end(self, job: str) -> None:
         """All is over: whatever went wrong was made to go wrong. Raises Violation."""
         record = self._record
-        if self.excess_s and not faults[Fault.SKEW] and not faults[Fault.JUMP]:
-            raise Violation(
-                "a job is as old as time says", f"{job}: {self.excess_s:.0f} s more, and no clock was wrong"
-            )
         if record["phase"] == JobPhase.FAILED and not record["limit"]:
-            injected = sum(faults[fault] for fault in _ENDING)
+            injected = sum(self.faults[fault] for fault in _ENDING)
             if record["failures"] > injected:
                 detail = f"{job}: {record['failures']} failures, and {injected} faults: {record['reason']}"
                 raise Violation("a failure is justified", detail)

@@ -135,7 +135,7 @@ class History:
                 raise Violation("nothing is left to do", f"{job}: {record['retired']} {record['uses']}")
             if record["retired"] or record["uses"]:
                 raise Violation("a job that is over has no instance", f"{job}: {record['retired']} {record['uses']}")
-            facts.ends.check_end(job, world.faults.counts)
+            facts.ends.check_end(job)
             jobs.check_events(job)
             jobs.check_requests(job, world.people.sent.get(job, ()))
             if record["phase"] == JobPhase.SUCCEEDED:

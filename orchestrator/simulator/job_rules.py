@@ -39,8 +39,8 @@ class JobFacts:
     wishes: Wishes
     ends: Ends
     record: dict[str, Any] = field(default_factory=dict)
-    intents: set[str] = field(default_factory=set)
-    """Every instance that the record has ever named."""
+    intents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The slot of every instance that the record has ever named."""
     answered: dict[str, str] = field(default_factory=dict)
     """Per request, the kind of the event that told of it."""
     events: set[int] = field(default_factory=set)
@@ -85,7 +85,9 @@ class JobRules:
         facts.record = new
         for generation in (new["generation"], new["upcoming"]):
             if generation:
-                facts.intents.update(slot["instance"] for slot in generation["slots"])
+                facts.intents.update((slot["instance"], slot) for slot in generation["slots"])
+                if len({slot["zone"] for slot in generation["slots"]}) > 1:
+                    raise Violation("a generation is in one zone", f"{by}: {job}: {generation['slots']}")
         phase = JobPhase(new["phase"])
         if phase.over and facts.over_since_s is None:
             facts.over_since_s = self._now_s()

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.agent import checkpoints, launcher
 from orchestrator.agent.supervisor import Supervisor
-from orchestrator.controller import decide, facts, orders, placement, wishes
+from orchestrator.controller import decide, facts, launching, orders, placement, wishes
 from orchestrator.controller.act import Actor
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.effects import Assign, Effect, Launch
@@ -239,6 +239,35 @@ def _charges_allowance() -> list[Patch]:
     return [(facts, "_at_most_s", worst_s)]
 
 
+def _zones_mixed() -> list[Patch]:
+    """Each instance of a generation is placed by itself: what is refused in one zone is had in another."""
+
+    def one_by_one(draft: Draft, upcoming: Generation, choice: placement.Choice) -> None:
+        place_anew(draft, upcoming, choice)
+        moved = draft.record.upcoming
+        assert moved is not None
+        slots = tuple(
+            old if draft.seen.view(old.instance).launch_failure is None else new
+            for old, new in zip(upcoming.slots, moved.slots, strict=True)
+        )
+        draft.set(
+            upcoming=moved.model_copy(update={"slots": slots}),
+            retired=tuple(i for i in draft.record.retired if i not in {slot.instance for slot in slots}),
+        )
+
+    place_anew = launching._place_anew
+    return [(launching, "_place_anew", one_by_one)]
+
+
+def _names_used_again() -> list[Patch]:
+    """Another offer is asked under the same name: a token that may have been used already."""
+
+    def same_name(_draft: Draft, upcoming: Generation, number: int) -> str:
+        return upcoming.slots[number].instance
+
+    return [(launching, "next_name", same_name)]
+
+
 def _secrets_inherited() -> list[Patch]:
     """Workers are given the whole environment of the agent."""
     return [(launcher, "worker_environment", dict)]
@@ -258,6 +287,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "reaper-and-switch-off": _reaper_and_switch_off,
     "count-doubled": _count_doubled,
     "secrets-inherited": _secrets_inherited,
+    "zones-mixed": _zones_mixed,
+    "names-used-again": _names_used_again,
     "late-launch-stays": _late_launch_stays,
     "lives-by-wall-clock": _lives_by_wall_clock,
     "known-by-reply": _known_by_reply,

@@ -7,35 +7,40 @@ from random import Random
 
 from orchestrator.fleets.protocol import LaunchRequest
 from orchestrator.jobs import layout
-from orchestrator.simulator.cloud import LAG_S
+from orchestrator.simulator.cloud import LAG_S, MARKETS, ZONES
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.machine import SimulatedAgent
 from orchestrator.simulator.people import Kind
+from orchestrator.simulator.timeline import Process
 from orchestrator.simulator.trainer import Course
 from orchestrator.simulator.world import SimulatedJob, World
-from orchestrator.spec.models import Checkpoint, JobSpec, Limits, Resources, Rung, Scaling
+from orchestrator.spec.models import Checkpoint, JobSpec, Limits, Market, Resources, Rung, Scaling
 from trainer.config import TrainingConfig
 
 TROUBLE_S = (200.0, 1200.0)
 """How long things go wrong before all is well again."""
 
 _BUDGETS = (None, None, 5.0, 0.6, 0.25)
+_MARKETS: tuple[Market, ...] = ("spot_then_on_demand", "spot_then_on_demand", "spot", "on_demand")
 _DEADLINES = (None, None, None, 3600.0)
 
 
 @cache
-def _spec(name: str, ladder: int, budget: float | None, deadline: float | None, every: float) -> JobSpec:
+def _spec(
+    name: str, ladder: int, budget: float | None, deadline: float | None, every: float, market: Market
+) -> JobSpec:
     """One of the jobs that are simulated: made once, for making one takes longer than simulating a minute of it."""
     ladders = {
-        0: (Rung(workers=1), Rung(workers=2)),
-        1: (Rung(workers=1), Rung(workers=2), Rung(count=2, workers=2)),
-        2: (Rung(count=2, workers=1), Rung(count=2, workers=2)),
-        3: (Rung(workers=2),),
+        0: ((1, 1), (1, 2)),
+        1: ((1, 1), (1, 2), (2, 2)),
+        2: ((2, 1), (2, 2)),
+        3: ((1, 2),),
     }
+    rungs = tuple(Rung(instance="simulated.xlarge", count=count, workers=workers) for count, workers in ladders[ladder])
     return JobSpec(
         name=name,
         training=TrainingConfig(labels=50, steps=100, batch=32, labelled_batch=16, shards=8),
-        resources=Resources(ladder=ladders[ladder]),
+        resources=Resources(fleet="ec2", market=market, ladder=rungs),
         scaling=Scaling(window=4.0, warm_up=2.0, cooldown=40.0),
         checkpoint=Checkpoint(every=every, keep=2),
         limits=Limits(max_cost=budget, deadline=deadline),
@@ -45,7 +50,12 @@ def _spec(name: str, ladder: int, budget: float | None, deadline: float | None, 
 def drawn_job(chance: Random, name: str) -> SimulatedJob:
     """A job of a few minutes."""
     spec = _spec(
-        name, chance.randrange(4), chance.choice(_BUDGETS), chance.choice(_DEADLINES), chance.choice((20.0, 60.0))
+        name,
+        chance.randrange(4),
+        chance.choice(_BUDGETS),
+        chance.choice(_DEADLINES),
+        chance.choice((20.0, 60.0)),
+        chance.choice(_MARKETS),
     )
     course = Course(
         steps=chance.choice((60, 120, 240)),
@@ -68,6 +78,7 @@ class Plan:
         """Put everything on the timeline."""
         self._begin()
         self._world.cloud.launch_stalls = self._call_off
+        self._world.at_trouble = self._jump_in_trouble
         several: list[tuple[Fault, float, Callable[[], None]]] = [
             (Fault.OUTAGE, 0.06, self._outage),
             (Fault.PARTITION, 0.08, self._partition),
@@ -104,6 +115,8 @@ class Plan:
             world.timeline.at(self._chance.uniform(0.0, 30.0), lambda spec=job.spec: world.people.submit(spec))  # type: ignore[misc]
         if 0.0 < world.faults.temper <= 1.0 and self._chance.random() < 0.06:
             self._prepare_zombie()
+        elif world.faults.temper and self._chance.random() < 0.06:
+            self._prepare_scarcity()
         daemons = self._chance.randint(2, 3) if world.faults.comes(Fault.TWO_DAEMONS, 0.35) else 1
         for _ in range(daemons):
             world.add_daemon(world.wrong_by_s())
@@ -117,6 +130,14 @@ class Plan:
         for job in self._world.jobs.values():
             job.course = replace(job.course, steps=400, steps_per_s=0.3)
         self._world.timeline.at(at_s, self._zombie)
+
+    def _prepare_scarcity(self) -> None:
+        """A job that trains for long, and no spot instances when it begins."""
+        until_s = self._chance.uniform(60.0, 900.0)
+        self.trouble_s = max(self.trouble_s, 1000.0)
+        for job in self._world.jobs.values():
+            job.course = replace(job.course, steps=400, steps_per_s=0.3)
+        self._world.cloud.lacks(until_s, market="spot")
 
     def _sometime(self, happens: Callable[[], None]) -> None:
         """At some moment of the trouble, if it is not over by then."""
@@ -137,10 +158,13 @@ class Plan:
         world.cloud.away_until_s = world.timeline.now_s + seconds
 
     def _no_capacity(self) -> None:
-        self._world.cloud.no_capacity_until_s = self._world.timeline.now_s + self._chance.uniform(20.0, 500.0)
+        """Nothing is to be had: of one market in one zone, of one market, or of any."""
+        zone, market = self._chance.choice((None, *ZONES)), self._chance.choice((None, *MARKETS))
+        self._world.cloud.lacks(self._world.timeline.now_s + self._chance.uniform(20.0, 500.0), zone, market)
 
     def _quota(self) -> None:
-        self._world.cloud.quota_until_s = self._world.timeline.now_s + self._chance.uniform(20.0, 500.0)
+        until_s = self._world.timeline.now_s + self._chance.uniform(20.0, 500.0)
+        self._world.cloud.quota_until_s[self._chance.choice(MARKETS)] = until_s
 
     def _partition(self) -> None:
         """One process cannot reach the bucket; all others can."""
@@ -209,6 +233,13 @@ class Plan:
             world.story.fault(process.name, "its clock jumps by {:.0f} s", by_s)
             process.skew_s += by_s
 
+    def _jump_in_trouble(self, process: Process) -> None:
+        """A clock that jumps just when it is not known what was written."""
+        if not self.healed and self._world.faults.comes(Fault.JUMP, 0.03):
+            by_s = self._chance.choice((-86400.0, 3600.0, 86400.0))
+            self._world.story.fault(process.name, "its clock jumps by {:.0f} s", by_s)
+            process.skew_s += by_s
+
     def _agent_dies(self) -> None:
         if agents := self._world.live_agents():
             self._chance.choice(agents).process.die()
@@ -260,7 +291,9 @@ class Plan:
         world.story.tell("everything", "works from now on")
         world.faults.calm()
         world.bucket.away_until_s = 0.0
-        world.cloud.away_until_s = world.cloud.no_capacity_until_s = world.cloud.quota_until_s = 0.0
+        world.cloud.away_until_s = 0.0
+        world.cloud.no_capacity_until_s.clear()
+        world.cloud.quota_until_s.clear()
         world.cloud.lag_s = 0.0
         for agent in world.agents.values():
             agent.store.cut_until_s = agent.machine.full_until_s = 0.0

@@ -1,6 +1,7 @@
 """A simulated world: one bucket, one cloud, daemons, agents and people, with the invariants looking on."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -61,6 +62,8 @@ class World:
         self.people = People(self.timeline, self.view, self.nonce, self.story, self.rules.heads)
         self.cloud.boots = self._boot
         self.cloud.agent_alive = lambda name: name in self.agents and self.agents[name].process.alive
+        self.at_trouble: Callable[[Process], None] = lambda _process: None
+        """Called when a controller could not do what it wanted with the bucket."""
         self._numbers = 0
 
     def nonce(self) -> str:
@@ -85,7 +88,7 @@ class World:
                 workers,
                 spec.limits.max_cost,
                 wishes,
-                Ends(spec, self.cloud.usd_per_hour, self.cloud.instances),
+                Ends(spec, self.cloud.instances, self.faults.counts),
             ),
         )
 
@@ -96,9 +99,9 @@ class World:
             f"daemon{len(self.daemons) + 1}",
             self.timeline,
             lambda process: BucketView(
-                self.bucket, process, lambda since_s, until_s: troubled(process.name, since_s, until_s)
+                self.bucket, process, lambda since_s, until_s: self._in_trouble(process, since_s, until_s)
             ),
-            lambda process: {"local": CloudView(self.cloud, process)},
+            lambda process: dict.fromkeys(("local", "ec2"), CloudView(self.cloud, process)),
             self.nonce,
             self.story,
             PACE,
@@ -109,6 +112,10 @@ class World:
         self.daemons.append(daemon)
         daemon.start()
         return daemon
+
+    def _in_trouble(self, process: Process, since_s: float, until_s: float) -> None:
+        self.rules.excuses.troubled(process.name, since_s, until_s)
+        self.at_trouble(process)
 
     def _boot(self, instance: Instance) -> None:
         job = instance.request.job

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from orchestrator.controller.decide import Decision, decide
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observation import InstanceView, LaunchFailure, Observation
-from orchestrator.fleets.protocol import InstanceState
+from orchestrator.fleets.protocol import InstanceState, LaunchRequest, Offer
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import Event, EventKind
 from orchestrator.jobs.head import Head
@@ -48,8 +48,13 @@ class Scene:
         self.asked = 0
         self.views: dict[str, InstanceView] = {}
         self.prices = {"local": price_usd_per_hour}
+        self.offers: dict[str, tuple[Offer, ...]] = {}
+        """Where there are more than one for each price."""
+        self.no_offers: dict[str, LaunchFailure] = {}
         self.refusals: dict[int, LaunchFailure] = {}
         """By the workers of an instance: why it cannot be launched."""
+        self.refused_offers: dict[tuple[str, str], LaunchFailure] = {}
+        """By zone and market."""
         self.lingering: set[str] = set()
         """Instances that the fleet takes its time to end."""
         self.events: list[Event] = []
@@ -65,7 +70,8 @@ class Scene:
             head=self.head,
             requests=tuple(self.requests),
             instances=dict(self.views),
-            prices=self.prices,
+            offers=self.offers or {kind: (Offer(kind, "", "on_demand", usd),) for kind, usd in self.prices.items()},
+            no_offers=self.no_offers,
             since_written_s=self.elapsed_s - self.written[1]
             if self.written and self.written[0] == self.epoch
             else None,
@@ -112,9 +118,9 @@ class Scene:
             case Launch(request):
                 view = self.view(request.instance)
                 assert view.state is None, f"{request.instance} was launched though it was there"
-                failure = self.refusals.get(request.workers)
+                failure = self.refuses(request)
                 if failure:
-                    self.views[request.instance] = replace(view, launch_failure=failure)
+                    self.views[request.instance] = replace(view, launch_failure=failure, never_was=True)
                 else:
                     self.views[request.instance] = replace(view, state=InstanceState.STARTING)
             case Terminate(instance):
@@ -134,6 +140,11 @@ class Scene:
                 assert self.view(instance).terminated
             case DropRequest(_, request_id):
                 self.requests = [request for request in self.requests if request.id != request_id]
+
+    def refuses(self, request: LaunchRequest) -> LaunchFailure | None:
+        """Why the fleet does not launch an instance."""
+        elsewhere = self.refused_offers.get((request.zone, request.market))
+        return elsewhere or self.refusals.get(request.workers)
 
     # --- what happens -------------------------------------------------------------------------------------------------
 

@@ -99,15 +99,16 @@ def test_who_works_is_told_of_a_longer_life_when_half_of_it_is_over() -> None:
     assert (told.allowance_s, told.action) == (7200 + 3600, "run")
 
 
-def test_a_launch_that_failed_for_certain_costs_nothing_and_is_asked_for_again_in_the_same_words() -> None:
+def test_a_launch_that_was_refused_costs_nothing_and_is_asked_for_again_under_another_name() -> None:
     scene = Scene(job_spec(limits={"max_cost": 4.0}), price_usd_per_hour=1.0)
     scene.refusals[1] = LaunchFailure("no capacity", kind="capacity")
     for _ in range(20):
         scene.settle().pass_time(600)
     scene.refusals.clear()
     scene.settle()
-    requests = {effect.request for effect in scene.effects if isinstance(effect, Launch)}
-    assert len(requests) == 1
+    requests = [effect.request for effect in scene.effects if isinstance(effect, Launch)]
+    assert len({request.instance for request in requests}) == len(requests) == 21
+    assert len({replace(request, instance="") for request in requests}) == 1
     assert scene.record.spend_usd(scene.now) == pytest.approx(0.0, abs=0.2)
     assert scene.come_up().is_in(JobPhase.RUNNING)
 

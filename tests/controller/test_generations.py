@@ -415,7 +415,7 @@ def test_without_capacity_it_waits_says_so_once_and_asks_again() -> None:
     for _ in range(3):
         scene.pass_time(5).settle()
     assert scene.is_in(JobPhase.PENDING)
-    assert scene.launched() == ["digits-g1-n0-a0"] * 4
+    assert scene.launched() == [f"digits-g1-n0-a{attempt}" for attempt in range(4)]
     assert scene.kinds().count(EventKind.NO_CAPACITY) == 1
     assert scene.record.reason == "waiting for capacity: 2 of 2 cores are in use"
     scene.refusals.clear()

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.observe import HEAD_EVERY_LOOKS, Observer
 from orchestrator.controller.watch import LOOKS_APART_S, JobWatch
-from orchestrator.fleets.protocol import FleetError, InstanceState, Sighting
+from orchestrator.fleets.protocol import FleetError, InstanceState, Offer, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress
 from orchestrator.store import StoreError
@@ -175,7 +175,7 @@ def test_an_instance_is_seen_as_fleet_and_bucket_show_it(looking: Looking) -> No
     assert view.heartbeat is not None
     assert view.heartbeat.generation == 1
     assert view.assignment is not None
-    assert observed.prices == {"local": 1.0}
+    assert observed.offers == {"local": (Offer("local", "", "on_demand", 1.0),)}
     assert observed.view("unheard-of").state is None
 
 

@@ -187,7 +187,7 @@ def test_a_job_whose_launches_were_all_refused_is_cancelled_at_once(certain: boo
     asked_s = world.clock.elapsed_s
     world.run(until=lambda world: world.record.phase is JobPhase.CANCELLED)
     waited_s = world.clock.elapsed_s - asked_s
-    assert (waited_s < 15.0) if certain else (waited_s >= 60.0)
+    assert (waited_s < 15.0) if certain else (waited_s > 30.0)
     assert world.record.spent_usd == 0.0
 
 

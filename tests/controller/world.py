@@ -8,7 +8,7 @@ done twice or resumed from the wrong checkpoint shows in the last link.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,7 +16,7 @@ from typing import Literal
 
 from orchestrator.controller.controller import Controller
 from orchestrator.controller.decide import Deposed
-from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, submit_job
 from orchestrator.jobs.events import Event, read_events
@@ -24,7 +24,7 @@ from orchestrator.jobs.head import Head, Manifest, NotYetAssigned, Superseded, c
 from orchestrator.jobs.instances import Assignment, Heartbeat, TrainerExit, TrainerProgress, Utilization
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.requests import send_request
-from orchestrator.spec.models import JobSpec
+from orchestrator.spec.models import JobSpec, Resources
 from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
@@ -248,8 +248,8 @@ class FakeFleet:
         if instance in self.agents:
             self.agents[instance].ended = True
 
-    def usd_per_hour(self, instance_type: str) -> float:  # noqa: ARG002 - all cost the same
-        return 1.0
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:  # noqa: ARG002 - all cost the same
+        return (Offer(instance_type, "", "on_demand", 1.0),)
 
     def _state(self, agent: FakeAgent) -> InstanceState:
         if agent.ended:
@@ -280,8 +280,8 @@ class InterposedFleet:
     def terminate(self, instance: str) -> None:
         self.around(f"terminate {instance}", lambda: self.inner.terminate(instance))
 
-    def usd_per_hour(self, instance_type: str) -> float:
-        return self.inner.usd_per_hour(instance_type)
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
+        return self.inner.offers(resources, instance_type)
 
 
 class World:

@@ -17,8 +17,9 @@ import pytest
 
 from orchestrator.fleets.local import PROCESS_FILE, REQUEST_FILE, START_GRACE_S, SWEEP_AFTER_S, LocalFleet, Machine
 from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity, write_identity
-from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Offer
 from orchestrator.jobs.bucket import load_heartbeat, submit_job
+from orchestrator.spec.models import Resources
 from orchestrator.store.document import random_nonce
 from orchestrator.store.local import LocalStore
 from orchestrator.store.owner import this_process
@@ -330,4 +331,4 @@ def test_a_machine_that_cannot_start_another_process_says_so_and_can_be_asked_ag
 
 
 def test_ones_own_machine_costs_nothing(fleet: LocalFleet) -> None:
-    assert fleet.usd_per_hour("local") == 0
+    assert fleet.offers(Resources(), "local") == (Offer("local", "", "on_demand", 0.0),)

@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,9 +31,10 @@ import psutil
 from orchestrator.controller import daemon
 from orchestrator.fleets.local import open_local_fleet
 from orchestrator.fleets.processes import MARKER
-from orchestrator.fleets.protocol import Fleet, LaunchRequest, Sighting
+from orchestrator.fleets.protocol import Fleet, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.bucket import load_record
 from orchestrator.jobs.record import JobRecord
+from orchestrator.spec.models import Resources
 from orchestrator.store import open_store
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Store
@@ -126,8 +127,8 @@ class MortalFleet:
     def terminate(self, instance: str) -> None:
         self.fate.around(lambda: self.inner.terminate(instance), f"fleet terminate {instance}", acts=True)
 
-    def usd_per_hour(self, instance_type: str) -> float:
-        return self.inner.usd_per_hour(instance_type)
+    def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
+        return self.inner.offers(resources, instance_type)
 
 
 def one_life(store: Store, fate: Fate) -> int:
