@@ -7,6 +7,7 @@ interruption is announced, credentials are renewed, tokens lose their validity.
 import json
 import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -69,7 +70,7 @@ class MetadataServer:
         self._interruption: dict[str, str] | None = None
         self._rebalance: dict[str, str] | None = None
         self._tokens: dict[str, float] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._server = _Quiet(("127.0.0.1", 0), _handler_for(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="imds", daemon=True)
         self._thread.start()
 
@@ -184,6 +185,15 @@ def metadata_server(
 
 def _stamp(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+class _Quiet(ThreadingHTTPServer):
+    """Says nothing when whoever asked is gone before the answer, as who was killed is."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Only what is no such thing is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a socket
 
 
 def _handler_for(server: MetadataServer) -> type[BaseHTTPRequestHandler]:

@@ -97,9 +97,11 @@ def rehearsed(
     machine_environ: Mapping[str, str] | None = None,
 ) -> Iterator[Rehearsed]:
     """A rehearsal to which the environment leads, and that leaves nothing."""
-    session = {SESSION_VARIABLE: os.environ[SESSION_VARIABLE], **(machine_environ or {})}
+    session = {name: value for name, value in os.environ.items() if name == SESSION_VARIABLE}
     with (
-        rehearsing(conditions, root, os.environ, lambda _words: None, session, program) as rehearsal,
+        rehearsing(
+            conditions, root, os.environ, lambda _words: None, {**session, **(machine_environ or {})}, program
+        ) as rehearsal,
         pytest.MonkeyPatch.context() as patch,
     ):
         for name in [name for name in os.environ if name.startswith("AWS_")]:
