@@ -200,7 +200,6 @@ def launch_request(spec: JobSpec, generation: Generation, slot: Slot, allowance_
         zone=slot.zone,
         market=slot.market,
         image=spec.resources.image,
-        wish=spec.resources.market,
     )
 
 

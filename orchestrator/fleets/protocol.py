@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from orchestrator.errors import ElasticError
-from orchestrator.spec.models import Market as MarketWish
 from orchestrator.spec.models import Resources
 
 
@@ -62,8 +61,6 @@ class LaunchRequest:
     zone: str = ""
     """Where, in a fleet that has zones."""
     market: Market = "on_demand"
-    wish: MarketWish = "spot_then_on_demand"
-    """Where no zone is named: the markets that the fleet may choose from."""
     image: str | None = None
     """The container image that its agent and workers come in; None: they are processes."""
 

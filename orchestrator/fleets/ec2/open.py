@@ -5,7 +5,6 @@ What talks to AWS is imported only then: a daemon of local jobs does without.
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from orchestrator.fleets.ec2.sightings import LAG_S
 from orchestrator.fleets.protocol import LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, why_not_here
-from orchestrator.spec.models import Resources, Rung
+from orchestrator.spec.models import Resources
 from orchestrator.store import document
 from orchestrator.store.document import Nonce
 from orchestrator.store.protocol import Store, Unchanged
@@ -48,21 +47,7 @@ class Ec2FleetOfStore:
         return LAG_S
 
     def launch(self, request: LaunchRequest) -> None:
-        fleet = self._prepared()
-        if not request.zone:  # from a controller that does not choose among offers: the first zone, on demand
-            request = replace(request, zone=min(fleet.account.subnets))
-        fleet.launch(request)
-
-    def usd_per_hour(self, instance_type: str) -> float:
-        """The most that it costs, where nobody has chosen an offer: the on-demand price."""
-        fleet = self.opened()
-        if fleet is None:
-            return 0.0
-        on_demand = Resources(fleet="ec2", market="on_demand", ladder=(Rung(instance=instance_type),))
-        try:
-            return max(offer.usd_per_hour for offer in fleet.offers(on_demand, instance_type))
-        except LaunchError:
-            return 0.0  # it cannot be had: its launch will say so
+        self._prepared().launch(request)
 
     def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
         return self._prepared().offers(resources, instance_type)
