@@ -7,24 +7,19 @@ or not, and then the instance is taken back.
 
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.errors import ElasticError
 from orchestrator.rehearsal.account import Account, LedgerEntry
 from orchestrator.rehearsal.imds import Credentials
 from orchestrator.rehearsal.machine import Machine
+from orchestrator.rehearsal.turning import turning
 
 LOOK_EVERY_S = 0.1
 NOTICE_S = 120.0
 """How long before an interruption EC2 announces it."""
-
-
-class RoomBroken(ElasticError):
-    """The machine room has failed, and with it the rehearsal."""
 
 
 def bare(_machine: Path) -> None:
@@ -106,23 +101,9 @@ class MachineRoom:
 
 @contextmanager
 def running_room(room: MachineRoom) -> Iterator[MachineRoom]:
-    """Look after the machines in a thread while entered. Raises RoomBroken at the end if that has failed."""
-    stop, failures = threading.Event(), list[str]()
-
-    def look() -> None:
-        try:
-            while not stop.wait(LOOK_EVERY_S):
-                room.turn()
-        except Exception:  # noqa: BLE001 - whatever it is, it is told by the thread that waits for this one
-            failures.append(traceback.format_exc())
-
-    thread = threading.Thread(target=look, name="machine room", daemon=True)
-    thread.start()
+    """Look after the machines in a thread while entered. Raises RehearsalBroken at the end if that has failed."""
     try:
-        yield room
+        with turning("machine room", room.turn, LOOK_EVERY_S):
+            yield room
     finally:
-        stop.set()
-        thread.join()
         room.close()
-    if failures:
-        raise RoomBroken(f"The machine room has broken down:\n{failures[0]}")

@@ -1,7 +1,6 @@
 """One rehearsal: account, bucket, machine room and controller, set up by the commands that a person would use."""
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from orchestrator.rehearsal.missing import require_parts
 from orchestrator.rehearsal.person import BUCKET, STORE_URL, Person
 from orchestrator.rehearsal.refusals import Shortages
 from orchestrator.rehearsal.seaweed import Identity, running_seaweed
+from orchestrator.rehearsal.turning import turning
 
 BOOT_S = 5.0
 LOOK_EVERY_S = 0.2
@@ -146,7 +146,7 @@ def rehearsing(
         stack.callback(controller.close)
         controller.start()
         rehearsal = Rehearsal(conditions, here, account, room, controller)
-        stack.enter_context(_turning(rehearsal))
+        stack.enter_context(turning("disturbances", rehearsal.turn, LOOK_EVERY_S))
         yield rehearsal
 
 
@@ -155,20 +155,3 @@ def _identities(person: Credentials, role: Credentials) -> list[Identity]:
         Identity("person", person.access_key, person.secret_key),
         Identity("instances", role.access_key, role.secret_key, ("Read", "Write", "List")),
     ]
-
-
-@contextmanager
-def _turning(rehearsal: Rehearsal) -> Iterator[None]:
-    stop = threading.Event()
-
-    def turn() -> None:
-        while not stop.wait(LOOK_EVERY_S):
-            rehearsal.turn()
-
-    thread = threading.Thread(target=turn, name="rehearsal", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
