@@ -32,7 +32,7 @@ CAUGHT_BY: dict[str, tuple[str, ...]] = {
     "count-doubled": ("no more instances than the rungs need",),
     "secrets-inherited": ("no secret is in any object",),
     "zones-mixed": ("a generation is in one zone",),
-    "names-used-again": ("a launch that is asked for again is the same",),
+    "names-used-again": ("what is charged is what it cost", "a launch that is asked for again is the same"),
     "late-launch-stays": ("a launch that comes too late is undone",),
     "lives-by-wall-clock": ("a budget is used up before it ends a job",),
     "known-by-reply": ("a job is as old as time says",),
