@@ -60,7 +60,12 @@ def _line(entry: LedgerEntry, now: datetime) -> BillLine:
         instance_type=entry.instance_type,
         zone=entry.zone,
         market=entry.market,
-        seconds=round(((entry.ended_at or now) - entry.launched_at).total_seconds()),
+        seconds=int((_shown(entry.ended_at or now) - _shown(entry.launched_at)).total_seconds()),
         usd_per_hour=entry.usd_per_hour,
         why_ended=entry.why,
     )
+
+
+def _shown(at: datetime) -> datetime:
+    """As DescribeInstances shows it: to the second."""
+    return at.replace(microsecond=0)

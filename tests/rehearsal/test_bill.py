@@ -29,7 +29,7 @@ def entry(lived_s: float | None, usd_per_hour: float = 3.6, **changes: object) -
 
 
 def test_each_second_costs_its_share_of_the_hour() -> None:
-    bill = bill_of([entry(1800.0), entry(90.4, usd_per_hour=7.2)], NOW)
+    bill = bill_of([entry(1800.0), entry(90.9, usd_per_hour=7.2)], NOW)
     assert [line.seconds for line in bill.lines] == [1800, 90]
     assert [round(line.usd, 6) for line in bill.lines] == [1.8, 0.18]
     assert (bill.seconds, round(bill.usd, 6)) == (1890, 1.98)

@@ -227,12 +227,12 @@ def role_of(process: psutil.Process) -> Role | None:
     return "rank" if "trainer" in command else None
 
 
-def undisturbed_digest(directory: Path) -> str:
+def undisturbed_digest(directory: Path, training: Mapping[str, Any] = TRAINING, bound_s: float = BOUND_S) -> str:
     """What the trainer alone, never disturbed, ends with."""
     config = directory / "config.json"
-    config.write_text(json.dumps(TRAINING))
+    config.write_text(json.dumps(dict(training)))
     run = directory / "run"
-    subprocess.run([sys.executable, "-m", "trainer", str(config), str(run)], check=True, timeout=BOUND_S)
+    subprocess.run([sys.executable, "-m", "trainer", str(config), str(run)], check=True, timeout=bound_s)
     last = max((run / "checkpoints").glob("step-*"))
     digest: str = json.loads((last / "result.json").read_text())["digest"]
     return digest
