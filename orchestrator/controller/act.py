@@ -5,7 +5,7 @@ event is lost with a controller, and none is written twice. Before each effect i
 leads still: a process can stand still between any two of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator.controller.decide import Decision
@@ -13,7 +13,7 @@ from orchestrator.controller.decisions import keep_decision
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observation import LaunchFailure, Observation
 from orchestrator.controller.watch import JobWatch, instances_of
-from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import Fleet, FleetError, InstanceState, LaunchError, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import Event, write_event
 from orchestrator.jobs.head import seal
@@ -51,7 +51,10 @@ class Actor:
     def act(
         self, seen: Observation, stored: Stored[JobRecord], decision: Decision, watch: JobWatch, fleet: Fleet
     ) -> bool:
-        """Write the record if it changed, then carry out the effects; True if anything was done. Raises Conflict."""
+        """Write the record if it changed, then carry out the effects; True if anything was done.
+
+        Raises Conflict; and FleetError, when all that could be done was done.
+        """
         job = seen.record.name
         self._flush(job, seen.record, watch)
         done = decision.record is not seen.record
@@ -62,10 +65,20 @@ class Actor:
             self._flush(job, decision.record, watch)
         elif any(isinstance(effect, Launch) for effect in decision.effects):
             self._confirm(watch, stored)
-        for effect in decision.effects:
+        return self._carry_out_all(decision.effects, watch, fleet) or done
+
+    def _carry_out_all(self, effects: Iterable[Effect], watch: JobWatch, fleet: Fleet) -> bool:
+        """Carry out what can be: an instance that a fleet cannot end now keeps no other from its orders."""
+        done, unclear = False, list[FleetError]()
+        for effect in effects:
             if not self.still_leading():
                 break
-            done = self._carry_out(effect, watch, fleet) or done
+            try:
+                done = self._carry_out(effect, watch, fleet) or done
+            except FleetError as error:
+                unclear.append(error)
+        if unclear:
+            raise unclear[0]
         return done
 
     def _write(self, stored: Stored[JobRecord], record: JobRecord, watch: JobWatch) -> None:

@@ -130,6 +130,20 @@ def test_an_instance_that_takes_its_time_to_end_is_told_again_only_after_a_while
     assert told == [NAME, NAME]
 
 
+def test_an_instance_that_cannot_be_ended_now_keeps_nothing_else_from_being_done(acting: Acting) -> None:
+    def refuse(instance: str) -> None:
+        raise FleetError(f"{instance} is protected")
+
+    acting.world.fleet.terminate = refuse  # type: ignore[method-assign]
+    drained = acting.assignment().model_copy(update={"action": "drain"})
+    with pytest.raises(FleetError, match=f"{NAME} is protected"):
+        acting.carry_out(Terminate(NAME), Terminate("another"), Seal("digits", 1, 2), Assign(NAME, drained))
+    stored = load_head(acting.world.store, "digits")
+    assert stored is not None
+    assert stored.value.generation == 2
+    assert acting.assignment().action == "drain"
+
+
 def test_an_instance_that_the_fleet_does_not_know_yet_is_not_taken_for_gone(acting: Acting) -> None:
     unknown = "digits-g9-n0-a0"
     acting.world.fleet.lag_s = 60.0
