@@ -68,15 +68,23 @@ class Actor:
         return self._carry_out_all(decision.effects, watch, fleet) or done
 
     def _carry_out_all(self, effects: Iterable[Effect], watch: JobWatch, fleet: Fleet) -> bool:
-        """Carry out what can be: an instance that a fleet cannot end now keeps no other from its orders."""
-        done, unclear = False, list[FleetError]()
+        """Carry out what can be: an instance that a fleet cannot end now keeps no other from its orders.
+
+        Where one cannot be launched those beside it are not either: all of them go elsewhere, or are asked for again.
+        """
+        done, unclear, goes_on = False, list[FleetError](), True
         for effect in effects:
             if not self.still_leading():
                 break
+            if isinstance(effect, Launch) and not goes_on:
+                continue
             try:
                 done = self._carry_out(effect, watch, fleet) or done
             except FleetError as error:
                 unclear.append(error)
+                goes_on = goes_on and not isinstance(effect, Launch)
+            if isinstance(effect, Launch) and effect.request.instance in watch.launch_failures:
+                goes_on = False
         if unclear:
             raise unclear[0]
         return done

@@ -1,6 +1,7 @@
 """Effects: carried out twice they are carried out once, and an older leader's change nothing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget,
 from orchestrator.controller.observe import Observer
 from orchestrator.controller.todo import Todo
 from orchestrator.controller.watch import JobWatch
-from orchestrator.fleets.protocol import FleetError, LaunchRequest
+from orchestrator.fleets.protocol import FleetError, LaunchError, LaunchRequest
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Superseded, load_head
 from orchestrator.jobs.instances import Assignment
@@ -178,6 +179,25 @@ def test_before_a_launch_that_was_decided_earlier_the_record_is_read_again(actin
 def test_what_was_launched_just_now_is_not_asked_for_again(acting: Acting) -> None:
     request = replace(acting.world.fleet.agents[NAME].request, instance="digits-g1-n9-a0")
     assert [acting.carry_out(Launch(request)) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("error", [LaunchError("none there", kind="capacity"), FleetError("no answer")])
+def test_where_one_cannot_be_launched_those_beside_it_are_not_either(acting: Acting, error: Exception) -> None:
+    requests = [replace(acting.world.fleet.agents[NAME].request, instance=f"digits-g1-n{n}-a0") for n in (7, 8, 9)]
+    asked: list[str] = []
+
+    def launch(request: LaunchRequest) -> None:
+        asked.append(request.instance)
+        if request is requests[1]:
+            raise error
+
+    acting.world.fleet.launch = launch  # type: ignore[method-assign]
+    with suppress(FleetError):
+        acting.carry_out(*map(Launch, requests), Seal("digits", 1, 2))
+    assert asked == [request.instance for request in requests[:2]]
+    stored = load_head(acting.world.store, "digits")
+    assert stored is not None
+    assert stored.value.generation == 2
 
 
 @pytest.mark.parametrize("answer", ["started", "unclear"])
