@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RECENT = timedelta(hours=1)
 """So long an interruption counts against its zone. EC2 shows an ended instance for about as long."""
 REMEMBERED = 3 * RECENT
-"""So long it is remembered when an instance was first seen to be gone."""
+"""So long it is remembered when an instance was first seen to end."""
 
 _MAX_FILTER_VALUES = 200
 _PAGE = 1000
@@ -60,7 +60,7 @@ class Ec2Fleet:
         self._lock = threading.Lock()
         self._ids: dict[str, str] = {}  # by name, of launches of ours: EC2 may not show them yet
         self._sent: set[str] = set()  # names of launches that were sent: only EC2 itself can refuse them now
-        self._gone_by: dict[str, datetime] = {}  # by id: when it was first seen to be gone, by AWS's clock
+        self._ending_since: dict[str, datetime] = {}  # by id: when it was first seen to end, by AWS's clock
         self._reclaimed: dict[str, Seen] = {}
 
     @property
@@ -117,11 +117,13 @@ class Ec2Fleet:
             for instance_id in superfluous(of_name):
                 self._log(f"{instance_id} is a second instance of {name}: it is ended")
                 self._end(instance_id)
-        return {name: of_name[0].sighting(self._gone_by.get(of_name[0].instance_id)) for name, of_name in found.items()}
+        return {
+            name: of_name[0].sighting(self._ending_since.get(of_name[0].instance_id)) for name, of_name in found.items()
+        }
 
     def terminate(self, instance: str) -> None:
         """End all that carries the name, and what a launch of it gave, though EC2 does not show it yet."""
-        ids = {one.instance_id for one in self._find([instance]).get(instance, []) if not one.is_gone}
+        ids = {one.instance_id for one in self._find([instance]).get(instance, []) if not one.is_ending}
         with self._lock:
             known = self._ids.get(instance)
         if known is not None:
@@ -168,17 +170,17 @@ class Ec2Fleet:
     def _remember(self, seen: Sequence[Seen]) -> None:
         """Keep what later looks will want to know, and let go what EC2 itself has forgotten."""
         with self._lock:
-            for one in (one for one in seen if one.is_gone):
+            for one in (one for one in seen if one.is_ending):
                 self._ids.pop(one.instance, None)
                 self._sent.discard(one.instance)
                 if one.at is not None:
-                    self._gone_by.setdefault(one.instance_id, one.at)
+                    self._ending_since.setdefault(one.instance_id, one.at)
                 if one.was_reclaimed:
                     self._reclaimed[one.instance_id] = one
             newest = max((one.at for one in seen if one.at is not None), default=None)
-            for instance_id, gone_by in list(self._gone_by.items()):
-                if newest is not None and newest - gone_by > REMEMBERED:
-                    del self._gone_by[instance_id]
+            for instance_id, since in list(self._ending_since.items()):
+                if newest is not None and newest - since > REMEMBERED:
+                    del self._ending_since[instance_id]
                     self._reclaimed.pop(instance_id, None)
 
     def _end(self, instance_id: str) -> None:
@@ -226,7 +228,7 @@ class Ec2Fleet:
         """How many spot instances of a type each zone took back within the last hour, as far as was seen."""
         with self._lock:
             reclaimed = list(self._reclaimed.values())
-        ends = {one.instance_id: one.ended_at or self._gone_by.get(one.instance_id) for one in reclaimed}
+        ends = {one.instance_id: one.ended_at or self._ending_since.get(one.instance_id) for one in reclaimed}
         newest = max((one.at for one in reclaimed if one.at is not None), default=None)
         counts: dict[str, int] = {}
         for one in reclaimed:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ LAG_S = 300.0
 
 ALIVE = ("pending", "running", "shutting-down", "stopping", "stopped")
 """All that may cost money, the volume of a stopped instance included."""
+
+_ENDING = ("shutting-down", "terminated")
+SHUTDOWN_TAKES = timedelta(seconds=90)
+"""So long after it was told to end an instance may work still: its agent has 60 s, and a container some more. EC2 may
+call it shutting-down for many minutes longer, those with GPUs above all."""
 
 SPOT_RECLAIM = "Server.SpotInstanceTermination"
 _WHY = {
@@ -61,21 +66,31 @@ class Seen:
     message: str = field(default="", compare=False)
 
     @property
-    def is_gone(self) -> bool:
-        return self.state == "terminated"
+    def is_ending(self) -> bool:
+        """Whether it comes to its end, or has: it never comes back, and AWS takes nothing for it any more."""
+        return self.state in _ENDING
 
     @property
     def was_reclaimed(self) -> bool:
         """Whether AWS took a spot instance back."""
         return _WHY.get(self.reason) == _WHY[SPOT_RECLAIM]
 
-    def sighting(self, gone_by: datetime | None = None) -> Sighting:
-        """What it is for a controller; `gone_by`: by when at the latest it had ended, where EC2 does not say when."""
-        if not self.is_gone:
+    def sighting(self, ending_since: datetime | None = None) -> Sighting:
+        """What it is for a controller; `ending_since`: since when at the latest, where EC2 does not say so."""
+        if not self.is_ending:
             state = InstanceState.STARTING if self.state == "pending" else InstanceState.RUNNING
             return Sighting(state, lived_s=self._lived_s(self.at))
+        until = self.ended_at or ending_since
+        if not self._is_gone(until):
+            return Sighting(InstanceState.RUNNING, lived_s=self._lived_s(until or self.at))
         why = _WHY.get(self.reason) or self.message or self.reason
-        return Sighting(InstanceState.GONE, lived_s=self._lived_s(self.ended_at or gone_by), why=why)
+        return Sighting(InstanceState.GONE, lived_s=self._lived_s(until), why=why)
+
+    def _is_gone(self, until: datetime | None) -> bool:
+        """Whether nothing of it works any more; its workers may still write for a while after it was told to end."""
+        if self.state == "terminated":
+            return True
+        return until is not None and self.at is not None and self.at - until > SHUTDOWN_TAKES
 
     def _lived_s(self, until: datetime | None) -> float | None:
         return None if until is None else max(0.0, (until - self.launched_at).total_seconds())
@@ -118,7 +133,7 @@ def _read(found: "InstanceTypeDef", at: datetime | None) -> Seen:
 
 
 def by_name(seen: Iterable[Seen], names: Mapping[str, str]) -> dict[str, list[Seen]]:
-    """The instances of each name, first the one that counts: alive before gone, and of these the oldest.
+    """The instances of each name, first the one that counts: who lives before who ends, and of these the oldest.
 
     `names`: those that are asked for, by token. An instance is known by its tag or, where somebody took that away, by
     the token of its launch, which nobody can change.
@@ -130,10 +145,10 @@ def by_name(seen: Iterable[Seen], names: Mapping[str, str]) -> dict[str, list[Se
             found.setdefault(name, {})[one.instance_id] = one
     order = {name: list(of_name.values()) for name, of_name in found.items()}
     for of_name in order.values():
-        of_name.sort(key=lambda one: (one.is_gone, one.launched_at, one.instance_id))
+        of_name.sort(key=lambda one: (one.is_ending, one.launched_at, one.instance_id))
     return order
 
 
 def superfluous(of_name: Iterable[Seen]) -> list[str]:
     """Ids of all but the first of a name that are not ended yet: doing it twice is doing it once."""
-    return [one.instance_id for one in list(of_name)[1:] if one.state not in ("terminated", "shutting-down")]
+    return [one.instance_id for one in list(of_name)[1:] if not one.is_ending]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -223,6 +224,23 @@ def test_it_has_lived_by_awss_clock_until_it_ended(bench: Bench) -> None:
 
     assert alive.lived_s is not None and gone.lived_s is not None and entry.ended_at is not None
     assert gone.lived_s == pytest.approx((entry.ended_at - entry.launched_at).total_seconds(), abs=1)
+
+
+def test_one_that_shuts_down_for_long_is_gone_and_lived_until_it_was_first_seen_to(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reclaim does not say when: neither EC2's slow end nor a later look makes it dearer."""
+    instance_id = bench.launched(NAME)
+    bench.aws.booted(instance_id)
+    bench.aws.take_back(instance_id)
+    before = bench.fleet.describe([NAME])[NAME]
+    time.sleep(1.1)  # the Date header counts whole seconds: what is counted on must show
+    monkeypatch.setattr("orchestrator.fleets.ec2.sightings.SHUTDOWN_TAKES", timedelta(0))
+    after = bench.fleet.describe([NAME])[NAME]
+
+    assert state_of(bench, instance_id) == "shutting-down"
+    assert (before.state, after.state) == (InstanceState.RUNNING, InstanceState.GONE)
+    assert (after.lived_s, after.why) == (before.lived_s, "AWS took the spot instance back")
 
 
 def test_two_of_one_name_become_one(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """What DescribeInstances' answers mean: by AWS's clock, in AWS's words, for names that may have several instances."""
 
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -77,7 +78,36 @@ def test_where_ec2_does_not_say_when_it_ended_the_first_look_at_its_end_bounds_i
     reclaimed = ended("Server.SpotInstanceTermination", "Server.SpotInstanceTermination")
     assert reclaimed.was_reclaimed
     assert reclaimed.sighting().lived_s is None
-    assert reclaimed.sighting(gone_by=LAUNCHED + timedelta(seconds=90)).lived_s == 90
+    assert reclaimed.sighting(ending_since=LAUNCHED + timedelta(seconds=90)).lived_s == 90
+
+
+def shutting_down(at: datetime, transition: str = "") -> Seen:
+    """One that is told to end at 12:05:30, as it is seen at this time."""
+    return seen(
+        date=format_datetime(at, usegmt=True),
+        State={"Name": "shutting-down", "Code": 32},
+        StateReason={"Code": "Server.SpotInstanceTermination", "Message": ""},
+        StateTransitionReason=transition,
+    )
+
+
+END = LAUNCHED + timedelta(seconds=330)
+
+
+def test_who_shuts_down_works_for_a_while_but_is_not_paid_for() -> None:
+    just_now = shutting_down(END + timedelta(seconds=60), "User initiated (2026-11-28 12:05:30 GMT)").sighting()
+    assert just_now == Sighting(InstanceState.RUNNING, lived_s=330.0)
+
+
+@pytest.mark.parametrize("transition", ["User initiated (2026-11-28 12:05:30 GMT)", "Server.SpotInstanceTermination"])
+def test_who_shuts_down_for_minutes_works_no_more(transition: str) -> None:
+    """An instance with GPUs is called shutting-down for long after its last process has ended."""
+    at_last = shutting_down(END + timedelta(seconds=91), transition).sighting(ending_since=END)
+    assert at_last == Sighting(InstanceState.GONE, lived_s=330.0, why="AWS took the spot instance back")
+
+
+def test_without_any_time_only_terminated_is_gone() -> None:
+    assert shutting_down(END + timedelta(hours=1)).sighting().state is InstanceState.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -110,6 +140,12 @@ def test_of_several_of_one_name_the_oldest_that_lives_counts() -> None:
     )
     assert [s.instance_id for s in found["a"]] == ["i-2", "i-4", "i-3", "i-1"]
     assert superfluous(found["a"]) == ["i-4", "i-3"]
+
+
+def test_one_that_ends_does_not_count_beside_one_that_lives() -> None:
+    found = by_name([one("i-1", age_s=9, state="shutting-down"), one("i-2")], {"t-a": "a"})
+    assert [s.instance_id for s in found["a"]] == ["i-2", "i-1"]
+    assert superfluous(found["a"]) == []
 
 
 def test_which_counts_does_not_depend_on_the_order_of_the_answer() -> None:
