@@ -124,11 +124,18 @@ def _order(
         "node_rank": node,
         "nodes": rung.count,
         "workers": rung.workers,
+        "instance_id": _machine(seen.view(current.instances[node])),
         "master_address": address,
         "master_port": port,
         "resume": current.resume,
         "allowance_s": _allowance_s(record, current.instances[node]),
     }
+
+
+def _machine(view: InstanceView) -> str:
+    """The machine that the orders are for: the first that spoke under this name, whoever else does so later."""
+    given = view.assignment.instance_id if view.assignment is not None else ""
+    return given or (view.heartbeat.instance_id if view.heartbeat is not None else "")
 
 
 def _assignment(spec: JobSpec, order: dict[str, Any]) -> Assignment:

@@ -346,6 +346,7 @@ class SimulatedAgent:
             cores=request.workers * request.cores_per_worker,
             gpus=(),
             idle_exit_s=IDLE_EXIT_S,
+            instance_id=f"i-{request.instance}",
             allowance_s=request.allowance_s,
         )
         log = lambda text: self._story.tell(self.process.name, "agent: {}", text)  # noqa: E731
