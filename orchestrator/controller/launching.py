@@ -12,7 +12,7 @@ from orchestrator.controller.facts import leave_alone
 from orchestrator.controller.observation import LaunchFailure
 from orchestrator.controller.offers import bring_back, set_aside, where
 from orchestrator.controller.placement import Choice, choose, inputs_of, new_slots, next_name, release, use
-from orchestrator.controller.recovery import MAX_BACKOFF_S, QUOTA_BACKOFF_S, backoff_s, is_lost
+from orchestrator.controller.recovery import MAX_BACKOFF_S, QUOTA_BACKOFF_S, backoff_s, does_not_come_up
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
@@ -33,7 +33,7 @@ def check_upcoming(draft: Draft) -> None:
         if failure is not None and not slot.seen:
             _refused(draft, upcoming, slot, failure)
             return
-        if is_lost(slot, draft.seen.view(slot.instance)):
+        if does_not_come_up(slot, draft.seen.view(slot.instance)):
             _did_not_come_up(draft, upcoming, slot)
             return
 

@@ -16,6 +16,8 @@ from orchestrator.jobs.record import Generation, Slot
 
 UNRESPONSIVE_AFTER_S = 30.0
 SILENCE_IS_LOSS_AFTER_S = 300.0
+BOOT_TAKES_AT_MOST_S = 1500.0
+"""An instance brings its software along, and ends itself after 1200 s without an agent: the fleet tells that before."""
 MAX_BACKOFF_S = 60.0
 QUOTA_BACKOFF_S = 600.0
 """A quota is not raised within minutes, but another job's end may leave room in it."""
@@ -79,13 +81,18 @@ def exit_of(number: int, view: InstanceView | None) -> TrainerExit | None:
     return beat.exit if beat is not None and beat.generation == number else None
 
 
-def is_lost(slot: Slot, view: InstanceView) -> bool:
+def does_not_come_up(slot: Slot, view: InstanceView) -> bool:
+    """Whether an instance that was launched is lost before it works: one that still boots has never spoken."""
+    return is_lost(slot, view, BOOT_TAKES_AT_MOST_S if view.heartbeat is None else SILENCE_IS_LOSS_AFTER_S)
+
+
+def is_lost(slot: Slot, view: InstanceView, after_s: float = SILENCE_IS_LOSS_AFTER_S) -> bool:
     """Whether an instance that should be there is not, or has been silent for too long."""
     if view.state is InstanceState.GONE:
         return True
     if view.state is None:
         return slot.seen and view.vanished
-    return view.silent_s > SILENCE_IS_LOSS_AFTER_S
+    return view.silent_s > after_s
 
 
 def is_usable(view: InstanceView) -> bool:
