@@ -21,7 +21,8 @@ fi
 export HOME=${HOME:-$ELASTIC_ROOT} # neither cloud-init nor systemd gives one
 readonly SELF=$ELASTIC_ROOT/instance VENV=$ELASTIC_ROOT/venv WORK=$ELASTIC_ROOT/work
 readonly LOOK_EVERY_S=${ELASTIC_LOOK_EVERY_S:-60} BOOT_LIMIT_S=${ELASTIC_BOOT_LIMIT_S:-1200}
-readonly IDLE_EXIT=${ELASTIC_IDLE_EXIT:-120s}
+# The one that is left of several waits meanwhile for another's boot, which is paid for and takes minutes.
+readonly IDLE_EXIT=${ELASTIC_IDLE_EXIT:-540s}
 # An instance is paid for from its launch, and the kernel starts somewhat later.
 readonly LAUNCH_TAKES_S=30
 # Set at the end of what has to come to its end, else the instance's is near.

@@ -23,6 +23,10 @@ PLAYED = """#!/usr/bin/env bash
 printf '%s\\n' "$(basename "$0") $*" >>"$PLAYED_LOG"
 """
 FAILING = "#!/usr/bin/env bash\nexit 1\n"
+LONG_BOOT_S = 300
+"""With the deep-learning image's first start, and torch installed."""
+LEAVING_TAKES_S = 30
+"""To say so, and for the machine to shut down."""
 
 
 def account(**changes: Any) -> CloudAccount:
@@ -277,6 +281,17 @@ def test_the_agent_knows_where_its_store_is(machine: PlayedMachine) -> None:
 
     here = {"AWS_REGION=eu-west-1", "ELASTIC_BUCKET_OWNER=123456789012", f"HOME={machine.root}"}
     assert here <= set(machine.played)
+
+
+def test_without_work_it_outlives_anothers_boot_and_ends_within_ten_minutes(machine: PlayedMachine) -> None:
+    """Two instances lose one: the other has no work until the one that is launched instead has booted."""
+    machine.has_elastic()
+    machine.run()
+    machine.run("agent")
+
+    idle_exit = re.search(r"--idle-exit (\d+)s ", machine.played[-2])
+    assert idle_exit is not None
+    assert LONG_BOOT_S < int(idle_exit[1]) <= 600 - LEAVING_TAKES_S
 
 
 def test_an_image_brings_the_agent_instead(tmp_path: Path) -> None:
