@@ -21,7 +21,10 @@ Place = tuple[str, Market]
 ZONES = ("a", "b")
 MARKETS: tuple[Market, ...] = ("spot", "on_demand")
 ON_DEMAND_USD = 1.0
-BOOT_LIMIT_S = 300.0
+_BOOT_S = (15.0, 60.0)
+_SLOW_BOOT_S = (310.0, 600.0)
+"""One in thirty takes so long: longer than a silence that is a loss."""
+BOOT_LIMIT_S = 660.0
 """An instance whose agent is not up by then ends itself."""
 DEAD_AGENT_LIMIT_S = 120.0
 """The same, when its agent has died."""
@@ -127,7 +130,7 @@ class Cloud:
         if (present := self.instances.get(request.instance)) is not None:
             self._tell(present, "asked again" if present.request == request else "asked again for something else")
             return
-        now_s, chance, place = self.timeline.now_s, self.faults.chance, (request.zone, request.market)
+        now_s, place = self.timeline.now_s, (request.zone, request.market)
         if now_s < self.no_capacity_until_s.get(place, 0.0):
             self.faults.count(Fault.NO_CAPACITY)
             self.story.fault(by, "launch {}: no capacity, {} in {}", request.instance, request.market, request.zone)
@@ -142,7 +145,7 @@ class Cloud:
             by,
             asked_s,
             now_s,
-            now_s + chance.uniform(15.0, 60.0),
+            now_s + self._boot_s(),
             self.prices[place],
             request.allowance_s,
         )
@@ -156,6 +159,12 @@ class Cloud:
         else:
             self.timeline.at(instance.boots_at_s, lambda: self.boots(instance) if instance.live else None)
         self._tell(instance, "launched")
+
+    def _boot_s(self) -> float:
+        fastest_s, slowest_s = _BOOT_S
+        boot_s = self.faults.chance.uniform(fastest_s, slowest_s)
+        slow = (boot_s - fastest_s) / (slowest_s - fastest_s) * 30 - 29
+        return boot_s if slow < 0 else _SLOW_BOOT_S[0] + slow * (_SLOW_BOOT_S[1] - _SLOW_BOOT_S[0])
 
     def _check_agent(self, instance: Instance) -> None:
         """cloud-init's own watch: without an agent there is nothing to wait for."""

@@ -13,7 +13,7 @@ from orchestrator.simulator.excuses import Excuses
 from orchestrator.simulator.job_rules import JobFacts, JobRules
 from orchestrator.simulator.violation import Violation
 
-BOUND_S = 600.0
+BOUND_S = 900.0
 UNDONE_WITHIN_S = 30.0
 _UNTROUBLED_S = 10.0
 """So long, of that, without trouble, is enough."""
