@@ -37,8 +37,8 @@ def effects_of(record: JobRecord, seen: Observation, now: datetime) -> list[Effe
     if record.upcoming is not None and is_due(record.retry_at, now):
         for slot in record.upcoming.slots:
             if not slot.seen and seen.view(slot.instance).state is None:
-                allowance_s = _allowance_s(record, slot.instance)
-                effects.append(Launch(launch_request(seen.spec, record.upcoming, slot, allowance_s)))
+                use = next((use for use in record.uses if use.instance == slot.instance), None)
+                effects.append(Launch(launch_request(seen.spec, record.upcoming, slot, use)))
     return effects
 
 

@@ -186,9 +186,10 @@ def next_name(draft: Draft, upcoming: Generation, number: int) -> str:
     return layout.instance_id(job, upcoming.number, number, int(before.rsplit("-a", 1)[1]) + 1 if own else 0)
 
 
-def launch_request(spec: JobSpec, generation: Generation, slot: Slot, allowance_s: float | None) -> LaunchRequest:
-    """What the fleet is asked for."""
+def launch_request(spec: JobSpec, generation: Generation, slot: Slot, use: InstanceUse | None) -> LaunchRequest:
+    """What the fleet is asked for. Where money is limited, an hour must not come to more than was counted with."""
     size = spec.resources.ladder[generation.rung]
+    is_limited = spec.limits.max_cost is not None or spec.limits.max_hourly_cost is not None
     return LaunchRequest(
         instance=slot.instance,
         job=spec.name,
@@ -196,9 +197,10 @@ def launch_request(spec: JobSpec, generation: Generation, slot: Slot, allowance_
         instance_type=size.instance,
         workers=size.workers,
         cores_per_worker=spec.training.threads,
-        allowance_s=allowance_s,
+        allowance_s=use.allowance_s if use is not None else None,
         zone=slot.zone,
         market=slot.market,
+        max_usd_per_hour=use.usd_per_hour if use is not None and is_limited and slot.market == "spot" else None,
         image=spec.resources.image,
     )
 

@@ -61,6 +61,8 @@ class LaunchRequest:
     zone: str = ""
     """Where, in a fleet that has zones."""
     market: Market = "on_demand"
+    max_usd_per_hour: float | None = None
+    """What an hour of it may come to: where a price can rise above that, the fleet ends it. None: whatever it costs."""
     image: str | None = None
     """The container image that its agent and workers come in; None: they are processes."""
 

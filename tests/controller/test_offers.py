@@ -67,6 +67,16 @@ def test_the_best_offer_is_in_slot_use_and_request_before_anything_is_launched()
     assert (told.inputs["zone"], told.inputs["market"], told.inputs["usd_per_hour"]) == ("a", "spot", 0.3)
 
 
+def test_where_money_is_limited_spot_may_not_become_dearer_than_was_counted_with() -> None:
+    for limited in (scene(max_cost=10.0), scene(max_hourly_cost=10.0)):
+        made = refuse(limited, A, B).settle()
+        assert [request.max_usd_per_hour for request in requests(made)] == [0.3, 0.4, None]
+
+
+def test_without_a_limit_a_spot_price_may_rise() -> None:
+    assert [request.max_usd_per_hour for request in requests(refuse(scene(), A, B).settle())] == [None] * 3
+
+
 def test_what_is_refused_is_asked_of_the_next_offer_at_once_under_another_name() -> None:
     made = refuse(scene(), A, B).settle().come_up()
     assert asked(made) == [("a", "spot"), ("b", "spot"), ("a", "on_demand")]

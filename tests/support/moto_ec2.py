@@ -135,6 +135,7 @@ def request(
     zone: str = ZONES[0],
     market: Market = "spot",
     allowance_s: float | None = 3600.0,
+    max_usd_per_hour: float | None = None,
     image: str | None = None,
 ) -> LaunchRequest:
     """A launch of a job named 'job'."""
@@ -148,6 +149,7 @@ def request(
         allowance_s=allowance_s,
         zone=zone,
         market=market,
+        max_usd_per_hour=max_usd_per_hour,
         image=image,
     )
 

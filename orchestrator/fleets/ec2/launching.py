@@ -8,7 +8,7 @@ from orchestrator.fleets.protocol import LaunchError, LaunchRequest
 from orchestrator.jobs.cloud_account import CloudAccount
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import RunInstancesRequestTypeDef, TagTypeDef
+    from mypy_boto3_ec2.type_defs import RunInstancesRequestTypeDef, SpotMarketOptionsTypeDef, TagTypeDef
 
 MAX_USER_DATA_BYTES = 16_384
 
@@ -63,11 +63,19 @@ def run_instances(
         "UserData": user_data,
     }
     if request.market == "spot":
-        asked["InstanceMarketOptions"] = {
-            "MarketType": "spot",
-            "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
-        }
+        asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": _spot_options(request)}
     return asked
+
+
+def _spot_options(request: LaunchRequest) -> "SpotMarketOptionsTypeDef":
+    """With a most that it may cost, EC2 takes it back once the spot price is above that, rather than bill more."""
+    options: SpotMarketOptionsTypeDef = {
+        "SpotInstanceType": "one-time",
+        "InstanceInterruptionBehavior": "terminate",
+    }
+    if request.max_usd_per_hour is not None:
+        options["MaxPrice"] = f"{request.max_usd_per_hour:.6f}"
+    return options
 
 
 def _tags(request: LaunchRequest, store_identity: str) -> "list[TagTypeDef]":

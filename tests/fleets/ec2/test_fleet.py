@@ -80,8 +80,16 @@ def test_the_user_data_that_is_sent_is_the_instances_program_and_no_secret(bench
     assert not any(secret in sent for secret in CREDENTIALS.values())
 
 
+def test_spot_is_asked_for_at_no_more_than_was_counted_with(bench: Bench) -> None:
+    bench.fleet.launch(request("job-g1-n0-a0", max_usd_per_hour=0.3219))
+    bench.fleet.launch(request("job-g1-n0-a1"))
+
+    prices = [sent.get("InstanceMarketOptions.SpotOptions.MaxPrice") for sent in bench.requests("RunInstances")]
+    assert prices == ["0.321900", None]
+
+
 def test_on_demand_asks_for_no_spot(bench: Bench) -> None:
-    bench.launched(NAME, market="on_demand")
+    bench.launched(NAME, market="on_demand", max_usd_per_hour=0.8048)
 
     assert not any(name.startswith("InstanceMarketOptions") for name in bench.requests("RunInstances")[0])
 
