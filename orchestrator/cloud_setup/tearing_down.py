@@ -1,5 +1,7 @@
 """Take away what was set up: the stack at once, the bucket only for who says so twice."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,13 @@ from orchestrator.cloud_setup.setting_up import Ports
 from orchestrator.cloud_setup.stack import Stack
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs.cloud_account import ACCOUNT_KEY
+from orchestrator.store.protocol import Conflict, Store
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef
 
+SHOWN_WITHIN_S = 5.0
+"""So soon after its launch EC2 shows an instance to whoever asks what there is."""
 _ALIVE = ["pending", "running", "shutting-down", "stopping", "stopped"]
 
 
@@ -53,12 +58,32 @@ def look(clients: Clients, stack_name: str, delete_bucket: str | None) -> Remova
 
 
 def remove_stack(clients: Clients, removal: Removal, ports: Ports) -> None:
-    """Remove the stack; first the document by which controllers launch, so that none tries what cannot be."""
+    """Remove the stack; first the document by which controllers launch, so that none tries what cannot be.
+
+    Meanwhile one may have launched: what lives then keeps the stack, and the document is put back. Raises UsageError.
+    """
     if removal.stack is None:
         return
     if removal.objects is not None or not removal.place.makes_bucket:
-        removal.place.store(clients, removal.caller, ports.environ).delete(ACCOUNT_KEY)
+        store = removal.place.store(clients, removal.caller, ports.environ)
+        with _without_document(store):
+            ports.sleep(SHOWN_WITHIN_S)
+            _check_no_instances(clients, removal.stack)
     stacks.remove(clients, removal.stack, ports.sleep, ports.tell)
+
+
+@contextmanager
+def _without_document(store: Store) -> Iterator[None]:
+    """Without the document by which controllers launch; it comes back if what is done meanwhile fails."""
+    before = store.get(ACCOUNT_KEY)
+    store.delete(ACCOUNT_KEY)
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            with suppress(Conflict):  # somebody has set the account up again
+                store.create(ACCOUNT_KEY, before.body)
+        raise
 
 
 def remove_its_bucket(clients: Clients, removal: Removal) -> int:

@@ -8,6 +8,9 @@ from typing import Any
 import boto3
 import pytest
 
+from orchestrator.cloud_setup import tearing_down
+from orchestrator.cloud_setup.clients import Clients
+from orchestrator.cloud_setup.stack import Stack
 from orchestrator.errors import UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import StoreIdentity
@@ -261,24 +264,70 @@ def test_a_stack_keeps_its_store(bootstrap: Elastic) -> None:
     assert f"keeps its store in s3://{BUCKET}" in outcome.err
 
 
-def test_while_instances_live_nothing_is_taken_away(bootstrap: Elastic, aws: str) -> None:
-    made(bootstrap)
+def launch_for_the_store(image: str) -> str:
+    """As a controller launches; gives the instance's id."""
     identity = document.load(connect(BUCKET), layout.IDENTITY, StoreIdentity)
     assert identity is not None
-    tag = {"Key": "elastic:store", "Value": identity.value.nonce}
     ec2: Any = boto3.client("ec2")
     launched = ec2.run_instances(
-        ImageId=aws,
+        ImageId=image,
         InstanceType="g4dn.xlarge",
         MinCount=1,
         MaxCount=1,
-        TagSpecifications=[{"ResourceType": "instance", "Tags": [tag]}],
-    )["Instances"][0]["InstanceId"]
+        TagSpecifications=[
+            {"ResourceType": "instance", "Tags": [{"Key": "elastic:store", "Value": identity.value.nonce}]}
+        ],
+    )
+    return str(launched["Instances"][0]["InstanceId"])
+
+
+def test_while_instances_live_nothing_is_taken_away(bootstrap: Elastic, aws: str) -> None:
+    made(bootstrap)
+    launched = launch_for_the_store(aws)
     outcome = bootstrap("--destroy", "--yes")
     assert outcome.code == 2
     assert launched in outcome.err and "elastic reap" in outcome.err
-    ec2.terminate_instances(InstanceIds=[launched])
+    boto3.client("ec2").terminate_instances(InstanceIds=[launched])
     assert bootstrap("--destroy", "--yes").code == 0
+
+
+def test_what_is_launched_while_one_is_asked_keeps_the_stack(
+    bootstrap: Elastic, aws: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person takes a minute to say yes, and a controller launches meanwhile."""
+    made(bootstrap)
+    account = connect(BUCKET).get(ACCOUNT_KEY)
+    assert account is not None
+    launched: list[str] = []
+
+    def say_yes(*_: object, **__: object) -> bool:
+        launched.append(launch_for_the_store(aws))
+        return True
+
+    monkeypatch.setattr("orchestrator.cli.commands.bootstrap.on_terminal", lambda: True)
+    monkeypatch.setattr("typer.confirm", say_yes)
+    outcome = bootstrap("--destroy")
+    assert outcome.code == 2
+    assert launched[0] in outcome.err
+    assert stacks() == ["CREATE_COMPLETE"]
+    kept = connect(BUCKET).get(ACCOUNT_KEY)
+    assert kept is not None and kept.body == account.body, "controllers go on with it"
+
+
+def test_controllers_can_launch_no_more_when_instances_are_looked_for(
+    bootstrap: Elastic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(bootstrap)
+    there: list[bool] = []
+    check = tearing_down._check_no_instances
+
+    def noting(clients: Clients, stack: Stack) -> None:
+        there.append(connect(BUCKET).get(ACCOUNT_KEY) is not None)
+        check(clients, stack)
+
+    monkeypatch.setattr(tearing_down, "_check_no_instances", noting)
+    assert bootstrap("--destroy", "--yes").code == 0
+    assert there == [True, False]
 
 
 @pytest.mark.parametrize(
