@@ -1,19 +1,21 @@
 """Everything that costs money now: what the records of jobs tell, and what fleets have that no job knows of."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from orchestrator.errors import ElasticError
+from orchestrator.errors import CredentialsError, ElasticError
 from orchestrator.fleets.owned import Holdings, Owned
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_heartbeat
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import InstanceUse, JobRecord
 from orchestrator.store import document
-from orchestrator.store.protocol import Store
+from orchestrator.store.protocol import Store, StoreError
+
+T = TypeVar("T")
 
 _AT_ONCE = 16
 """Requests to a remote store are mostly waiting."""
@@ -57,15 +59,34 @@ class Orphan:
     holdings: Holdings
 
 
-def paid_instances(store: Store, orphans: Iterable[Orphan], now: datetime) -> list[PaidInstance]:
-    """All that cost money, those of one job together, orphans last. `orphans` were looked for before."""
-    rows = [row for record in _records_in_use(store) for row in of_record(store, record, now)]
+@dataclass(frozen=True)
+class Orphans:
+    """What fleets have that belongs to no job, as far as that can be told."""
+
+    found: list[Orphan]
+    silent: list[ElasticError]
+    """Of fleets that cannot tell what they have."""
+    unreadable: dict[str, StoreError]
+    """By job: why its record cannot be read. What is its own nobody knows, so nothing of it is an orphan."""
+
+
+def paid_instances(
+    store: Store, orphans: Iterable[Orphan], now: datetime
+) -> tuple[list[PaidInstance], dict[str, StoreError]]:
+    """All that cost money, those of one job together, orphans last; and the jobs whose instances nobody can tell.
+
+    `orphans` were looked for before.
+    """
+    jobs = [entry.key.removeprefix(layout.TODO_JOBS) for entry in store.list(layout.TODO_JOBS)]
+    read = _each(jobs, lambda job: _of_job(store, job, now))
+    rows = [row for found in read.values() if not isinstance(found, StoreError) for row in found]
     known = {row.instance for row in rows}
     rest = [orphan.owned for orphan in orphans if orphan.owned.instance not in known]
-    return sorted(rows, key=lambda row: (row.job, row.instance)) + [_of_orphan(owned, now) for owned in rest]
+    paid = sorted(rows, key=lambda row: (row.job, row.instance)) + [_of_orphan(owned, now) for owned in rest]
+    return paid, {job: found for job, found in read.items() if isinstance(found, StoreError)}
 
 
-def find_orphans(store: Store, holdings: Iterable[Holdings]) -> tuple[list[Orphan], list[ElasticError]]:
+def find_orphans(store: Store, holdings: Iterable[Holdings]) -> Orphans:
     """What fleets have that belongs to no job: it is not there, or over, or does not know of it. And who cannot tell.
 
     Fleets are asked before the records are read: what is launched later than that is in no answer, and what was
@@ -78,11 +99,29 @@ def find_orphans(store: Store, holdings: Iterable[Holdings]) -> tuple[list[Orpha
             owned += [Orphan(one, each) for one in each.owned()]
         except ElasticError as error:
             silent.append(error)
-    jobs = {layout.job_of(one.owned.instance) for one in owned} - {""}
+    records = _each({layout.job_of(one.owned.instance) for one in owned} - {""}, lambda job: _record(store, job))
+    unreadable = {job: found for job, found in records.items() if isinstance(found, StoreError)}
+    orphans = []
+    for one in owned:
+        record = records.get(layout.job_of(one.owned.instance))
+        if not isinstance(record, StoreError) and not _belongs(one.owned.instance, record):
+            orphans.append(one)
+    return Orphans(orphans, silent, unreadable)
+
+
+def _each(jobs: Collection[str], read: Callable[[str], T]) -> dict[str, T | StoreError]:
+    """What is read of each job, several at once: one that cannot be read keeps no other from it."""
+
+    def attempt(job: str) -> T | StoreError:
+        try:
+            return read(job)
+        except CredentialsError:
+            raise
+        except StoreError as error:
+            return error
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        records = dict(zip(jobs, pool.map(lambda job: _record(store, job), jobs), strict=True))
-    orphans = [o for o in owned if not _belongs(o.owned.instance, records.get(layout.job_of(o.owned.instance)))]
-    return orphans, silent
+        return dict(zip(jobs, pool.map(attempt, jobs), strict=True))
 
 
 def _belongs(instance: str, record: JobRecord | None) -> bool:
@@ -97,11 +136,9 @@ def _record(store: Store, job: str) -> JobRecord | None:
     return None if found is None else found.value
 
 
-def _records_in_use(store: Store) -> list[JobRecord]:
-    """Those of the jobs that a controller has to look after: others have no instance."""
-    jobs = [entry.key.removeprefix(layout.TODO_JOBS) for entry in store.list(layout.TODO_JOBS)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [record for record in pool.map(lambda job: _record(store, job), jobs) if record is not None]
+def _of_job(store: Store, job: str, now: datetime) -> list[PaidInstance]:
+    record = _record(store, job)
+    return [] if record is None else list(of_record(store, record, now))
 
 
 def of_record(store: Store, record: JobRecord, now: datetime) -> Iterator[PaidInstance]:

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.costs import InBucket
-from orchestrator.cli.paid_instances import find_orphans
+from orchestrator.cli.paid_instances import Orphans, find_orphans
 from orchestrator.errors import CredentialsError
 from orchestrator.fleets import owned
 from orchestrator.fleets.local import work_directories
 from orchestrator.fleets.owned import Holdings, Owned
 from orchestrator.fleets.processes import MARKER
+from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import store_identity, submit_job
 from orchestrator.jobs.charges import Charge
 from orchestrator.jobs.phases import JobPhase
@@ -159,7 +160,7 @@ def test_what_is_launched_while_one_looks_is_no_orphan(store: Store) -> None:
             change(store, "digits", uses=(use("digits-g2-n0-a0", shown=False),))
             return [in_cloud("digits-g2-n0-a0")]
 
-    assert find_orphans(store, [Launching([])]) == ([], [])
+    assert find_orphans(store, [Launching([])]) == Orphans([], [], {})
 
 
 def test_a_fleet_that_cannot_be_asked_hides_nothing_of_the_rest(elastic: Elastic, store: Store, cloud: Cloud) -> None:
@@ -170,6 +171,20 @@ def test_a_fleet_that_cannot_be_asked_hides_nothing_of_the_rest(elastic: Elastic
     assert "credentials have expired" in outcome.err and "is not shown" in outcome.err
     reaped = elastic("reap", "--yes")
     assert reaped.code == 4 and "credentials have expired" in reaped.err
+
+
+def test_a_record_that_nobody_can_read_hides_nothing_of_the_rest(elastic: Elastic, store: Store, cloud: Cloud) -> None:
+    put_paid(store)
+    put_paid(store, "altered")
+    store.put(layout.record_key("altered"), b"{}")
+    cloud.instances = [in_cloud("altered-g1-n0-a0", "i-unclear"), in_cloud("removed-g1-n0-a0", "i-orphan")]
+    outcome = elastic("instances", "-o", "name")
+    assert (outcome.code, outcome.out) == (0, "digits-g1-n0-a0\nremoved-g1-n0-a0\n"), outcome.err
+    assert outcome.err.count("is no JobRecord") == 1 and "the instances of altered are not shown" in outcome.err
+    reaped = elastic("reap", "--yes")
+    assert (reaped.code, reaped.out) == (1, "removed-g1-n0-a0\n")
+    assert "the instances of altered are left alone" in reaped.err
+    assert cloud.ended == ["i-orphan"]
 
 
 def test_a_store_that_no_controller_has_used_has_nothing(elastic: Elastic, store: Store) -> None:

@@ -27,9 +27,9 @@ def instances(context: typer.Context, output: OutputOption = Format.TABLE, store
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
     holdings = holdings_of(where, invocation.nonce, now=invocation.now, monotonic=invocation.monotonic, log=warn)
-    orphans, silent = find_orphans(where, holdings)
+    orphans = find_orphans(where, holdings)
     now = invocation.now()
-    rows = paid_instances(where, orphans, now)
+    rows, unreadable = paid_instances(where, orphans.found, now)
     if rows or not output.for_people:
         emit(
             output,
@@ -37,8 +37,10 @@ def instances(context: typer.Context, output: OutputOption = Format.TABLE, store
             names=lambda: [row.instance for row in rows],
             table=lambda: paid_table(rows, now, wide=output is Format.WIDE),
         )
-    for error in silent:
+    for error in orphans.silent:
         warn(f"{error} So what is there and belongs to no job is not shown.")
+    for job, why in sorted({**orphans.unreadable, **unreadable}.items()):
+        warn(f"{why} So the instances of {job} are not shown.")
     if output.for_people:
         _sum_up(where.url, rows)
 

@@ -33,15 +33,18 @@ def reap(
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
     holdings = holdings_of(where, invocation.nonce, now=invocation.now, monotonic=invocation.monotonic, log=warn)
-    orphans, silent = find_orphans(where, holdings)
-    if orphans and not yes:
-        _confirm(orphans)
-    failed = [*silent, *_end(orphans)]
-    for error in failed:
+    orphans = find_orphans(where, holdings)
+    if orphans.found and not yes:
+        _confirm(orphans.found)
+    ended_in_vain = _end(orphans.found)
+    for error in (*orphans.silent, *ended_in_vain):
         complain(str(error))
+    for job, why in sorted(orphans.unreadable.items()):
+        complain(f"{why} So the instances of {job} are left alone.")
+    failed = [*orphans.silent, *ended_in_vain, *orphans.unreadable.values()]
     if failed:
         raise typer.Exit(next((e.exit_code for e in failed if e.exit_code != EXIT_FAILED), EXIT_FAILED))
-    if not orphans:
+    if not orphans.found:
         say(f"Nothing runs for {where.url} that belongs to no job.")
 
 
