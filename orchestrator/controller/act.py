@@ -156,7 +156,8 @@ class Actor:
             if never_was:
                 watch.never_was.add(request.instance)
         else:
-            watch.launched_at_s[request.instance] = self.monotonic()
+            watch.launched_at_s[request.instance] = now_s = self.monotonic()
+            watch.taken_since_s.setdefault(request.instance, now_s)
         finally:
             if self.monotonic() - began_s > LAUNCH_TAKES_S:
                 self._end_unwanted(request.instance, watch, fleet)

@@ -134,7 +134,15 @@ def unavailable_rungs(draft: Draft) -> frozenset[int]:
 
 
 def _mark_seen(draft: Draft) -> None:
-    """Slots whose instance is there; from then on its absence means something. And who costs money for certain."""
+    """Slots whose instance is there; from then on its absence means something. And who costs money for certain.
+
+    One that was launched and is forgotten may have lived for all of its allowance, while nobody looked.
+    """
+    forgotten = {use.instance for use in draft.record.uses if draft.seen.view(use.instance).never_shown}
+    if any(use.instance in forgotten and not use.shown for use in draft.record.uses):
+        told = {"shown": True, "watched_by": 0}
+        uses = (use.model_copy(update=told if use.instance in forgotten else {}) for use in draft.record.uses)
+        draft.set(uses=tuple(uses))
     shown = {
         use.instance
         for use in draft.record.uses

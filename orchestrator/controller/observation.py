@@ -27,6 +27,8 @@ class InstanceView:
     """The fleet's word; None: it does not know the name (which is not the same as 'it never was')."""
     vanished: bool = True
     """Without a state: whether that is so for longer than the fleet may tell how it was a while ago."""
+    never_shown: bool = False
+    """Without a state: whether the fleet has taken its launch, and should show it by now: it was, and is forgotten."""
     lived_s: float | None = None
     """For how long it has been paid for, until now or its end, by the fleet's word; None: the fleet does not tell."""
     why_gone: str = ""

@@ -56,6 +56,7 @@ class Observer:
             if watch.record.stored is not None and watch.spec is not None:
                 asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
         answers: dict[str, Mapping[str, Sighting] | ElasticError] = {}
+        asked_at_s = self.monotonic()
 
         def ask(name: str) -> None:
             try:
@@ -70,6 +71,7 @@ class Observer:
             if isinstance(answer, Mapping):
                 told_at_s = self.monotonic()
                 for instance, watch in instances.items():
+                    watch.fleet_asked_at_s = asked_at_s
                     watch.saw(instance, answer.get(instance), told_at_s)
                 continue
             unanswered = {watch.job for watch in instances.values()}
@@ -138,6 +140,7 @@ class Observer:
         return InstanceView(
             state=None if sighting is None else sighting.state,
             vanished=self._is_vanished(instance, watch, now_s),
+            never_shown=self._is_never_shown(instance, watch),
             lived_s=None if sighting is None else _lived_s(sighting, now_s - told_at_s),
             why_gone="" if sighting is None else sighting.why,
             never_was=instance in watch.never_was,
@@ -157,6 +160,13 @@ class Observer:
         assert watch.spec is not None
         lag_s = self.fleets[watch.spec.resources.fleet].lag_s
         return now_s - watch.unknown_since_s.setdefault(instance, now_s) >= lag_s
+
+    def _is_never_shown(self, instance: str, watch: JobWatch) -> bool:
+        taken_s = watch.taken_since_s.get(instance)
+        if taken_s is None or watch.state(instance) is not None:
+            return False
+        assert watch.spec is not None
+        return watch.fleet_asked_at_s > taken_s + self.fleets[watch.spec.resources.fleet].lag_s
 
     def _offered(self, resources: Resources, instance_type: str) -> "_Offered":
         """How an instance type may be had; asked again after a while. What was offered last stands until then."""

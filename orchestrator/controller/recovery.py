@@ -91,7 +91,7 @@ def is_lost(slot: Slot, view: InstanceView, after_s: float = SILENCE_IS_LOSS_AFT
     if view.state is InstanceState.GONE:
         return True
     if view.state is None:
-        return slot.seen and view.vanished
+        return (slot.seen and view.vanished) or view.never_shown
     return view.silent_s > after_s
 
 

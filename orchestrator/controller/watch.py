@@ -129,6 +129,10 @@ class JobWatch:
     launch_failures: dict[str, LaunchFailure] = field(default_factory=dict)
     launched_at_s: dict[str, float] = field(default_factory=dict)
     """When the fleet last took a launch, by this controller's clock: it may show the instance only later."""
+    taken_since_s: dict[str, float] = field(default_factory=dict)
+    """When it first took it, by the same clock."""
+    fleet_asked_at_s: float = float("-inf")
+    """When the fleet was asked for what it has answered last, by the same clock."""
     end_told_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     """When the fleet was first and last told to end an instance, by the same clock."""
     unknown_since_s: dict[str, float] = field(default_factory=dict)
@@ -212,6 +216,7 @@ class JobWatch:
         self.heartbeats.pop(instance, None)
         self.assignments.pop(instance, None)
         self.launched_at_s.pop(instance, None)
+        self.taken_since_s.pop(instance, None)
         self.end_told_s.pop(instance, None)
 
     def keep_only(self, instances: list[str]) -> None:
