@@ -35,6 +35,9 @@ ASK_WHO_I_AM = 10
 ALLOWANCE_FILE = "allowance"
 """In the work directory, for what watches over the instance from outside: how long it may live, in seconds, or none."""
 
+ALIVE_FILE = "alive"
+"""There too: when the agent has made its last turn, in seconds since the machine's boot, as /proc/uptime counts."""
+
 
 def run_agent(
     store: Store,
@@ -80,7 +83,13 @@ def run_agent(
         if metadata is not None:
             listen(machine, metadata, supervisor)
         allowance = AllowanceFile(work_dir / ALLOWANCE_FILE)
-        supervisor.run(lambda: allowance.keep(supervisor.allowance_s))
+        with AliveFile(work_dir / ALIVE_FILE) as alive:
+
+            def after_turn() -> None:
+                alive.keep(time.clock_gettime(time.CLOCK_BOOTTIME))
+                allowance.keep(supervisor.allowance_s)
+
+            supervisor.run(after_turn)
     return 0
 
 
@@ -99,6 +108,27 @@ class AllowanceFile:
                 with arriving(self._path) as temporary:
                     temporary.write_text(f"{text}\n")
                 self._kept = text
+
+
+class AliveFile:
+    """Says that the agent lives.
+
+    It is written over in place: also a full disk takes it, and whoever reads it finds a whole number at any moment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - it is open as long as the agent lives
+
+    def __enter__(self) -> "AliveFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def keep(self, uptime_s: float) -> None:
+        """It lives now; what cannot be written now is written at the next turn."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file.fileno(), b"%12d\n" % uptime_s, 0)
 
 
 def who_am_i(metadata: InstanceMetadata, instance: str, sleep: Callable[[float], None] = time.sleep) -> Identity:

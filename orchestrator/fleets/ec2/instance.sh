@@ -4,7 +4,7 @@
 #
 #   instance               once, by cloud-init: arm the last resort, install what is missing, start the agent
 #   instance agent         as a unit: run the agent, then shut down, which terminates the instance
-#   instance last-resort   every minute, by a timer: shut down when it has lived too long or does not come up
+#   instance last-resort   every minute, by a timer: shut down when it has lived too long, does not come up, or hangs
 set -Eeuo pipefail
 
 # settings
@@ -21,6 +21,8 @@ fi
 export HOME=${HOME:-$ELASTIC_ROOT} # neither cloud-init nor systemd gives one
 readonly SELF=$ELASTIC_ROOT/instance VENV=$ELASTIC_ROOT/venv WORK=$ELASTIC_ROOT/work
 readonly LOOK_EVERY_S=${ELASTIC_LOOK_EVERY_S:-60} BOOT_LIMIT_S=${ELASTIC_BOOT_LIMIT_S:-1200}
+# The agent ends itself when it hangs, far sooner; this is for one that cannot even do that, or was never started.
+readonly SILENT_LIMIT_S=${ELASTIC_SILENT_LIMIT_S:-900}
 # The one that is left of several waits meanwhile for another's boot, which is paid for and takes minutes.
 readonly IDLE_EXIT=${ELASTIC_IDLE_EXIT:-540s}
 # An instance is paid for from its launch, and the kernel starts somewhat later.
@@ -42,6 +44,13 @@ uptime_s() {
 }
 
 age_s() { echo $(($(uptime_s) - $(<"$ELASTIC_ROOT/born"))); }
+
+# Since the agent's last turn, or since it was started if it has made none.
+silent_s() {
+    local moved_s
+    moved_s=$(cat "$WORK/alive" 2>/dev/null || true)
+    echo $(($(uptime_s) - ${moved_s:-$(<"$ELASTIC_ROOT/started")}))
+}
 
 fetch_uv() {
     python3 -m pip install --quiet --target "$ELASTIC_ROOT/uv" uv >&2 ||
@@ -98,7 +107,7 @@ agent() {
         --gpus all --work-dir "$WORK" --idle-exit "$IDLE_EXIT" --age "$(age_s)s"
     )
     [[ $ALLOWANCE_S == none ]] || options+=(--allowance "${ALLOWANCE_S}s")
-    touch "$ELASTIC_ROOT/started"
+    uptime_s >"$ELASTIC_ROOT/started"
     if [[ -z $IMAGE ]]; then
         "$VENV/bin/elastic" "${options[@]}"
         return
@@ -110,9 +119,12 @@ agent() {
 
 last_resort() {
     trap '[[ -n $IS_WELL ]] || end "the last resort cannot tell how it is"' EXIT
-    local lived_s allowance_s=$ALLOWANCE_S
+    local lived_s silent_s allowance_s=$ALLOWANCE_S
     lived_s=$(age_s)
-    if [[ ! -e $ELASTIC_ROOT/started ]] && ((lived_s > BOOT_LIMIT_S)); then
+    if [[ -e $ELASTIC_ROOT/started ]]; then
+        silent_s=$(silent_s)
+        ((silent_s <= SILENT_LIMIT_S)) || end "its agent has not moved for $silent_s s"
+    elif ((lived_s > BOOT_LIMIT_S)); then
         end "there is no agent after $lived_s s"
     fi
     # The agent writes what a controller has granted since the launch. The next look may be too late by its interval.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.agent.main import AliveFile
 from orchestrator.fleets.ec2.launching import MAX_USER_DATA_BYTES
 from orchestrator.fleets.ec2.user_data import user_data
 from orchestrator.fleets.protocol import LaunchError
@@ -100,8 +101,16 @@ class PlayedMachine:
 
     def has_lived_s(self, seconds: int) -> None:
         """Let it have been launched so long ago."""
-        uptime_s = int(float(Path("/proc/uptime").read_text().split()[0]))
-        (self.root / "born").write_text(str(uptime_s - seconds))
+        self.did("born", seconds)
+
+    def did(self, what: str, ago_s: int) -> None:
+        """Let this have happened so long ago."""
+        (self.root / what).write_text(f"{uptime_s() - ago_s}\n")
+
+
+def uptime_s() -> int:
+    """Since this machine's boot."""
+    return int(float(Path("/proc/uptime").read_text().split()[0]))
 
 
 @pytest.fixture
@@ -331,10 +340,45 @@ def test_the_last_resort(machine: PlayedMachine, case: str) -> None:
     if granted is not None:
         (machine.root / "work" / "allowance").write_text(granted)
     if has_started:
-        (machine.root / "started").touch()
+        machine.did("started", 30)
     machine.run("last-resort")
 
     assert machine.is_shut_down == ends
+
+
+SILENCES: dict[str, tuple[int, int | None, bool]] = {
+    # how long ago the agent was started and has made its last turn (None: none), whether it ends
+    "it moves": (10**5, 1, False),
+    "a turn takes long": (10**5, 600, False),
+    "it was stopped, or waits for a disk": (10**5, 960, True),
+    "it has only begun": (600, None, False),
+    "what starts it is stuck": (960, None, True),
+}
+
+
+@pytest.mark.parametrize("case", SILENCES)
+def test_the_last_resort_of_an_agent_that_hangs(tmp_path: Path, case: str) -> None:
+    """With neither budget nor deadline there is no allowance that would end it."""
+    started_s, moved_s, ends = SILENCES[case]
+    machine = PlayedMachine(tmp_path, user_data(request(allowance_s=None), account()))
+    machine.has_elastic()
+    machine.run()
+    machine.has_lived_s(10**6)
+    machine.did("started", started_s)
+    if moved_s is not None:
+        with AliveFile(machine.root / "work" / "alive") as alive:
+            alive.keep(uptime_s() - moved_s)
+    machine.run("last-resort")
+
+    assert machine.is_shut_down == ends
+
+
+def test_an_agent_that_is_started_is_timed(machine: PlayedMachine) -> None:
+    machine.has_elastic()
+    machine.run()
+    machine.run("agent")
+
+    assert int((machine.root / "started").read_text()) == pytest.approx(uptime_s(), abs=60)
 
 
 def test_the_last_resort_needs_nobody_who_is_alive(machine: PlayedMachine) -> None:
