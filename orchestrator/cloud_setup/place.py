@@ -1,10 +1,11 @@
 """Where the store is: in a bucket that the stack makes, or in one that was there before."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from orchestrator.cloud_setup.bucket import find_bucket
 from orchestrator.cloud_setup.clients import Caller, Clients
-from orchestrator.errors import UsageError
+from orchestrator.errors import CredentialsError, UsageError
 from orchestrator.store.protocol import Store
 
 OWNER = "ELASTIC_BUCKET_OWNER"
@@ -55,6 +56,20 @@ def place_of(
             "with --stack NAME."
         )
     return present
+
+
+def taken_back(clients: Clients, asked: Place, stack: str, account_id: str, environ: Mapping[str, str]) -> Place:
+    """The place that is asked for; as the stack's own where a former stack of this name made the bucket and left it.
+
+    Else the bucket would be somebody's own from then on: without its rules and its policy, and never removed.
+    """
+    if asked.makes_bucket or asked.prefix or environ.get(ENDPOINT):
+        return asked
+    try:
+        bucket = find_bucket(clients, asked.bucket, account_id)
+    except CredentialsError:  # another account's, or one whose tags may not be seen: not the stack's
+        return asked
+    return replace(asked, makes_bucket=True) if bucket is not None and bucket.stack == stack else asked
 
 
 def _asked(bucket: str | None, store_url: str | None) -> Place | None:

@@ -15,7 +15,7 @@ from orchestrator.cloud_setup.bucket import Bucket, check_bucket_region, find_bu
 from orchestrator.cloud_setup.clients import Caller, Clients
 from orchestrator.cloud_setup.image import Image, find_image
 from orchestrator.cloud_setup.network import Network, find_network
-from orchestrator.cloud_setup.place import ENDPOINT, Place, place_of
+from orchestrator.cloud_setup.place import ENDPOINT, Place, place_of, taken_back
 from orchestrator.cloud_setup.refusals import code_of
 from orchestrator.cloud_setup.stack import Plan, Sleep, Stack, Tell
 from orchestrator.cloud_setup.template import template_body
@@ -95,6 +95,8 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
     stacks.check_ready(stack)
     before = stack.parameters if stack else {}
     place = place_of(wishes.stack, wishes.bucket, wishes.store_url, before, caller.account_id, clients.region)
+    if stack is None:
+        place = taken_back(clients, place, wishes.stack, caller.account_id, ports.environ)
     bucket = _usable_bucket(clients, wishes, place, caller, stack, ports.environ)
     network = _network(clients, wishes, before)
     is_there = bucket is not None or not place.makes_bucket

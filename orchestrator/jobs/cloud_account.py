@@ -71,6 +71,11 @@ def load_cloud_account(store: Store) -> CloudAccount | None:
 
 def why_not_here(store_url: str, account: CloudAccount | None, region: str | None) -> str:
     """Why a job for EC2, and a region, can launch nothing from this store; empty: it can, as far as that tells."""
+    if account is None and not store_url.startswith("s3:"):
+        return (
+            f"no AWS account is set up for {store_url}, and instances reach a store over the network only: run "
+            "`elastic bootstrap`, then submit again to the bucket that it makes"
+        )
     if account is None:
         return (
             f"no AWS account is set up for {store_url}: run `elastic bootstrap --store {store_url}`, then submit again"

@@ -174,6 +174,24 @@ def test_what_was_destroyed_is_made_again_around_the_same_data(bootstrap: Elasti
     assert document.load(connect(BUCKET), layout.IDENTITY, StoreIdentity) == identity
 
 
+def test_a_bucket_that_stayed_is_the_stacks_again_also_when_it_is_named_as_the_store(bootstrap: Elastic) -> None:
+    """That is what submit advises to whoever has destroyed the stack and kept the bucket."""
+    made(bootstrap)
+    bootstrap("--destroy", "--yes")
+    made(bootstrap, "--store", f"s3://{BUCKET}")
+    assert bootstrap("--destroy", "--yes", "--delete-bucket", BUCKET).code == 0
+    assert buckets() == []
+
+
+def test_another_stacks_bucket_is_used_as_it_is(bootstrap: Elastic) -> None:
+    made(bootstrap)
+    bootstrap("--destroy", "--yes")
+    made(bootstrap, "--store", f"s3://{BUCKET}", "--stack", "another")
+    outcome = bootstrap("--destroy", "--yes", "--stack", "another", "--delete-bucket", BUCKET)
+    assert outcome.code == 2
+    assert "which it did not make" in outcome.err
+
+
 def test_destroying_nothing_is_no_error(bootstrap: Elastic) -> None:
     outcome = bootstrap("--destroy", "--yes")
     assert outcome.code == 0

@@ -10,7 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.fleets.ec2.client import Clients
 from orchestrator.fleets.ec2.open import Ec2FleetOfStore
 from orchestrator.fleets.protocol import InstanceState, LaunchError
-from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account, require_account
+from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount, load_cloud_account, require_account, why_not_here
 from orchestrator.spec.models import Resources
 from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
@@ -138,10 +138,16 @@ def test_an_account_that_could_launch_nothing_is_refused(bench: Bench, mistake: 
 
 
 def test_a_job_that_could_only_fail_is_not_submitted(opened: Opened) -> None:
-    with pytest.raises(UsageError, match=r"No AWS account is set up for memory:.*elastic bootstrap --store memory:"):
+    with pytest.raises(UsageError, match=r"No AWS account is set up for memory:.*run `elastic bootstrap`, then"):
         require_account(opened.store, EC2)
     require_account(opened.store, Resources())
     opened.bootstrap()
     require_account(opened.store, EC2)
     with pytest.raises(UsageError, match="may run in eu-west-1 only, and the store's account is set up in us-east-1"):
         require_account(opened.store, EC2.model_copy(update={"region": "eu-west-1"}))
+
+
+def test_a_bucket_without_an_account_is_set_up_by_its_name_and_a_directory_cannot_be() -> None:
+    of_bucket, of_directory = (why_not_here(url, None, None) for url in ("s3://jobs/mine", "file:///srv/store"))
+    assert "run `elastic bootstrap --store s3://jobs/mine`, then submit again" in of_bucket
+    assert "run `elastic bootstrap`, then submit again to the bucket that it makes" in of_directory
