@@ -9,7 +9,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -194,8 +194,15 @@ def answer_xml(client: Any, operation: str, *errors: tuple[int, str, str]) -> li
 
 def answer_json(client: Any, service: str, operation: str, status: int, document: Any) -> None:
     """Every request of this kind gets this answer instead of being sent."""
+    answer_json_in_turn(client, service, operation, [(status, document)])
+
+
+def answer_json_in_turn(client: Any, service: str, operation: str, answers: Sequence[tuple[int, Any]]) -> None:
+    """The requests of this kind get these answers instead of being sent; the last one is for all that follow."""
+    left = list(answers)
 
     def reply(request: Any, **_: object) -> AWSResponse:
+        status, document = left.pop(0) if len(left) > 1 else left[0]
         headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.1"})
         return AWSResponse(request.url, status, headers, _Raw(json.dumps(document).encode()))
 

@@ -200,8 +200,8 @@ class Ec2Fleet:
         on_demand = self._prices.on_demand(instance_type)
         if on_demand is None:
             raise LaunchError(
-                f"nobody tells what {instance_type} costs in {self.account.region}, so no budget can be kept: grant "
-                "pricing:GetProducts to the controller, or choose a type that elastic knows",
+                f"AWS's price list has no {instance_type} in {self.account.region}, so no budget can be kept: choose "
+                "another type",
                 kind="fatal",
             )
         return order_offers(

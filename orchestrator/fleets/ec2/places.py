@@ -6,7 +6,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from orchestrator.fleets.ec2.client import Clients
 from orchestrator.fleets.ec2.errors import FAILURES, code_of, explain
-from orchestrator.fleets.ec2.remembered import Remembered
+from orchestrator.fleets.ec2.remembered import Makeshift, Remembered
 from orchestrator.fleets.protocol import LaunchError
 from orchestrator.spec.instance_types import find_gpu_type
 
@@ -44,14 +44,14 @@ class Places:
         except FAILURES as error:
             raise explain(error, "DescribeInstanceTypeOfferings", self._clients.region) from error
 
-    def _ask_vcpus(self, instance_type: str) -> int | None:
+    def _ask_vcpus(self, instance_type: str) -> int | Makeshift[int | None]:
         try:
             answer = self._clients.ec2.describe_instance_types(
                 InstanceTypes=[instance_type]  # type: ignore[list-item] # types are newer than the stubs
             )
             return answer["InstanceTypes"][0]["VCpuInfo"]["DefaultVCpus"]
         except (ClientError, BotoCoreError, LookupError):
-            return None  # it only sharpens a check and a message
+            return Makeshift(None)  # it only sharpens a check and a message
 
     def _ask_ami(self, parameter: str) -> str:
         try:

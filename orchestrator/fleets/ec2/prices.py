@@ -1,4 +1,4 @@
-"""What instances cost: spot by zone and on-demand, asked of AWS; where it does not tell, the dated table."""
+"""What instances cost: spot by zone and on-demand, asked of AWS; where it does not tell, a dated table of one region."""
 
 import json
 import threading
@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fleets.ec2.client import Clients
-from orchestrator.fleets.ec2.remembered import Remembered
+from orchestrator.fleets.ec2.remembered import Makeshift, Remembered
+from orchestrator.fleets.protocol import FleetError
 from orchestrator.spec.instance_types import PRICES_AS_OF, find_gpu_type
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import SpotPriceTypeDef
 
+TABLE_REGION = "us-east-1"
+"""Where the prices of the table are of: in most other regions they are higher."""
 SPOT_KEPT_S = 300.0
 ON_DEMAND_KEPT_S = 24 * 3600.0
 _HISTORY = timedelta(hours=6)
@@ -41,10 +44,13 @@ class Prices:
         return self._spot.get(instance_type, lambda: self._ask_spot(instance_type))
 
     def on_demand(self, instance_type: str) -> float | None:
-        """Dollars an hour; None: neither AWS nor the table tells."""
+        """Dollars an hour; None: neither AWS nor the table has the type. Raises FleetError where AWS does not answer.
+
+        What AWS has refused to tell is asked again soon: it costs a job its life where the type is in no table.
+        """
         return self._on_demand.get(instance_type, lambda: self._ask_on_demand(instance_type))
 
-    def _ask_spot(self, instance_type: str) -> Mapping[str, float]:
+    def _ask_spot(self, instance_type: str) -> Mapping[str, float] | Makeshift[Mapping[str, float]]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         pages = self._clients.ec2.get_paginator("describe_spot_price_history").paginate(
@@ -60,12 +66,13 @@ class Prices:
                 f"the spot price of {instance_type} cannot be asked ({error}): it is taken to be the on-demand price; "
                 "the right is ec2:DescribeSpotPriceHistory",
             )
-            return {}
+            return Makeshift({})
 
-    def _ask_on_demand(self, instance_type: str) -> float | None:
+    def _ask_on_demand(self, instance_type: str) -> float | None | Makeshift[float | None]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         region = self._clients.region
+        known = find_gpu_type(instance_type) if region == TABLE_REGION else None
         try:
             answer = self._clients.pricing.get_products(
                 ServiceCode="AmazonEC2",
@@ -81,18 +88,26 @@ class Prices:
                     )
                 ],
             )
-            price = read_on_demand(answer["PriceList"])
-            why = "the price list does not have it"
         except (ClientError, BotoCoreError) as error:
-            price, why = None, f"{error}; the right is pricing:GetProducts"
-        if price is not None:
-            return price
-        known = find_gpu_type(instance_type)
-        table = (
-            f"${known.usd_per_hour:g} of {PRICES_AS_OF} in us-east-1 is used" if known else "it is in no table either"
+            why = f"{error}; the right is pricing:GetProducts"
+            if known is None:
+                raise FleetError(
+                    f"The price of {instance_type} in {region} cannot be asked ({why}), so no budget can be kept."
+                ) from error
+            self._say_table(instance_type, known.usd_per_hour, why)
+            return Makeshift(known.usd_per_hour)
+        price = read_on_demand(answer["PriceList"])
+        if price is None and known is not None:
+            self._say_table(instance_type, known.usd_per_hour, "the price list does not have it")
+            return known.usd_per_hour
+        return price
+
+    def _say_table(self, instance_type: str, usd_per_hour: float, why: str) -> None:
+        self._say_once(
+            instance_type,
+            f"the price of {instance_type} in {TABLE_REGION} cannot be asked ({why}): "
+            f"${usd_per_hour:g} of {PRICES_AS_OF} is used",
         )
-        self._say_once(instance_type, f"the price of {instance_type} in {region} cannot be asked ({why}): {table}")
-        return known.usd_per_hour if known else None
 
     def _say_once(self, what: str, message: str) -> None:
         with self._lock:

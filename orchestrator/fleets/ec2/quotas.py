@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.fleets.ec2.remembered import Remembered
+from orchestrator.fleets.ec2.remembered import Makeshift, Remembered
 from orchestrator.fleets.protocol import LaunchError, Market
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Quotas:
                 kind="quota",
             )
 
-    def _ask(self, quota: Quota) -> float | None:
+    def _ask(self, quota: Quota) -> float | Makeshift[float | None]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -89,4 +89,4 @@ class Quotas:
                     f"the account's quotas cannot be read ({error}): launches are tried without a look at them; "
                     "the right is servicequotas:GetServiceQuota"
                 )
-            return None
+            return Makeshift(None)

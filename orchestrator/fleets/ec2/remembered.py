@@ -2,9 +2,19 @@
 
 import threading
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+MAKESHIFT_KEPT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Makeshift(Generic[T]):
+    """What is taken where there was no answer: good until it is worth asking again."""
+
+    value: T
 
 
 class Remembered(Generic[T]):
@@ -15,13 +25,14 @@ class Remembered(Generic[T]):
         self._values: dict[Hashable, tuple[T, float]] = {}
         self._lock = threading.Lock()
 
-    def get(self, name: Hashable, ask: Callable[[], T]) -> T:
+    def get(self, name: Hashable, ask: Callable[[], T | Makeshift[T]]) -> T:
         """The value, asked for if need be; what `ask` raises is remembered by nobody."""
         with self._lock:
             found = self._values.get(name)
-        if found is not None and self._monotonic() - found[1] < self._kept_s:
+        if found is not None and self._monotonic() < found[1]:
             return found[0]
-        value = ask()
+        told = ask()
+        value, kept_s = (told.value, MAKESHIFT_KEPT_S) if isinstance(told, Makeshift) else (told, self._kept_s)
         with self._lock:
-            self._values[name] = value, self._monotonic()
+            self._values[name] = value, self._monotonic() + kept_s
         return value

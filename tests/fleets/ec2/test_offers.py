@@ -9,10 +9,11 @@ import pytest
 from orchestrator.fleets.ec2.offers import order_offers
 from orchestrator.fleets.ec2.prices import newest_by_zone, read_on_demand
 from orchestrator.fleets.ec2.quotas import quota_of
-from orchestrator.fleets.protocol import LaunchError, Offer
+from orchestrator.fleets.protocol import FleetError, LaunchError, Offer
+from orchestrator.rehearsal.account import Account
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.spec.models import Market, Resources
-from tests.support.moto_ec2 import Bench, answer_json, answer_xml, request
+from tests.support.moto_ec2 import Bench, answer_json, answer_json_in_turn, answer_xml, request, set_up
 
 A, B, C = "us-east-1a", "us-east-1b", "us-east-1c"
 
@@ -129,15 +130,63 @@ def test_without_a_price_list_the_dated_table_is_used_and_that_is_said_once(benc
         bench.now_s += 90_000
     assert {offer.usd_per_hour for offer in offers} == {0.8048}
     (said,) = bench.said
-    assert "the right is pricing:GetProducts" in said and "$0.8048 of 2026-11 in us-east-1 is used" in said
+    assert "the right is pricing:GetProducts" in said and "$0.8048 of 2026-11 is used" in said
 
 
 def test_a_type_whose_price_nobody_tells_cannot_be_budgeted(bench: Bench) -> None:
     answer_json(bench.clients.pricing, "pricing", "GetProducts", 200, {"PriceList": []})
 
-    with pytest.raises(LaunchError, match=r"nobody tells what m5\.large costs") as caught:
+    with pytest.raises(LaunchError, match=r"AWS's price list has no m5\.large in us-east-1") as caught:
         bench.fleet.offers(resources(), "m5.large")
     assert caught.value.kind == "fatal"
+
+
+FAILED = (500, {"__type": "InternalErrorException"})
+
+
+def test_a_price_list_that_fails_is_asked_again_soon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day at the wrong price is a day in which no budget holds."""
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _pause_s: None)
+    answers = [*[FAILED] * 4, (200, {"PriceList": price_list("0.9")})]
+    answer_json_in_turn(bench.clients.pricing, "pricing", "GetProducts", answers)
+
+    first, still = (bench.fleet.offers(resources("on_demand"), "g6.xlarge")[0] for _ in range(2))
+    bench.now_s = 61
+    assert first.usd_per_hour == still.usd_per_hour == 0.8048
+    assert bench.fleet.offers(resources("on_demand"), "g6.xlarge")[0].usd_per_hour == 0.9
+    bench.now_s = 3600
+    assert bench.fleet.offers(resources("on_demand"), "g6.xlarge")[0].usd_per_hour == 0.9
+    assert len(bench.requests("GetProducts")) == 5
+
+
+def test_a_type_whose_price_is_not_told_at_this_moment_may_be_had_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal for good would fail every job that wants the type."""
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _pause_s: None)
+    answers = [*[FAILED] * 4, (200, {"PriceList": price_list("0.1")})]
+    answer_json_in_turn(bench.clients.pricing, "pricing", "GetProducts", answers)
+
+    with pytest.raises(FleetError, match=r"The price of m5\.large in us-east-1 cannot be asked"):
+        bench.fleet.offers(resources("on_demand"), "m5.large")
+    assert bench.fleet.offers(resources("on_demand"), "m5.large")[0].usd_per_hour == 0.1
+
+
+def test_the_table_says_nothing_of_another_region(aws: Account) -> None:
+    bench = Bench(aws, set_up(region="eu-west-1"))
+    answer_json(bench.clients.pricing, "pricing", "GetProducts", 400, {"__type": "AccessDeniedException"})
+
+    with pytest.raises(FleetError, match=r"The price of g6\.xlarge in eu-west-1 cannot be asked .*pricing:GetProducts"):
+        bench.fleet.offers(resources("on_demand"), "g6.xlarge")
+
+
+def test_spot_prices_that_fail_are_asked_again_soon(bench: Bench) -> None:
+    answer_xml(bench.clients.ec2, "DescribeSpotPriceHistory", (403, "UnauthorizedOperation", "no"))
+    bench.aws.set_prices(Prices(spot={"g6.xlarge": {A: 0.2, B: 0.3, C: 0.3}}))
+
+    assert bench.fleet.offers(resources("spot"), "g6.xlarge")[0].usd_per_hour == 0.8048
+    bench.now_s = 61
+    assert bench.fleet.offers(resources("spot"), "g6.xlarge")[0].usd_per_hour == 0.2
 
 
 def test_without_spot_prices_the_worst_is_assumed(bench: Bench) -> None:
@@ -212,6 +261,10 @@ def test_who_may_not_read_quotas_launches_all_the_same_and_says_so_once(bench: B
     bench.fleet.launch(request("job-g1-n1-a0", market="on_demand"))
     (said,) = bench.said
     assert "servicequotas:GetServiceQuota" in said
+    before = len(bench.requests("GetServiceQuota"))
+    bench.now_s = 61
+    bench.fleet.launch(request("job-g1-n2-a0"))
+    assert len(bench.requests("GetServiceQuota")) == before + 1
 
 
 @pytest.mark.parametrize(
