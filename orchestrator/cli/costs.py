@@ -69,9 +69,8 @@ def charges_of(record: JobRecord, now: datetime) -> tuple[Charge, ...]:
     if untold_usd > _CENT_OF_A_CENT:  # of a version that did not write down when and for what
         untold = Charge(day=record.created_at.date(), instance_type="", market="on_demand", seconds=0.0, usd=untold_usd)
         charges = added(charges, iter((untold,)))
-    since_s = record.since_counted_s(now)
     for use in record.uses:
-        charges = added(charges, use.charge(use.lived_s + since_s))
+        charges = added(charges, use.charge(record.lived_s(use, now)))
     return charges
 
 

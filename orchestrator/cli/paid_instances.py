@@ -143,9 +143,8 @@ def _of_job(store: Store, job: str, now: datetime) -> list[PaidInstance]:
 
 def of_record(store: Store, record: JobRecord, now: datetime) -> Iterator[PaidInstance]:
     """The instances that a job pays for."""
-    since_s = record.since_counted_s(now)
     for use in record.uses:
-        lived_s = use.paid_s(use.lived_s + since_s)
+        lived_s = use.paid_s(record.lived_s(use, now))
         yield PaidInstance(
             instance=use.instance,
             job=record.name,

@@ -134,7 +134,7 @@ def reached_limit(draft: Draft) -> str | None:
     limit = limit_reached(
         draft.seen.spec,
         age_s=draft.age_s,
-        spent_usd=draft.record.spent_usd + sum(use.cost_usd(use.lived_s) for use in uses),
+        spent_usd=draft.record.spent_usd + sum(use.cost_usd(use.lived_s) for use in uses if use.shown),
         working=tuple(use for use in uses if use.instance in working),
         others=tuple(use for use in uses if use.instance not in working),
     )

@@ -213,5 +213,13 @@ class JobRecord(Document):
 
     def spend_usd(self, now: datetime) -> float:
         """What the job has cost up to now."""
-        since_s = self.since_counted_s(now)
-        return self.spent_usd + sum(use.cost_usd(use.lived_s + since_s) for use in self.uses)
+        return self.spent_usd + sum(use.cost_usd(self.lived_s(use, now)) for use in self.uses)
+
+    def lived_s(self, use: InstanceUse, now: datetime) -> float:
+        """How long one of its instances has lived; none that waits for capacity has."""
+        return use.lived_s + self.since_counted_s(now) if use.shown else 0.0
+
+    @property
+    def usd_per_hour(self) -> float:
+        """What the instances that are there cost."""
+        return sum(use.usd_per_hour for use in self.uses if use.shown)

@@ -111,7 +111,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         failures=record.failures,
         lost_steps=record.lost_steps,
         spend_usd=round(record.spend_usd(now), 6),
-        usd_per_hour=round(sum(use.usd_per_hour for use in record.uses), 6),
+        usd_per_hour=round(record.usd_per_hour, 6),
         max_cost_usd=spec.limits.max_cost,
         created_at=record.created_at,
         started_at=record.started_at,

@@ -164,6 +164,15 @@ def test_where_all_quotas_are_used_up_it_is_asked_again_only_after_long() -> Non
     assert asked(made)[2:] == [("a", "spot"), ("a", "on_demand")]
 
 
+def test_what_waits_costs_nothing() -> None:
+    made = refuse(scene(max_cost=10.0), *ALL, why=OVER_QUOTA).settle().pass_time(QUOTA_BACKOFF_S - 1).settle()
+    assert len(made.record.uses) == 1
+    assert (made.record.spend_usd(made.now), made.record.usd_per_hour) == (0.0, 0.0)
+    refuse(made).pass_time(1).settle().come_up().pass_time(60).settle()
+    assert made.record.usd_per_hour == A.usd_per_hour
+    assert made.record.spend_usd(made.now) >= A.usd_per_hour / 60
+
+
 def test_what_no_waiting_helps_ends_a_job_that_has_nothing_and_leaves_one_that_trains_alone() -> None:
     forbidden = LaunchFailure("not authorized to run instances", "fatal")
     made = refuse(scene(), *ALL, why=forbidden).settle()

@@ -106,7 +106,7 @@ def _sum_up(url: str, costs: "list[Cost]", records: "list[JobRecord]") -> None:
         return
     whole = in_all(costs)
     say(f"{text.usd(whole.usd)} in all for {whole.hours:,.2f} hours of instances.")
-    per_hour = sum(use.usd_per_hour for record in records for use in record.uses)
+    per_hour = sum(record.usd_per_hour for record in records)
     if per_hour:
         say(f"What runs now costs {text.usd(per_hour)} an hour: elastic instances")
     if whole.saved_usd is not None:
