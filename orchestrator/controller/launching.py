@@ -19,7 +19,7 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import Generation, Slot
 
 CAPACITY_RETRY_S = 5.0
-"""After so long where there is one offer; where there are more, so long for each, and twice that each time."""
+"""After so long on a fleet without zones; else so long for each offer, and twice that each time."""
 MAX_NO_SHOWS = 3
 
 
@@ -99,7 +99,8 @@ def _wait_for_all(draft: Draft, upcoming: Generation, why: str) -> None:
     """Every offer was refused: after a while the best is asked for again, and one over a quota only after long."""
     kind = _type_of(draft, upcoming)
     offers = max(1, len(draft.seen.offers.get(kind, ())))
-    wait_s = CAPACITY_RETRY_S * (offers * 2.0**upcoming.refused_rounds if offers > 1 else 1)
+    has_zones = any(slot.zone for slot in upcoming.slots)
+    wait_s = CAPACITY_RETRY_S * (offers * 2.0**upcoming.refused_rounds if has_zones else 1)
     wait_s = min(MAX_BACKOFF_S, wait_s)
     bring_back(draft, kind, "capacity")
     size = draft.seen.spec.resources.ladder[upcoming.rung]

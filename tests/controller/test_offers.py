@@ -146,6 +146,16 @@ def test_when_every_offer_was_refused_it_waits_ever_longer_and_begins_with_the_b
     assert trains_in(made) == {("a", "spot")}
 
 
+def test_also_the_only_offer_is_asked_for_ever_more_rarely() -> None:
+    made = refuse(scene(offers=(A,)), A).settle()
+    asked_at_s = [0.0]
+    while made.elapsed_s < 300.0:
+        made.pass_time(CAPACITY_RETRY_S).settle()
+        if len(asked(made)) > len(asked_at_s):
+            asked_at_s.append(made.elapsed_s)
+    assert asked_at_s == [0.0, 5.0, 15.0, 35.0, 75.0, 135.0, 195.0, 255.0]
+
+
 def test_a_quota_that_is_used_up_closes_a_market_in_all_zones_for_long() -> None:
     made = refuse(scene(), A, B, why=OVER_QUOTA).settle()
     assert asked(made) == [("a", "spot"), ("a", "on_demand")]
