@@ -52,6 +52,7 @@ class Machine:
             "HOME": str(self.directory / "home"),
             "TMPDIR": str(self.directory / "tmp"),
             "ELASTIC_ROOT": str(root_of(self.directory)),
+            "ELASTIC_GPUS": "",  # its workers are on the CPU, whatever card this machine has
             ENDPOINT_VARIABLE: self.metadata.endpoint,
         }
         write_shims(self.directory, environ)

@@ -104,7 +104,7 @@ agent() {
     trap 'end "the agent has ended with exit code $?"' EXIT
     local options=(
         --store "$STORE" agent --cloud ec2 --instance "$INSTANCE" --job "$JOB" --workers "$WORKERS" --cores "$CORES"
-        --gpus all --work-dir "$WORK" --idle-exit "$IDLE_EXIT" --age "$(age_s)s"
+        --gpus "${ELASTIC_GPUS-all}" --work-dir "$WORK" --idle-exit "$IDLE_EXIT" --age "$(age_s)s"
     )
     [[ $ALLOWANCE_S == none ]] || options+=(--allowance "${ALLOWANCE_S}s")
     uptime_s >"$ELASTIC_ROOT/started"

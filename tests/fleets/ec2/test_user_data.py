@@ -292,6 +292,14 @@ def test_the_agent_knows_where_its_store_is(machine: PlayedMachine) -> None:
     assert here <= set(machine.played)
 
 
+def test_a_rehearsal_leaves_this_machines_gpus_alone(machine: PlayedMachine) -> None:
+    machine.has_elastic('#!/usr/bin/env bash\nprintf "<%s>" "$@" >>"$PLAYED_LOG"\necho >>"$PLAYED_LOG"\n')
+    machine.run()
+    machine.run("agent", ELASTIC_GPUS="")
+
+    assert "<--gpus><><--work-dir>" in machine.played[-2]
+
+
 def test_without_work_it_outlives_anothers_boot_and_ends_within_ten_minutes(machine: PlayedMachine) -> None:
     """Two instances lose one: the other has no work until the one that is launched instead has booted."""
     machine.has_elastic()
