@@ -112,16 +112,18 @@ class Resources(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        refuse([*self._fleet_misfits(), *self._order_misfits()])
+        refuse([*self._image_misfits(), *self._fleet_misfits(), *self._order_misfits()])
         return self
+
+    def _image_misfits(self) -> list[Misfit]:
+        message = "workers are processes on every fleet, containers are not built yet; remove image"
+        return [] if self.image is None else [Misfit((("image",),), message)]
 
     def _fleet_misfits(self) -> list[Misfit]:
         return self._local_misfits() if self.fleet == "local" else self._ec2_misfits()
 
     def _local_misfits(self) -> list[Misfit]:
         misfits = []
-        if self.image is not None:
-            misfits.append(Misfit((("image",), ("fleet",)), "the local fleet runs processes; remove image"))
         if self.market != "spot_then_on_demand":
             misfits.append(Misfit((("market",), ("fleet",)), "the local fleet buys nothing; remove market"))
         if self.region is not None:

@@ -23,7 +23,7 @@ def job(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "resources.image=mine:1"], "leave resources.image out"),
+        (["--set", "resources.image=mine:1"], "remove image"),
         (["--set", "resources.market=on_demand", "--interrupt", "5s"], "--interrupt-without-notice"),
         (["--no-capacity", "here"], "--no-capacity here: name a zone"),
         (["--no-quota", "cheap"], "--no-quota cheap"),

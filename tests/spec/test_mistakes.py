@@ -244,7 +244,12 @@ ONE_CHANGE = {
     "image": (
         "resources:",
         "resources:\n  image: trainer:1",
-        "7:10: resources.image: the local fleet runs processes; remove image",
+        "7:10: resources.image: workers are processes on every fleet, containers are not built yet; remove image",
+    ),
+    "image on EC2": (
+        "resources:\n  ladder:\n    - {workers: 1}\n    - {workers: 2}",
+        "resources:\n  fleet: ec2\n  image: trainer:1\n  ladder:\n    - {instance: g6.xlarge}",
+        "8:10: resources.image: workers are processes on every fleet, containers are not built yet; remove image",
     ),
     "environment is no mapping": ("resources:", "resources:\n  env: [A=1]", "7:8: resources.env: must be a mapping"),
     "environment holds a number": (

@@ -197,8 +197,6 @@ def _require_rehearsable(spec: "JobSpec", interrupt: list[float]) -> None:
     resources = spec.resources
     if resources.fleet != "ec2":
         raise UsageError("a rehearsal is of the way through EC2: set resources.fleet to ec2; or run it: elastic submit")
-    if resources.image is not None:
-        raise UsageError("a rehearsal runs workers as processes: leave resources.image out for it")
     if interrupt and resources.market == "on_demand":
         raise UsageError(
             "--interrupt: EC2 announces interruptions of spot instances only, and the job's market is on_demand: use "
