@@ -53,8 +53,8 @@ class MachineRoom:
         with self._lock:
             for instance_id, at_s in list(self._taken_back_at_s.items()):
                 if self.monotonic() >= at_s:
+                    self.account.take_back(instance_id)  # the same again, if it does not answer now
                     del self._taken_back_at_s[instance_id]
-                    self.account.take_back(instance_id)
             for entry in self.account.ledger():
                 if entry.id not in self._over:
                     self._look_after(entry)
@@ -85,10 +85,11 @@ class MachineRoom:
     def _boot_when_due(self, entry: LedgerEntry) -> None:
         if self.monotonic() < self._boots_at_s.setdefault(entry.id, self.monotonic() + self.boot_s):
             return
-        machine = Machine.of(entry, self.directory / entry.id, self.environ, self.credentials)
-        self.image(machine.directory)
-        self.machines[entry.id] = machine
-        machine.boot()
+        if entry.id not in self.machines:  # else it runs, and the account has not answered to that
+            machine = Machine.of(entry, self.directory / entry.id, self.environ, self.credentials)
+            self.image(machine.directory)
+            machine.boot()
+            self.machines[entry.id] = machine
         self.account.booted(entry.id)
 
     def _end(self, entry: LedgerEntry) -> None:

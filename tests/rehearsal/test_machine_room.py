@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_user_data_runs_after_the_boot_and_finds_what_an_instance_finds(
     )
     script = "#!/bin/bash\nendpoint=$AWS_EC2_METADATA_SERVICE_ENDPOINT\n" + ask
     script += "".join(f"get {path}\n" for path in SHOWN)
+    script += 'echo "gpus=${ELASTIC_GPUS-all}"\n'
     script += '$PYTHON -c "import boto3; print(boto3.session.Session().get_credentials().access_key)"'
     shown = launch(
         f"{script}\necho done\n",
@@ -86,7 +88,7 @@ def test_user_data_runs_after_the_boot_and_finds_what_an_instance_finds(
     for instance in (shown, bare):
         wait_until(lambda i=instance: i in room.machines and "done" in room.machines[i].log.read_text(), "user-data")  # type: ignore[misc]
     lines = room.machines[shown].log.read_text().splitlines()
-    assert lines == [shown, "us-east-1a", "digits-g1-s0", "AKIDROLE", "done"]
+    assert lines == [shown, "us-east-1a", "digits-g1-s0", "gpus=", "AKIDROLE", "done"]
     lines = room.machines[bare].log.read_text().splitlines()
     assert lines[:3] == [bare, "us-east-1a", "none"]
     assert "AKIDROLE" not in lines
@@ -109,6 +111,55 @@ def test_an_instance_is_pending_until_it_has_booted(
     assert entry(account, instance).state == "running"
     room.close()
     assert room.machines[instance].is_empty
+
+
+@dataclass(frozen=True)
+class Silent(Account):
+    """Does not answer in time to the first request of each kind, whether or not that arrives."""
+
+    arrives: bool = True
+    asked: set[str] = field(default_factory=set)
+
+    def _ask(self, action: str, what: Any = None) -> Any:
+        if action in self.asked:
+            return super()._ask(action, what)
+        self.asked.add(action)
+        if self.arrives:
+            super()._ask(action, what)
+        raise TimeoutError(action)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_no_answer_loses_neither_a_boot_nor_an_interruption(
+    account: Account, tmp_path: Path, launch: Callable[..., str], arrives: bool
+) -> None:
+    silent = Silent(account.url, arrives)
+    room = MachineRoom(
+        silent, tmp_path, {SESSION_VARIABLE: os.environ[SESSION_VARIABLE]}, lambda: Credentials("", "", "")
+    )
+    room._over.update(entry.id for entry in account.ledger())
+    instance = launch(SLEEPS, InstanceMarketOptions=SPOT)
+    answered: list[bool] = []
+
+    def turn() -> None:
+        try:
+            room.turn()
+            answered.append(True)
+        except TimeoutError:
+            answered.append(False)
+
+    while answered.count(False) < 2:  # no ledger, and nothing of the boot
+        turn()
+    turn()
+    assert entry(account, instance).state == "running"
+    room.interrupt(instance, notice_s=0)
+    while answered.count(False) < 4:  # nothing of the interruption, nor of the end
+        turn()
+    turn()
+    assert entry(account, instance).state == "terminated"
+    assert entry(account, instance).why.startswith("Server.SpotInstanceTermination")
+    assert room.machines[instance].is_empty
+    room.close()
 
 
 def test_terminate_ends_every_process_and_only_then_is_it_terminated(
