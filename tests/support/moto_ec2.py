@@ -11,7 +11,8 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -219,6 +220,17 @@ def lose_reply(client: Any, operation: str, times: int = 1) -> None:
             raise ReadTimeoutError(endpoint_url="http://test")
 
     client.meta.events.register_first(f"after-call.ec2.{operation}", lose)
+
+
+def answer_later(client: Any, seconds: float) -> None:
+    """From now on EC2 says that it answers so much later than it does."""
+
+    def put_off(parsed: dict[str, Any], **_: object) -> None:
+        headers = parsed["ResponseMetadata"]["HTTPHeaders"]
+        at = parsedate_to_datetime(headers["date"]) + timedelta(seconds=seconds)
+        headers["date"] = format_datetime(at, usegmt=True)
+
+    client.meta.events.register_first("after-call.ec2.*", put_off)
 
 
 def decoded(user_data: str) -> str:

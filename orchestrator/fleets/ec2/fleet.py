@@ -18,6 +18,7 @@ from orchestrator.fleets.ec2.sightings import (
     LAG_S,
     STORE_TAG,
     Seen,
+    answered_at,
     by_name,
     read_page,
     superfluous,
@@ -62,6 +63,7 @@ class Ec2Fleet:
         self._sent: set[str] = set()  # names of launches that were sent: only EC2 itself can refuse them now
         self._ending_since: dict[str, datetime] = {}  # by id: when it was first seen to end, by AWS's clock
         self._reclaimed: dict[str, Seen] = {}
+        self._told_at: datetime | None = None  # when EC2 gave its newest answer, by AWS's clock
 
     @property
     def lag_s(self) -> float:
@@ -115,11 +117,18 @@ class Ec2Fleet:
         found = self._find(list(instances))
         for name, of_name in found.items():
             for instance_id in superfluous(of_name):
-                self._log(f"{instance_id} is a second instance of {name}: it is ended")
-                self._end(instance_id)
+                self._end_second(instance_id, name)
         return {
             name: of_name[0].sighting(self._ending_since.get(of_name[0].instance_id)) for name, of_name in found.items()
         }
+
+    def _end_second(self, instance_id: str, name: str) -> None:
+        """End one too many. Where that is refused, what is seen is told all the same: every job depends on it."""
+        self._log(f"{instance_id} is a second instance of {name}: it is ended")
+        try:
+            self._end(instance_id)
+        except FleetError as error:
+            self._log(f"{instance_id} runs on, and costs money: {error}")
 
     def terminate(self, instance: str) -> None:
         """End all that carries the name, and what a launch of it gave, though EC2 does not show it yet."""
@@ -161,15 +170,17 @@ class Ec2Fleet:
             Filters=filters, PaginationConfig={"PageSize": _PAGE}
         )
         try:
-            seen = [one for page in pages for one in read_page(page)]
+            answers = list(pages)
         except FAILURES as error:
             raise explain(error, "DescribeInstances", self._clients.region) from error
-        self._remember(seen)
+        seen = [one for answer in answers for one in read_page(answer)]
+        self._remember(seen, [answered_at(answer) for answer in answers])
         return seen
 
-    def _remember(self, seen: Sequence[Seen]) -> None:
+    def _remember(self, seen: Sequence[Seen], told_at: Sequence[datetime | None]) -> None:
         """Keep what later looks will want to know, and let go what EC2 itself has forgotten."""
         with self._lock:
+            self._told_at = max((at for at in (self._told_at, *told_at) if at is not None), default=None)
             for one in (one for one in seen if one.is_ending):
                 self._ids.pop(one.instance, None)
                 self._sent.discard(one.instance)
@@ -177,9 +188,8 @@ class Ec2Fleet:
                     self._ending_since.setdefault(one.instance_id, one.at)
                 if one.was_reclaimed:
                     self._reclaimed[one.instance_id] = one
-            newest = max((one.at for one in seen if one.at is not None), default=None)
             for instance_id, since in list(self._ending_since.items()):
-                if newest is not None and newest - since > REMEMBERED:
+                if self._told_at is not None and self._told_at - since > REMEMBERED:
                     del self._ending_since[instance_id]
                     self._reclaimed.pop(instance_id, None)
 
@@ -227,12 +237,11 @@ class Ec2Fleet:
     def _interruptions(self, instance_type: str) -> Mapping[str, int]:
         """How many spot instances of a type each zone took back within the last hour, as far as was seen."""
         with self._lock:
-            reclaimed = list(self._reclaimed.values())
+            reclaimed, now = list(self._reclaimed.values()), self._told_at
         ends = {one.instance_id: one.ended_at or self._ending_since.get(one.instance_id) for one in reclaimed}
-        newest = max((one.at for one in reclaimed if one.at is not None), default=None)
         counts: dict[str, int] = {}
         for one in reclaimed:
             end = ends[one.instance_id]
-            if one.instance_type == instance_type and end and newest and newest - end <= RECENT:
+            if one.instance_type == instance_type and end and now and now - end <= RECENT:
                 counts[one.zone] = counts.get(one.zone, 0) + 1
         return counts

@@ -1,4 +1,4 @@
-"""What instances cost: spot by zone and on-demand, asked of AWS; where it does not tell, a dated table of one region."""
+"""What instances cost: spot by zone and on-demand, asked of AWS; where it does not tell, a dated table of a region."""
 
 import json
 import threading

@@ -251,15 +251,14 @@ def test_one_that_shuts_down_for_long_is_gone_and_lived_until_it_was_first_seen_
     assert (after.lived_s, after.why) == (before.lived_s, "AWS took the spot instance back")
 
 
-def test_two_of_one_name_become_one(bench: Bench) -> None:
-    """It cannot be, by the token; should it be all the same, both would train as one."""
-    bench.launched(NAME)
+def launch_a_second(bench: Bench) -> None:
+    """Of the same name, by whoever knows how it is tagged."""
     bench.clients.ec2.run_instances(
         MinCount=1,
         MaxCount=1,
         ImageId="ami-12c6146b",
         InstanceType="g6.xlarge",
-        ClientToken="another",
+        ClientToken=f"another-{bench.identity}",
         TagSpecifications=[
             {
                 "ResourceType": "instance",
@@ -271,11 +270,29 @@ def test_two_of_one_name_become_one(bench: Bench) -> None:
         ],
     )
 
+
+def test_two_of_one_name_become_one(bench: Bench) -> None:
+    """It cannot be, by the token; should it be all the same, both would train as one."""
+    bench.launched(NAME)
+    launch_a_second(bench)
+
     assert bench.fleet.describe([NAME])[NAME].state is InstanceState.STARTING
     assert sorted(state_of(bench, one) for one in mine(bench)) == ["pending", "shutting-down"]
     assert bench.another_fleet().describe([NAME])[NAME].state is InstanceState.STARTING
     assert sorted(state_of(bench, one) for one in mine(bench)) == ["pending", "shutting-down"]
     assert "a second instance of job-g1-n0-a0" in bench.said[-1]
+
+
+def test_a_second_one_that_cannot_be_ended_hides_nothing(bench: Bench) -> None:
+    """It may be protected: all jobs of EC2 would stand still for it."""
+    bench.launched(NAME)
+    launch_a_second(bench)
+    refused = (400, "OperationNotPermitted", "The instance may not be terminated. Modify its 'disableApiTermination'.")
+    answer_xml(bench.clients.ec2, "TerminateInstances", refused)
+
+    assert bench.fleet.describe([NAME])[NAME].state is InstanceState.STARTING
+    assert "runs on, and costs money: EC2's TerminateInstances in us-east-1 failed" in bench.said[-1]
+    assert [state_of(bench, one) for one in mine(bench)] == ["pending", "pending"]
 
 
 def test_an_instance_whose_tags_were_taken_away_is_known_by_its_token(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from orchestrator.fleets.protocol import FleetError, LaunchError, Offer
 from orchestrator.rehearsal.account import Account
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.spec.models import Market, Resources
-from tests.support.moto_ec2 import Bench, answer_json, answer_json_in_turn, answer_xml, request, set_up
+from tests.support.moto_ec2 import Bench, answer_json, answer_json_in_turn, answer_later, answer_xml, request, set_up
 
 A, B, C = "us-east-1a", "us-east-1b", "us-east-1c"
 
@@ -210,7 +210,7 @@ def test_a_job_of_another_region_is_refused(bench: Bench) -> None:
     assert bench.fleet.offers(resources(region="us-east-1"), "g6.xlarge")
 
 
-def test_a_zone_is_remembered_for_an_interruption(bench: Bench) -> None:
+def test_a_zone_is_remembered_for_an_interruption_for_an_hour(bench: Bench) -> None:
     bench.aws.set_prices(Prices(spot={"g6.xlarge": {A: 0.2, B: 0.21, C: 0.3}}))
     taken = bench.launched("job-g1-n0-a0")
     assert [offer.zone for offer in bench.fleet.offers(resources("spot"), "g6.xlarge")] == [A, B, C]
@@ -220,6 +220,12 @@ def test_a_zone_is_remembered_for_an_interruption(bench: Bench) -> None:
     bench.aws.ended(taken)
     bench.fleet.describe(["job-g1-n0-a0"])
     assert [offer.zone for offer in bench.fleet.offers(resources("spot"), "g6.xlarge")] == [B, A, C]
+    answer_later(bench.clients.ec2, 3500)
+    bench.fleet.describe(["job-g2-n0-a0"])  # the one that is gone is asked for no more
+    assert bench.fleet.offers(resources("spot"), "g6.xlarge")[0].zone == B
+    answer_later(bench.clients.ec2, 200)
+    bench.fleet.describe(["job-g2-n0-a0"])
+    assert bench.fleet.offers(resources("spot"), "g6.xlarge")[0].zone == A
 
 
 # --- quotas -----------------------------------------------------------------------------------------------------------
