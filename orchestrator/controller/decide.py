@@ -19,8 +19,9 @@ from orchestrator.controller.moving import note_market, wanted_move
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.offers import set_aside
 from orchestrator.controller.orders import effects_of
-from orchestrator.controller.placement import place_for, provision, release, why_not_payable, why_too_dear
+from orchestrator.controller.placement import place_for, provision, release, why_not_payable
 from orchestrator.controller.recovery import is_due, is_usable
+from orchestrator.controller.rungs import other_rung, preferred_rung
 from orchestrator.controller.wishes import take_requests
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
@@ -220,6 +221,8 @@ def _go_on(draft: Draft) -> None:
     """Provision the next generation when none runs: if the limits pay for it."""
     rung, cause, reason = _next_generation(draft)
     choice = place_for(draft, rung).choice
+    if choice.kind == "capacity" and (other := other_rung(draft, rung)) and not why_not_payable(draft, other[0]):
+        rung, choice = other
     refusal = choice.refusal
     if not refusal:
         provision(draft, rung, cause, reason)
@@ -335,10 +338,7 @@ def _start(draft: Draft) -> None:
 def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
     """Rung, cause and reason of a generation when none runs."""
     record, last = draft.record, draft.record.generation
-    rungs = draft.seen.spec.allowed_rungs
-    rung = _nearest_payable(draft, last.rung if last is not None else rungs[0])
-    if record.pinned_rung is not None:
-        rung = record.pinned_rung
+    rung = preferred_rung(draft)
     if last is None:
         return rung, "start", "launching the first instances"
     step = record.committed_step
@@ -349,12 +349,3 @@ def _next_generation(draft: Draft) -> tuple[int, Cause, str]:
     if last.drain_reason is None:
         return rung, "preemption", f"going on from step {step}: the instance was asked to end"
     return rung, "resume", f"going on from step {step}"
-
-
-def _nearest_payable(draft: Draft, rung: int) -> int:
-    """This rung, or where it costs more an hour than it may the nearest one that does not, smaller ones first."""
-    if not why_too_dear(draft, rung):
-        return rung
-    payable = [r for r in draft.seen.spec.allowed_rungs if not why_too_dear(draft, r)]
-    smaller = [r for r in payable if r < rung]
-    return smaller[-1] if smaller else next(iter(payable), rung)

@@ -13,6 +13,7 @@ from orchestrator.controller.observation import LaunchFailure
 from orchestrator.controller.offers import bring_back, set_aside, where
 from orchestrator.controller.placement import Choice, choose, inputs_of, new_slots, next_name, release, use
 from orchestrator.controller.recovery import MAX_BACKOFF_S, QUOTA_BACKOFF_S, backoff_s, does_not_come_up
+from orchestrator.controller.rungs import other_rung, preferred_rung
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
@@ -76,8 +77,10 @@ def _is_fatal(draft: Draft, upcoming: Generation, why: str) -> None:
 
 
 def _move_on(draft: Draft, upcoming: Generation, slot: Slot, why: str, refusal: str) -> None:
-    """All of it goes to the next offer."""
+    """All of it goes to the next offer. Where nothing runs, it takes what a move wanted of one market from any."""
     _let_go(draft, upcoming)
+    if draft.running is None:
+        upcoming = upcoming.model_copy(update={"market": None})
     size = draft.seen.spec.resources.ladder[upcoming.rung]
     choice = choose(draft, upcoming.rung, size.count, market=upcoming.market)
     if choice.kind == "capacity" and draft.running is None:
@@ -96,31 +99,67 @@ def _move_on(draft: Draft, upcoming: Generation, slot: Slot, why: str, refusal: 
 
 
 def _wait_for_all(draft: Draft, upcoming: Generation, why: str) -> None:
-    """Every offer was refused: after a while the best is asked for again, and one over a quota only after long."""
-    kind = _type_of(draft, upcoming)
-    offers = max(1, len(draft.seen.offers.get(kind, ())))
+    """Every offer was refused: another rung is tried. After a while it begins with the first again.
+
+    One over a quota is asked for again only after long.
+    """
+    other = other_rung(draft, upcoming.rung, refused_now=True)
+    if other is not None:
+        rung, choice = other
+        _place_anew(draft, upcoming.model_copy(update={"rung": rung}), choice)
+        _tell_next(draft, upcoming, why, rung, choice)
+        return
+    kinds = _types(draft)
+    offers = max(1, sum(len(draft.seen.offers.get(kind, ())) for kind in kinds))
     has_zones = any(slot.zone for slot in upcoming.slots)
-    wait_s = CAPACITY_RETRY_S * (offers * 2.0**upcoming.refused_rounds if has_zones else 1)
-    wait_s = min(MAX_BACKOFF_S, wait_s)
-    bring_back(draft, kind, "capacity")
-    size = draft.seen.spec.resources.ladder[upcoming.rung]
-    choice = choose(draft, upcoming.rung, size.count, market=upcoming.market)
+    wait_s = min(MAX_BACKOFF_S, CAPACITY_RETRY_S * (offers * 2.0**upcoming.refused_rounds if has_zones else 1))
+    for kind in kinds:
+        bring_back(draft, kind, "capacity")
+    rung, choice = _first_again(draft)
     if choice.kind == "capacity":
         wait_s = QUOTA_BACKOFF_S
-        bring_back(draft, kind, "quota")
-        choice = choose(draft, upcoming.rung, size.count, market=upcoming.market)
+        for kind in kinds:
+            bring_back(draft, kind, "quota")
+        rung, choice = _first_again(draft)
     if choice.offer is None:
         release(draft)
     else:
         rounds = min(upcoming.refused_rounds + 1, 10)
-        _place_anew(draft, upcoming.model_copy(update={"refused_rounds": rounds}), choice)
-    wait_for_capacity(draft, upcoming.rung, f"waiting for capacity: {why}", wait_s)
+        _place_anew(draft, upcoming.model_copy(update={"rung": rung, "refused_rounds": rounds}), choice)
+    wait_for_capacity(draft, rung, f"waiting for capacity: {why}", wait_s)
+
+
+def _first_again(draft: Draft) -> tuple[int, Choice]:
+    """The rung that is asked for first; another where that one may not be asked for yet."""
+    rung = preferred_rung(draft)
+    choice = choose(draft, rung, draft.seen.spec.resources.ladder[rung].count)
+    other = other_rung(draft, rung) if choice.kind == "capacity" else None
+    return other or (rung, choice)
+
+
+def _types(draft: Draft) -> list[str]:
+    """Of the instances that the job may run on."""
+    ladder = draft.seen.spec.resources.ladder
+    return list(
+        dict.fromkeys(ladder[rung].instance for rung in (*draft.seen.spec.allowed_rungs, preferred_rung(draft)))
+    )
+
+
+def _tell_next(draft: Draft, upcoming: Generation, why: str, rung: int, choice: Choice) -> None:
+    if choice.offer is None or upcoming.refused_rounds:
+        return
+    size = draft.seen.spec.resources.ladder[rung]
+    place = where(choice.offer)
+    message = f"{why}; {size.count} × {size.instance}{f', {place},' if place else ''} is tried next"
+    told = {f"next_{name}": value for name, value in inputs_of(choice.offer).items()}
+    draft.event(EventKind.NO_CAPACITY, message, rung=upcoming.rung, permanent=False, next_rung=rung, **told)
 
 
 def _place_anew(draft: Draft, upcoming: Generation, choice: Choice) -> None:
     """The same generation by another offer, under new names."""
     assert choice.offer is not None
-    names = [next_name(draft, upcoming, number) for number in range(len(upcoming.slots))]
+    count = draft.seen.spec.resources.ladder[upcoming.rung].count
+    names = [next_name(draft, upcoming, number) for number in range(count)]
     use(draft, choice.offer, tuple(names), choice.granted.allowance_s)
     draft.set(upcoming=upcoming.model_copy(update={"slots": new_slots(names, choice.offer)}))
 

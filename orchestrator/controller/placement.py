@@ -181,9 +181,10 @@ def _kept_slots(draft: Draft, rung: int) -> tuple[Slot, ...]:
 
 def next_name(draft: Draft, upcoming: Generation, number: int) -> str:
     """A name, so a launch, that was never used for this slot of a generation."""
-    job, before = draft.record.name, upcoming.slots[number].instance
-    own = before.startswith(f"{job}-g{upcoming.number}-")
-    return layout.instance_id(job, upcoming.number, number, int(before.rsplit("-a", 1)[1]) + 1 if own else 0)
+    job = draft.record.name
+    own = [name for name in upcoming.instances if name.startswith(f"{job}-g{upcoming.number}-")]
+    last = max((int(name.rsplit("-a", 1)[1]) for name in own), default=-1)
+    return layout.instance_id(job, upcoming.number, number, attempt=last + 1)
 
 
 def launch_request(spec: JobSpec, generation: Generation, slot: Slot, use: InstanceUse | None) -> LaunchRequest:

@@ -246,6 +246,8 @@ def _zones_mixed() -> list[Patch]:
         place_anew(draft, upcoming, choice)
         moved = draft.record.upcoming
         assert moved is not None
+        if moved.rung != upcoming.rung:
+            return
         slots = tuple(
             old if draft.seen.view(old.instance).launch_failure is None else new
             for old, new in zip(upcoming.slots, moved.slots, strict=True)
@@ -262,9 +264,10 @@ def _zones_mixed() -> list[Patch]:
 def _names_used_again() -> list[Patch]:
     """Another offer is asked under the same name: a token that may have been used already."""
 
-    def same_name(_draft: Draft, upcoming: Generation, number: int) -> str:
-        return upcoming.slots[number].instance
+    def same_name(draft: Draft, upcoming: Generation, number: int) -> str:
+        return upcoming.slots[number].instance if number < len(upcoming.slots) else next_name(draft, upcoming, number)
 
+    next_name = placement.next_name
     return [(launching, "next_name", same_name)]
 
 
