@@ -10,6 +10,7 @@ from typing import Final
 
 from botocore.exceptions import ClientError
 
+from orchestrator.cloud_setup import living
 from orchestrator.cloud_setup import stack as stacks
 from orchestrator.cloud_setup.bucket import Bucket, check_bucket_region, find_bucket
 from orchestrator.cloud_setup.clients import Caller, Clients
@@ -72,6 +73,8 @@ class Intention:
     wanted: stacks.Wanted
     stack: Stack | None
     bucket: Bucket | None
+    elsewhere: Clients | None
+    """Of the other region that controllers launch in so far."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,10 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
     is_there = bucket is not None or not place.makes_bucket
     store = place.store(clients, caller, ports.environ) if is_there else None
     known = _readable(store, store.get(ACCOUNT_KEY)) if store else None
+    elsewhere = living.launched_elsewhere(clients, caller, known.value if known else None)
+    identity = _identity(store, before, ports.nonce)
+    if elsewhere is not None:
+        living.check_no_instances(elsewhere, identity)
     image = _image(clients, wishes, known.value if known else None)
     volume_gib = wishes.volume_gib or int(before.get("VolumeGiB", max(DEFAULT_VOLUME_GIB, image.size_gib)))
     if volume_gib < image.size_gib:
@@ -110,7 +117,7 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
         "BucketName": place.bucket,
         "MakeBucket": "true" if place.makes_bucket else "false",
         "StorePrefix": place.prefix,
-        "StoreId": _identity(store, before, ports.nonce),
+        "StoreId": identity,
         "VpcId": network.vpc_id,
         "SubnetArns": ",".join(network.arns),
         "ImageParameterArn": image.parameter_arn(caller.partition, clients.region, caller.account_id),
@@ -120,7 +127,7 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
     }
     takes_back = stack is None and place.makes_bucket and bucket is not None
     wanted = stacks.Wanted(wishes.stack, template_body(), parameters, takes_back)
-    return Intention(caller, place, network, image, wanted, stack, bucket)
+    return Intention(caller, place, network, image, wanted, stack, bucket, elsewhere)
 
 
 def plan(clients: Clients, intention: Intention, ports: Ports) -> Plan | None:
@@ -146,6 +153,10 @@ def set_up(clients: Clients, wishes: Wishes, ports: Ports) -> Made:
     _settle_identity(store, intention.wanted.parameters["StoreId"])
     key = f"{PACKAGES}{wheel.sha256}/{wheel.name}"
     sent = _send(store, key, wheel)
+    if intention.elsewhere is not None:
+        with living.without_document(store):
+            ports.sleep(living.SHOWN_WITHIN_S)
+            living.check_no_instances(intention.elsewhere, intention.wanted.parameters["StoreId"])
     account = _account(intention, stack, key, ports.environ)
     written = _write(store, account, ports.nonce)
     changes = planned.changes if planned else ()

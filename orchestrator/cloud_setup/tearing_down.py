@@ -1,26 +1,16 @@
 """Take away what was set up: the stack at once, the bucket only for who says so twice."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from orchestrator.cloud_setup import living
 from orchestrator.cloud_setup import stack as stacks
 from orchestrator.cloud_setup.bucket import count_objects, find_bucket, remove_bucket
 from orchestrator.cloud_setup.clients import Caller, Clients
+from orchestrator.cloud_setup.living import check_no_instances, without_document
 from orchestrator.cloud_setup.place import Place, place_of
 from orchestrator.cloud_setup.setting_up import Ports
 from orchestrator.cloud_setup.stack import Stack
 from orchestrator.errors import ElasticError, UsageError
-from orchestrator.jobs.cloud_account import ACCOUNT_KEY
-from orchestrator.store.protocol import Conflict, Store
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import FilterTypeDef
-
-SHOWN_WITHIN_S = 5.0
-"""So soon after its launch EC2 shows an instance to whoever asks what there is."""
-_ALIVE = ["pending", "running", "shutting-down", "stopping", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -66,24 +56,10 @@ def remove_stack(clients: Clients, removal: Removal, ports: Ports) -> None:
         return
     if removal.objects is not None or not removal.place.makes_bucket:
         store = removal.place.store(clients, removal.caller, ports.environ)
-        with _without_document(store):
-            ports.sleep(SHOWN_WITHIN_S)
+        with without_document(store):
+            ports.sleep(living.SHOWN_WITHIN_S)
             _check_no_instances(clients, removal.stack)
     stacks.remove(clients, removal.stack, ports.sleep, ports.tell)
-
-
-@contextmanager
-def _without_document(store: Store) -> Iterator[None]:
-    """Without the document by which controllers launch; it comes back if what is done meanwhile fails."""
-    before = store.get(ACCOUNT_KEY)
-    store.delete(ACCOUNT_KEY)
-    try:
-        yield
-    except BaseException:
-        if before is not None:
-            with suppress(Conflict):  # somebody has set the account up again
-                store.create(ACCOUNT_KEY, before.body)
-        raise
 
 
 def remove_its_bucket(clients: Clients, removal: Removal) -> int:
@@ -101,17 +77,4 @@ def _bucket_to_delete(place: Place, stack: Stack | None, named: str) -> Place:
 
 
 def _check_no_instances(clients: Clients, stack: Stack) -> None:
-    """Raise UsageError while instances live: they would be left without their store, and be paid for."""
-    wanted: list[FilterTypeDef] = [
-        {"Name": "tag:elastic:store", "Values": [stack.parameters.get("StoreId", "")]},
-        {"Name": "instance-state-name", "Values": _ALIVE},
-    ]
-    with clients.explaining("look for instances that still run"):
-        pages = clients.ec2.get_paginator("describe_instances").paginate(Filters=wanted)
-        ids = [each["InstanceId"] for page in pages for group in page["Reservations"] for each in group["Instances"]]
-    if ids:
-        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-        raise UsageError(
-            f"{len(ids)} instances of this store are still there ({some}): "
-            "end their jobs with elastic cancel, or the instances with elastic reap, and wait until they are gone."
-        )
+    check_no_instances(clients, stack.parameters.get("StoreId", ""))

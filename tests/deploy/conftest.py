@@ -18,7 +18,7 @@ from moto import mock_aws
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
 
-from orchestrator.cloud_setup import setting_up, tearing_down
+from orchestrator.cloud_setup import living, setting_up
 from orchestrator.cloud_setup.clients import Clients, open_clients
 from orchestrator.cloud_setup.setting_up import Made, Ports, Wishes, set_up
 from orchestrator.cloud_setup.wheel import build_wheel
@@ -49,7 +49,7 @@ def an_account() -> Iterator[str]:
         warnings.filterwarnings("ignore", message="Tried to parse AWS::")  # what moto cannot make, it leaves out
         patch.setattr(botocore.session, "create_loader", _loader)
         patch.setattr(setting_up, "build_wheel", _build_wheel)
-        patch.setattr(tearing_down, "SHOWN_WITHIN_S", 0.0)  # moto shows at once what was launched
+        patch.setattr(living, "SHOWN_WITHIN_S", 0.0)  # moto shows at once what was launched
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         backend = ec2_backends[ACCOUNT][REGION]
         backend.amis[IMAGE] = Ami(backend, IMAGE, name="elastic", architecture="x86_64", root_device_type="ebs")

@@ -282,9 +282,9 @@ def test_a_stack_keeps_its_store(bootstrap: Elastic) -> None:
     assert f"keeps its store in s3://{BUCKET}" in outcome.err
 
 
-def launch_for_the_store(image: str) -> str:
+def launch_for_the_store(image: str, bucket: str = BUCKET) -> str:
     """As a controller launches; gives the instance's id."""
-    identity = document.load(connect(BUCKET), layout.IDENTITY, StoreIdentity)
+    identity = document.load(connect(bucket), layout.IDENTITY, StoreIdentity)
     assert identity is not None
     ec2: Any = boto3.client("ec2")
     launched = ec2.run_instances(
@@ -307,6 +307,37 @@ def test_while_instances_live_nothing_is_taken_away(bootstrap: Elastic, aws: str
     assert launched in outcome.err and "elastic reap" in outcome.err
     boto3.client("ec2").terminate_instances(InstanceIds=[launched])
     assert bootstrap("--destroy", "--yes").code == 0
+
+
+def test_a_store_does_not_move_to_another_region_while_instances_live(
+    bootstrap: Elastic, aws: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Controllers would look for them there, and take them for gone."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://s3.{REGION}.amazonaws.com")  # within reach of all regions
+    boto3.client("s3").create_bucket(Bucket="ours")
+    made(bootstrap, "--store", "s3://ours")
+    before = connect("ours").get(ACCOUNT_KEY)
+    launched = launch_for_the_store(aws, "ours")
+
+    outcome = bootstrap("--store", "s3://ours", "--region", "eu-west-1")
+    assert outcome.code == 2
+    assert f"1 instances of this store are still there ({launched}, in {REGION})" in outcome.err
+    assert connect("ours").get(ACCOUNT_KEY) == before
+    boto3.client("ec2").terminate_instances(InstanceIds=[launched])
+    outcome = bootstrap("--store", "s3://ours", "--region", "eu-west-1")
+    assert f"There is no SSM parameter {IMAGE_PARAMETER} in eu-west-1" in outcome.err  # it has come as far as that
+
+
+def test_a_store_does_not_move_to_an_account_that_cannot_see_the_other(bootstrap: Elastic) -> None:
+    made(bootstrap)
+    account = account_in_store()
+    connect(BUCKET).put(
+        ACCOUNT_KEY, account.model_copy(update={"account_id": "210987654321"}).model_dump_json().encode()
+    )
+    outcome = bootstrap()
+    assert outcome.code == 2
+    assert "in the account 210987654321" in outcome.err
+    assert f"elastic bootstrap --destroy --region {REGION} first" in outcome.err
 
 
 def test_what_is_launched_while_one_is_asked_keeps_the_stack(
