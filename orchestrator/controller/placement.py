@@ -173,8 +173,9 @@ def _kept_slots(draft: Draft, rung: int) -> tuple[Slot, ...]:
     ended = draft.record.generation
     if ended is None or ended.released or draft.running is not None or ended.rung != rung:
         return ()
-    # Those who have lost one of theirs are told to stop, and are waited for; else only who has stopped already is kept.
-    fits = can_be_kept if ended.outcome == "lost" else is_usable
+    # Where one was lost or has failed the others are told to stop, and are waited for; those who stood still are not.
+    waited_for = ended.outcome in ("lost", "failed") and not ended.stalled
+    fits = can_be_kept if waited_for else is_usable
     kept = (s for s in ended.slots if s.instance not in draft.record.retired and fits(draft.seen.view(s.instance)))
     return tuple(slot.model_copy(update={"seen": True}) for slot in kept)
 
