@@ -23,7 +23,11 @@ RUN_MARKER = "ELASTIC_RUN_DIR"
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What workers inherit: nothing that opens a door. Trainers hold no credentials and do not know the store."""
+    """What workers inherit: no credentials, and not where the store is, so neither is printed or kept by accident.
+
+    This shuts nobody out. On EC2 a worker is a process of the instance, and who asks the metadata service there gets
+    the instance role's credentials: what that role may do is what bounds a trainer.
+    """
     return {
         name: value
         for name, value in environ.items()
