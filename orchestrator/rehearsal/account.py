@@ -60,7 +60,8 @@ class Account:
     def environ(self) -> dict[str, str]:
         """What leads a process to it."""
         endpoints = {f"AWS_ENDPOINT_URL_{service}": self.url for service in SERVICES}
-        return {**endpoints, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "NO_PROXY": "127.0.0.1"}
+        direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        return {**endpoints, **direct, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
 
     def ledger(self) -> list[LedgerEntry]:
         """All instances that were ever started, oldest first."""

@@ -59,6 +59,7 @@ class Person:
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
             "AWS_EC2_METADATA_DISABLED": "true",
             "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",  # goes first where both are set
             "ELASTIC_STORE": STORE_URL,
         }
 

@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from botocore.utils import get_environ_proxies
 
 from orchestrator.fleets.processes import marked_processes
 from orchestrator.jobs.cloud_account import CloudAccount
+from orchestrator.rehearsal.account import Account
 from orchestrator.rehearsal.guard import VARIABLE
 from orchestrator.rehearsal.imds import Credentials
 from orchestrator.rehearsal.person import STORE_URL, Person
@@ -84,3 +86,11 @@ def test_the_controller_leads_and_comes_back(rehearsal: Rehearsal) -> None:
     rehearsal.begin()
     rehearsal.controller.kill()
     wait_until(lambda: "leading, epoch 2" in log.read_text(), "another leader")
+
+
+def test_no_proxy_of_the_persons_is_asked_for_what_is_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    person = Person(Account("http://127.0.0.1:1"), "us-east-1", Credentials("key", "secret", ""))
+    theirs = {"http_proxy": "http://proxy.example:3128", "no_proxy": "intranet.example"}
+    for name, value in person.environ(theirs, "http://127.0.0.1:2").items():
+        monkeypatch.setenv(name, value)
+    assert get_environ_proxies("http://127.0.0.1:2/elastic-rehearsal") == {}
