@@ -23,6 +23,10 @@ STEPS_BETWEEN_CHECKPOINTS = 165
 """One a second is wanted and takes a while to be committed; no more than 33 steps are made in each."""
 FEWER_STEPS = {**TRAINING, "steps": 80}
 BOUND_S = 300.0
+SEEN_WITHIN_S = 5.0
+"""So far what is counted may be off for an instance that AWS took back or that shut itself down: EC2 does not tell
+when, so it is counted until a controller has seen it end. When one was told to end EC2 tells, to the second.
+"""
 SCALING = {"up_above": 8, "down_below": 0, "window": "3s", "warm_up": "1s", "cooldown": "1s"}
 CONDITIONS = Conditions(boot_s=1.0, shortages=Shortages(capacity={"us-east-1a", "us-east-1b"}))
 
@@ -89,8 +93,12 @@ def test_a_job_lives_through_everything(cloud: Rehearsed, tmp_path: Path) -> Non
     cloud.require_all_ended()
     require_zones_with_capacity(cloud)
     cloud.require_bill_equal_to_what_ec2_shows(client_of(cloud))
-    counted_usd, billed_usd = system.record.spent_usd, sum(usd_of_each_second(cloud))
-    assert counted_usd == pytest.approx(billed_usd, rel=0.1)
+    lines = cloud.rehearsal.bill().lines
+    billed_usd = sum(line.seconds * line.usd_per_hour for line in lines) / 3600
+    dearest_usd_per_hour = max(line.usd_per_hour for line in lines)
+    untold = [line for line in lines if not line.why_ended.startswith("Client.UserInitiatedShutdown")]
+    allowed_s = SEEN_WITHIN_S * len(untold)
+    assert system.record.spent_usd == pytest.approx(billed_usd, abs=(0.1 + allowed_s) * dearest_usd_per_hour / 3600)
     cloud.forget_job()
 
 
@@ -120,8 +128,3 @@ def client_of(cloud: Rehearsed) -> Any:
 
     make: Any = boto3.client
     return make("ec2", endpoint_url=cloud.rehearsal.account.url)
-
-
-def usd_of_each_second(cloud: Rehearsed) -> list[float]:
-    """Without EC2's least minute, which a controller does not count."""
-    return [line.seconds * line.usd_per_hour / 3600 for line in cloud.rehearsal.bill().lines]
