@@ -24,7 +24,7 @@ from orchestrator.fleets.ec2.sightings import (
     superfluous,
 )
 from orchestrator.fleets.ec2.user_data import user_data
-from orchestrator.fleets.protocol import FleetError, LaunchError, LaunchRequest, Offer, Sighting
+from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest, Offer, Sighting
 from orchestrator.jobs.cloud_account import CloudAccount, why_not_here
 from orchestrator.spec.models import Resources
 
@@ -63,6 +63,7 @@ class Ec2Fleet:
         self._sent: set[str] = set()  # names of launches that were sent: only EC2 itself can refuse them now
         self._ending_since: dict[str, datetime] = {}  # by id: when it was first seen to end, by AWS's clock
         self._reclaimed: dict[str, Seen] = {}
+        self._over: dict[str, Sighting] = {}  # by name: what a launch was answered with was over, and is soon forgotten
         self._told_at: datetime | None = None  # when EC2 gave its newest answer, by AWS's clock
 
     @property
@@ -88,39 +89,35 @@ class Ec2Fleet:
             answer = self._clients.launch.run_instances(**asked)
         except FAILURES as error:
             if code_of(error) == MISMATCH:
-                self._find_former(request, error)
-                return
+                self._log(f"{request.instance} was launched before with other settings: EC2 may show it soon")
+                return  # the account was set up anew meanwhile; whoever never sees the former gives up its name
             vcpus = self._places.vcpus(request.instance_type)
             raise explain_launch(error, request, self._clients.region, vcpus) from error
+        [launched] = read_page({"Reservations": [answer], "ResponseMetadata": answer["ResponseMetadata"]})
+        told = launched.sighting()
         with self._lock:
-            self._ids[request.instance] = answer["Instances"][0]["InstanceId"]
+            self._ids[request.instance] = launched.instance_id
+            if told.state is InstanceState.GONE:
+                self._over[request.instance] = told
 
     def _check(self, request: LaunchRequest) -> None:
         """What can be told before anything is sent. Raises LaunchError."""
         self._zones(request.instance_type)
         self._quotas.check(request.instance_type, self._places.vcpus(request.instance_type), request.market)
 
-    def _find_former(self, request: LaunchRequest, error: Exception) -> None:
-        """EC2 says that this launch was made before, with other settings: the account has been set up anew meanwhile.
-
-        Then it is there, or comes to light within the lag; only one that is shown is known to be.
-        """
-        if not self._find([request.instance]):
-            raise FleetError(
-                f"EC2 says that {request.instance} was launched before with other settings, and does not show it yet."
-            ) from error
-
     # --- describe and terminate ---------------------------------------------------------------------------------------
 
     def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
         """What EC2 says of each. Where two carry one name the older lives and the other is ended."""
-        found = self._find(list(instances))
+        names = list(instances)
+        found = self._find(names)
         for name, of_name in found.items():
             for instance_id in superfluous(of_name):
                 self._end_second(instance_id, name)
-        return {
-            name: of_name[0].sighting(self._ending_since.get(of_name[0].instance_id)) for name, of_name in found.items()
-        }
+        told = {name: self._over[name] for name in names if name in self._over}
+        for name, (one, *_others) in found.items():
+            told[name] = one.sighting(self._ending_since.get(one.instance_id))
+        return told
 
     def _end_second(self, instance_id: str, name: str) -> None:
         """End one too many. Where that is refused, what is seen is told all the same: every job depends on it."""

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from orchestrator.fleets.ec2.fleet import Ec2Fleet
 from orchestrator.fleets.ec2.user_data import user_data
 from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError
 from orchestrator.jobs.cloud_account import CloudAccount
@@ -171,11 +173,35 @@ def test_an_account_set_up_anew_between_two_launches_of_a_name(bench: Bench, acc
     assert len(mine(bench)) == 1
 
 
-def test_a_mismatch_with_nothing_to_see_is_unclear(bench: Bench) -> None:
+def test_a_launch_that_was_made_otherwise_and_is_not_shown_is_taken(bench: Bench) -> None:
+    """It may be hours ago, and EC2 has forgotten it: asked for again and again it would never come."""
     answer_xml(bench.clients.launch, "RunInstances", (400, "IdempotentParameterMismatch", "Arguments are inconsistent"))
 
-    with pytest.raises(FleetError, match="launched before with other settings, and does not show it yet"):
-        bench.fleet.launch(request(NAME))
+    bench.fleet.launch(request(NAME))
+    assert bench.fleet.describe([NAME]) == {}
+    assert "launched before with other settings" in bench.said[-1]
+
+
+def test_what_ended_before_its_launch_was_asked_for_again_is_gone_though_ec2_has_forgotten_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lid is closed while it is launched, it idles out, and an hour later the lid is opened again."""
+    instance_id = bench.launched(NAME)
+    bench.fleet.terminate(NAME)
+    bench.aws.ended(instance_id)
+    later = bench.another_fleet()
+    monkeypatch.setattr(Ec2Fleet, "_find", lambda *_: {})
+
+    def as_it_is_now(parsed: dict[str, Any], **_: object) -> None:  # moto answers as it did at first
+        parsed["Instances"][0] |= {"State": {"Name": "terminated", "Code": 48}}
+        parsed["Instances"][0] |= {"StateReason": {"Code": "Client.InstanceInitiatedShutdown", "Message": ""}}
+
+    bench.clients.launch.meta.events.register_first("after-call.ec2.RunInstances", as_it_is_now)
+    later.launch(request(NAME))
+
+    assert mine(bench) == [instance_id]
+    gone = later.describe([NAME])[NAME]
+    assert (gone.state, gone.why) == (InstanceState.GONE, "the instance shut itself down")
 
 
 def test_a_describe_that_lags_is_no_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
