@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator.rehearsal.account import Account, LedgerEntry
 from orchestrator.rehearsal.imds import Credentials
 from orchestrator.rehearsal.machine import Machine
-from orchestrator.rehearsal.turning import turning
+from orchestrator.rehearsal.turning import Health, turning
 
 LOOK_EVERY_S = 0.1
 NOTICE_S = 120.0
@@ -101,10 +101,10 @@ class MachineRoom:
 
 
 @contextmanager
-def running_room(room: MachineRoom) -> Iterator[MachineRoom]:
+def running_room(room: MachineRoom, health: Health | None = None) -> Iterator[MachineRoom]:
     """Look after the machines in a thread while entered. Raises RehearsalBroken at the end if that has failed."""
     try:
-        with turning("machine room", room.turn, LOOK_EVERY_S):
+        with turning("machine room", room.turn, LOOK_EVERY_S, health):
             yield room
     finally:
         room.close()

@@ -20,7 +20,7 @@ from orchestrator.rehearsal.missing import require_parts
 from orchestrator.rehearsal.person import BUCKET, STORE_URL, Person
 from orchestrator.rehearsal.refusals import Shortages
 from orchestrator.rehearsal.seaweed import Identity, running_seaweed
-from orchestrator.rehearsal.turning import turning
+from orchestrator.rehearsal.turning import Health, turning
 
 BOOT_S = 5.0
 LOOK_EVERY_S = 0.2
@@ -50,6 +50,7 @@ class Rehearsal:
     account: Account
     room: MachineRoom
     controller: ControllerProcess
+    health: Health
     monotonic: Callable[[], float] = time.monotonic
     done: list[tuple[float, str]] = field(default_factory=list)
     """What has gone wrong, by plan: when, and what."""
@@ -77,10 +78,10 @@ class Rehearsal:
         return sum(entry.state not in ("terminated", "stopped") for entry in self.account.ledger())
 
     def wait_until_ended(self, bound_s: float) -> int:
-        """Wait until no instance lives any more; gives how many still do after the bound."""
+        """Wait until no instance lives any more; gives how many still do after the bound. Raises RehearsalBroken."""
         give_up_s = self.monotonic() + bound_s
         while (living := self.living()) and self.monotonic() < give_up_s:
-            time.sleep(LOOK_EVERY_S)
+            self.health.sleep(LOOK_EVERY_S)
         return living
 
     def bill(self) -> Bill:
@@ -141,12 +142,13 @@ def rehearsing(
             boot_s=conditions.boot_s,
             image=lambda machine: elastic_installed(machine, key),
         )
-        stack.enter_context(running_room(room))
+        health = Health()
+        stack.enter_context(running_room(room, health))
         controller = ControllerProcess(STORE_URL, here, directory / "controller.log", program)
         stack.callback(controller.close)
         controller.start()
-        rehearsal = Rehearsal(conditions, here, account, room, controller)
-        stack.enter_context(turning("disturbances", rehearsal.turn, LOOK_EVERY_S))
+        rehearsal = Rehearsal(conditions, here, account, room, controller, health)
+        stack.enter_context(turning("disturbances", rehearsal.turn, LOOK_EVERY_S, health))
         yield rehearsal
 
 

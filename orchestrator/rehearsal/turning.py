@@ -15,10 +15,36 @@ class RehearsalBroken(ElasticError):
     """A part of the rehearsal itself has failed: what the job did says nothing then."""
 
 
+class Health:
+    """Whether all that is looked after in threads still is. May be used by several threads at once."""
+
+    def __init__(self) -> None:
+        self._broken = threading.Event()
+        self._why = ""
+
+    def broke(self, why: str) -> None:
+        """Have whoever sleeps here wake up."""
+        self._why = self._why or why
+        self._broken.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep as long as all is well. Raises RehearsalBroken as soon as it is not."""
+        if self._broken.wait(seconds):
+            raise RehearsalBroken(self._why)
+
+
 @contextmanager
-def turning(name: str, turn: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Call `turn` so often while entered. Raises RehearsalBroken at the end if that has failed."""
+def turning(name: str, turn: Callable[[], None], every_s: float, health: Health | None = None) -> Iterator[None]:
+    """Call `turn` so often while entered. Raises RehearsalBroken at the end if that has failed.
+
+    `health` is told of it at once.
+    """
     stop, failures = threading.Event(), list[str]()
+
+    def fail() -> None:
+        failures.append(f"The rehearsal itself has broken down ({name}):\n{traceback.format_exc()}")
+        if health is not None:
+            health.broke(failures[0])
 
     def look() -> None:
         in_vain = 0
@@ -29,9 +55,9 @@ def turning(name: str, turn: Callable[[], None], every_s: float) -> Iterator[Non
             except OSError:
                 in_vain += 1
                 if in_vain > IN_VAIN:
-                    failures.append(traceback.format_exc())
+                    fail()
             except Exception:  # noqa: BLE001 - whatever it is, it is told by the thread that waits for this one
-                failures.append(traceback.format_exc())
+                fail()
 
     thread = threading.Thread(target=look, name=name, daemon=True)
     thread.start()
@@ -41,4 +67,4 @@ def turning(name: str, turn: Callable[[], None], every_s: float) -> Iterator[Non
         stop.set()
         thread.join()
         if failures:
-            raise RehearsalBroken(f"The rehearsal itself has broken down ({name}):\n{failures[0]}")
+            raise RehearsalBroken(failures[0])

@@ -1,10 +1,15 @@
 """`elastic rehearse`: what it refuses before anything is started. The rehearsals themselves: tests/rehearsal."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.cli.main import run
+from orchestrator.rehearsal.turning import Health
 
 JOB = """\
 name: digits
@@ -52,3 +57,22 @@ def test_missing_parts_are_named_with_what_installs_them(
     error = capsys.readouterr().err
     assert "SeaweedFS" in error
     assert "elastic[rehearse]" in error
+
+
+@pytest.mark.timeout(60)
+def test_a_rehearsal_that_breaks_down_is_told_before_the_job_ends(
+    job: Path, store_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has broken may be what the job waits for."""
+
+    @contextmanager
+    def broken(*_: object) -> Iterator[SimpleNamespace]:
+        health = Health()
+        health.broke("The rehearsal itself has broken down (machine room): a fault")
+        yield SimpleNamespace(environ={**os.environ, "ELASTIC_STORE": store_url}, health=health, begin=lambda: None)
+
+    monkeypatch.setattr("orchestrator.rehearsal.rehearsal.rehearsing", broken)
+    assert run(["rehearse", str(job)]) == 1
+    error = capsys.readouterr().err
+    assert "Submitted digits" in error
+    assert "broken down (machine room): a fault" in error

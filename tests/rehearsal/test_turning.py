@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from orchestrator.rehearsal.turning import RehearsalBroken, turning
+from orchestrator.rehearsal.turning import Health, RehearsalBroken, turning
 from tests.support.waiting import wait_until
 
 
@@ -30,4 +30,23 @@ def test_what_broke_is_told_at_the_end(error: Exception) -> None:
             wait_until(lambda: "test" not in [thread.name for thread in threading.enumerate()], "it has given up")
 
     with pytest.raises(RehearsalBroken, match=str(error)):
+        live_through()
+
+
+@pytest.mark.timeout(20)
+def test_whoever_waits_meanwhile_is_woken() -> None:
+    health = Health()
+    failing = threading.Event()
+
+    def turn() -> None:
+        if failing.is_set():
+            raise ValueError("a fault")
+
+    def live_through() -> None:
+        with turning("test", turn, 0.001, health):
+            health.sleep(0.01)
+            failing.set()
+            health.sleep(600)
+
+    with pytest.raises(RehearsalBroken, match="a fault"):
         live_through()

@@ -176,7 +176,7 @@ def _live_through(
         submit_job(store, spec, invocation.now(), invocation.nonce)
         rehearsal.begin()
         say(f"Submitted {spec.name} on loopback: nothing of this reaches AWS")
-        last = watch_job(invocation, store, spec.name)
+        last = watch_job(replace(invocation, sleep=rehearsal.health.sleep), store, spec.name)
         living = rehearsal.wait_until_ended(ENDS_WITHIN_S)
         if output.for_people:
             print_end(store, last, output)
