@@ -321,8 +321,8 @@ def test_every_request_names_the_owner_of_the_bucket(
         operation = event_name.rpartition(".")[2]
         sent.setdefault(operation, set()).add(owner.decode() if isinstance(owner, bytes) else owner)
 
-    def watched() -> boto3.session.Session:
-        session = session_class()
+    def watched(**settings: str | None) -> boto3.session.Session:
+        session = session_class(**settings)
         session.events.register("before-send.s3", note)
         return session
 
