@@ -321,8 +321,8 @@ def test_every_request_names_the_owner_of_the_bucket(
         operation = event_name.rpartition(".")[2]
         sent.setdefault(operation, set()).add(owner.decode() if isinstance(owner, bytes) else owner)
 
-    def watched(**settings: str | None) -> boto3.session.Session:
-        session = session_class(**settings)
+    def watched(region_name: str | None = None) -> boto3.session.Session:
+        session = session_class(region_name=region_name)
         session.events.register("before-send.s3", note)
         return session
 
