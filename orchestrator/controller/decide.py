@@ -19,7 +19,7 @@ from orchestrator.controller.moving import note_market, wanted_move
 from orchestrator.controller.observation import Observation
 from orchestrator.controller.offers import set_aside
 from orchestrator.controller.orders import effects_of
-from orchestrator.controller.placement import place_for, provision, release, why_not_payable
+from orchestrator.controller.placement import leaving_slot, place_for, provision, release, why_not_payable
 from orchestrator.controller.recovery import is_due, is_usable
 from orchestrator.controller.rungs import other_rung, preferred_rung
 from orchestrator.controller.wishes import take_requests
@@ -206,6 +206,8 @@ def _run(draft: Draft) -> None:
     if draft.record.phase.over:
         return
     if draft.running is not None and draft.record.upcoming is None:
+        _replace_leaving(draft, draft.running)
+    if draft.running is not None and draft.record.upcoming is None:
         _consider_resize(draft)
     upcoming, running = draft.record.upcoming, draft.running
     ready = upcoming is not None and all(is_usable(draft.seen.view(i)) for i in upcoming.instances)
@@ -245,6 +247,18 @@ def _drop_unwanted(draft: Draft) -> None:
     workers = draft.seen.spec.resources.ladder[pinned].world_size
     message = f"generation {upcoming.number} is called off: a person asked for {workers} workers"
     draft.event(EventKind.RESIZE, message, rung=upcoming.rung, to_rung=pinned)
+
+
+def _replace_leaving(draft: Draft, running: Generation) -> None:
+    """Of several one is certain to go: another is launched while all of them drain, and the others work on with it."""
+    slot, rung = leaving_slot(draft, running), running.rung
+    if slot is None or running.phase is not GenerationPhase.TRAINING or draft.record.pinned_rung not in (None, rung):
+        return
+    reason = f"{slot.instance} will be taken away"
+    if not why_not_payable(draft, rung):
+        set_aside(draft, draft.seen.spec.resources.ladder[rung].instance, slot, "interrupted")
+        provision(draft, rung, "preemption", f"{reason}: another is launched while all drain")
+    _drain(draft, reason)
 
 
 def _consider_resize(draft: Draft) -> None:

@@ -6,7 +6,7 @@ from orchestrator.controller.autoscaling import since_s
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.observation import InstanceView
 from orchestrator.controller.offers import set_aside
-from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, judge
+from orchestrator.controller.recovery import UNRESPONSIVE_AFTER_S, backoff_s, is_leaving, judge
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.charges import added
 from orchestrator.jobs.events import EventKind
@@ -264,8 +264,7 @@ def _note_interruptions(draft: Draft, running: Generation) -> None:
     """Where a spot instance was taken back more of them are: the next is tried elsewhere first."""
     for slot in running.slots:
         view = draft.seen.view(slot.instance)
-        is_leaving = view.heartbeat is not None and view.heartbeat.ends_at is not None
-        if slot.market == "spot" and (is_leaving or view.state is InstanceState.GONE):
+        if slot.market == "spot" and (is_leaving(view) or view.state is InstanceState.GONE):
             set_aside(draft, draft.seen.spec.resources.ladder[running.rung].instance, slot, "interrupted")
 
 

@@ -16,7 +16,7 @@ from orchestrator.controller.recovery import MAX_BACKOFF_S, QUOTA_BACKOFF_S, bac
 from orchestrator.controller.rungs import other_rung, preferred_rung
 from orchestrator.fleets.protocol import InstanceState
 from orchestrator.jobs.events import EventKind
-from orchestrator.jobs.phases import JobPhase
+from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Generation, Slot
 
 CAPACITY_RETRY_S = 5.0
@@ -37,6 +37,8 @@ def check_upcoming(draft: Draft) -> None:
         if does_not_come_up(slot, draft.seen.view(slot.instance)):
             _did_not_come_up(draft, upcoming, slot)
             return
+    if any(instance in draft.record.retired for instance in upcoming.instances):
+        release(draft, keep_running=True)  # who was to work on did not end well
 
 
 def wait_for_capacity(draft: Draft, rung: int, reason: str, seconds: float = CAPACITY_RETRY_S) -> None:
@@ -170,7 +172,8 @@ def _let_go(draft: Draft, upcoming: Generation) -> None:
     if never:
         draft.count_time()
         draft.set(uses=tuple(use for use in draft.record.uses if use.instance not in never))
-    draft.retire(tuple(i for i in upcoming.instances if i not in never))
+    at_work = draft.running.instances if draft.running is not None else ()
+    draft.retire(tuple(i for i in upcoming.instances if i not in never and i not in at_work))
     kept = tuple(slot for slot in upcoming.slots if slot.instance not in never)
     draft.set(upcoming=upcoming.model_copy(update={"slots": kept}))
 
@@ -184,7 +187,8 @@ def _call_off(draft: Draft, upcoming: Generation, why: str, *, permanent: bool =
         message = f"spot instances cannot be had: {why}; training goes on on demand"
     else:
         leave_alone(draft, upcoming.rung, permanent=permanent)
-        message = f"rung {upcoming.rung} cannot be had: {why}; training goes on as it is"
+        goes_on = draft.running is None or draft.running.phase is not GenerationPhase.DRAINING
+        message = f"rung {upcoming.rung} cannot be had: {why}{'; training goes on as it is' if goes_on else ''}"
     draft.event(EventKind.NO_CAPACITY, message, rung=upcoming.rung, permanent=permanent)
 
 

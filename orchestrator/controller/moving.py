@@ -48,7 +48,7 @@ def _away(draft: Draft, running: Generation) -> Move | None:
         return None
     for slot in running.slots:
         beat = draft.seen.view(slot.instance).heartbeat
-        # Who is certain to go drains already: beside others, which can be kept, its place is taken when that is done.
+        # Who is certain to go beside others drains already, and so do they (see `decide`).
         if beat is None or not (beat.at_risk or (beat.ends_at is not None and len(running.slots) == 1)):
             continue
         reason = f"{slot.instance} may soon be taken back: another is launched meanwhile"

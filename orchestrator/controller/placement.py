@@ -11,7 +11,7 @@ from typing import Literal
 from orchestrator.controller.budget import Grant, grant
 from orchestrator.controller.draft import Draft
 from orchestrator.controller.offers import available
-from orchestrator.controller.recovery import can_be_kept, is_usable
+from orchestrator.controller.recovery import can_be_kept, is_leaving, is_usable
 from orchestrator.fleets.protocol import LaunchRequest, Market, Offer
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
@@ -169,15 +169,26 @@ def inputs_of(offer: Offer | None) -> dict[str, object]:
 
 
 def _kept_slots(draft: Draft, rung: int) -> tuple[Slot, ...]:
-    """Slots of the generation that has ended whose instances work on, if the new one wants the same kind."""
+    """Slots of the generation that ends or has ended whose instances work on, if the new one wants the same kind."""
     ended = draft.record.generation
-    if ended is None or ended.released or draft.running is not None or ended.rung != rung:
+    if ended is None or ended.released or ended.rung != rung:
         return ()
-    # Where one was lost or has failed the others are told to stop, and are waited for; those who stood still are not.
-    waited_for = ended.outcome in ("lost", "failed") and not ended.stalled
+    if draft.running is not None and leaving_slot(draft, ended) is None:
+        return ()
+    # Where one is going, was lost or has failed the others are told to stop, and are waited for; those who stood still
+    # are not.
+    waited_for = draft.running is not None or (ended.outcome in ("lost", "failed") and not ended.stalled)
     fits = can_be_kept if waited_for else is_usable
-    kept = (s for s in ended.slots if s.instance not in draft.record.retired and fits(draft.seen.view(s.instance)))
+    views = {s: draft.seen.view(s.instance) for s in ended.slots if s.instance not in draft.record.retired}
+    kept = (slot for slot, view in views.items() if fits(view) and not is_leaving(view))
     return tuple(slot.model_copy(update={"seen": True}) for slot in kept)
+
+
+def leaving_slot(draft: Draft, generation: Generation) -> Slot | None:
+    """Of several, one whose end is announced: all of them drain, and the others go on with another in its place."""
+    if len(generation.slots) == 1:
+        return None
+    return next((slot for slot in generation.slots if is_leaving(draft.seen.view(slot.instance))), None)
 
 
 def next_name(draft: Draft, upcoming: Generation, number: int) -> str:

@@ -117,6 +117,11 @@ def can_be_kept(view: InstanceView) -> bool:
     )
 
 
+def is_leaving(view: InstanceView) -> bool:
+    """Whether the end of an instance is announced."""
+    return view.heartbeat is not None and view.heartbeat.ends_at is not None
+
+
 def backoff_s(in_a_row: int) -> float:
     """How long to wait after so many bad ends in a row: not after the first, then ever longer, up to a minute."""
     return 0.0 if in_a_row <= 1 else min(MAX_BACKOFF_S, 2.0**in_a_row)
