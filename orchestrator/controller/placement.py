@@ -214,6 +214,7 @@ def launch_request(spec: JobSpec, generation: Generation, slot: Slot, use: Insta
         zone=slot.zone,
         market=slot.market,
         max_usd_per_hour=use.usd_per_hour if use is not None and is_limited and slot.market == "spot" else None,
+        count=sum(other.market == slot.market for other in generation.slots),
         image=spec.resources.image,
     )
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from orchestrator.errors import ElasticError
+from orchestrator.jobs.charges import Market as Market  # noqa: PLC0414 - part of the protocol, told to mypy so
 from orchestrator.spec.models import Resources
 
 
@@ -29,7 +30,6 @@ class Sighting:
     """Why it is gone, in the fleet's words, if it tells."""
 
 
-Market = Literal["spot", "on_demand"]
 Refusal = Literal["capacity", "quota", "fatal"]
 """capacity: not here and now, perhaps elsewhere or later; quota: not for long, but perhaps another type or market;
 fatal: asking again cannot help, a person has to do something."""
@@ -63,6 +63,8 @@ class LaunchRequest:
     market: Market = "on_demand"
     max_usd_per_hour: float | None = None
     """What an hour of it may come to: where a price can rise above that, the fleet ends it. None: whatever it costs."""
+    count: int = 1
+    """How many of these its generation needs, it included: where all of them cannot be had, one is of no use."""
     image: str | None = None
     """The container image that its agent and workers come in; None: they are processes."""
 

@@ -73,6 +73,10 @@ def test_where_money_is_limited_spot_may_not_become_dearer_than_was_counted_with
         assert [request.max_usd_per_hour for request in requests(made)] == [0.3, 0.4, None]
 
 
+def test_a_launch_tells_how_many_its_generation_needs() -> None:
+    assert [request.count for request in requests(scene(3).settle())] == [3, 3, 3]
+
+
 def test_without_a_limit_a_spot_price_may_rise() -> None:
     assert [request.max_usd_per_hour for request in requests(refuse(scene(), A, B).settle())] == [None] * 3
 

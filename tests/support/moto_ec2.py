@@ -137,6 +137,7 @@ def request(
     market: Market = "spot",
     allowance_s: float | None = 3600.0,
     max_usd_per_hour: float | None = None,
+    count: int = 1,
     image: str | None = None,
 ) -> LaunchRequest:
     """A launch of a job named 'job'."""
@@ -151,6 +152,7 @@ def request(
         zone=zone,
         market=market,
         max_usd_per_hour=max_usd_per_hour,
+        count=count,
         image=image,
     )
 

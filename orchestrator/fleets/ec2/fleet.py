@@ -103,7 +103,8 @@ class Ec2Fleet:
     def _check(self, request: LaunchRequest) -> None:
         """What can be told before anything is sent. Raises LaunchError."""
         self._zones(request.instance_type)
-        self._quotas.check(request.instance_type, self._places.vcpus(request.instance_type), request.market)
+        vcpus = self._places.vcpus(request.instance_type)
+        self._quotas.check(request.instance_type, vcpus, request.market, request.count)
 
     # --- describe and terminate ---------------------------------------------------------------------------------------
 

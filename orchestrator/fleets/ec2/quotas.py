@@ -63,17 +63,17 @@ class Quotas:
         self._known: Remembered[float | None] = Remembered(KEPT_S, monotonic)
         self._said = threading.Event()
 
-    def check(self, instance_type: str, vcpus: int | None, market: Market) -> None:
-        """Raise LaunchError where not even one such instance may run."""
+    def check(self, instance_type: str, vcpus: int | None, market: Market, count: int) -> None:
+        """Raise LaunchError where so many such instances may not run, even if nothing else does."""
         quota = quota_of(instance_type, market)
         if quota is None or vcpus is None:
             return
-        allowed = self._known.get(quota.code, lambda: self._ask(quota))
-        if allowed is not None and allowed < vcpus:
+        allowed, needed = self._known.get(quota.code, lambda: self._ask(quota)), count * vcpus
+        if allowed is not None and allowed < needed:
+            have = f"{count} instances of {instance_type} have" if count > 1 else f"an instance of {instance_type} has"
             raise LaunchError(
-                f"an instance of {instance_type} has {vcpus} vCPUs, and the account's quota '{quota.name}' "
-                f"({quota.code}) in {self._region} allows {allowed:g}: ask for more with: "
-                f"{how_to_raise(quota, vcpus, self._region)}",
+                f"{have} {needed} vCPUs, and the account's quota '{quota.name}' ({quota.code}) in {self._region} "
+                f"allows {allowed:g}: ask for more with: {how_to_raise(quota, needed, self._region)}",
                 kind="quota",
             )
 

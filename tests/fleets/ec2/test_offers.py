@@ -249,6 +249,18 @@ def test_a_quota_of_0_is_told_before_anything_is_launched(bench: Bench) -> None:
     assert bench.requests("RunInstances") == []
 
 
+def test_a_quota_that_does_not_suffice_for_all_of_a_generation_is_told_before_the_first(bench: Bench) -> None:
+    quota(bench, 8.0)
+
+    with pytest.raises(
+        LaunchError, match=r"3 instances of g6\.xlarge have 12 vCPUs.* allows 8.*--desired-value 12"
+    ) as caught:
+        bench.fleet.launch(request(count=3))
+    assert caught.value.kind == "quota"
+    assert bench.requests("RunInstances") == []
+    bench.fleet.launch(request(count=2))
+
+
 def test_a_quota_that_suffices_is_asked_for_once(bench: Bench) -> None:
     quota(bench, 4.0)
 
