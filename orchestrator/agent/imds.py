@@ -21,8 +21,6 @@ TOKEN_LASTS_S = 21_600
 RENEW_AFTER = 0.8
 """Of a token's life."""
 TIMEOUT_S = 2.0
-NAME_TAG = "elastic:instance"
-"""The tag in which a fleet writes the name that it has launched an instance for."""
 
 _TOKEN_PATH = "/latest/api/token"
 _DOCUMENT = "/latest/dynamic/instance-identity/document"

@@ -16,13 +16,14 @@ from typing import NoReturn
 import platformdirs
 
 from orchestrator.agent.equipment import Place
-from orchestrator.agent.imds import NAME_TAG, Identity, InstanceMetadata, Interruption, MetadataError
+from orchestrator.agent.imds import Identity, InstanceMetadata, Interruption, MetadataError
 from orchestrator.agent.interruptions import InterruptionWatch
 from orchestrator.agent.launcher import TRAINER, Program
 from orchestrator.agent.machine import Machine
 from orchestrator.agent.supervisor import Supervisor
 from orchestrator.agent.watchdog import watch
 from orchestrator.errors import ElasticError
+from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, write_identity
 from orchestrator.store.disk import arriving
@@ -141,7 +142,7 @@ def who_am_i(metadata: InstanceMetadata, instance: str, sleep: Callable[[float],
             if not left:
                 raise
             sleep(1.0)
-    launched_as = metadata.tag(NAME_TAG)
+    launched_as = metadata.tag(INSTANCE_TAG)
     if launched_as is not None and launched_as != instance:
         raise MetadataError(
             f"{identity.instance_id} was launched as {launched_as}, and this agent was started as {instance}: "

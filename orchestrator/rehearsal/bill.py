@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.fleets.protocol import Market
 from orchestrator.rehearsal.account import LedgerEntry
 
 LEAST_SECONDS = 60
 """EC2 bills by the second, but no instance for less than a minute."""
-NAME_TAG = "elastic:instance"
+NAME_TAG = INSTANCE_TAG
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orchestrator.agent.imds import ENDPOINT_VARIABLE, NAME_TAG, TIMEOUT_S, InstanceMetadata, MetadataError
+from orchestrator.agent.imds import ENDPOINT_VARIABLE, TIMEOUT_S, InstanceMetadata, MetadataError
+from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.rehearsal.imds import TOKEN_HEADER, TTL_HEADER, Identity, MetadataServer
 
-IDENTITY = Identity("i-0abc", "g4dn.xlarge", "us-east-1b", "10.0.3.7", tags={NAME_TAG: "digits-g1-n0-a0"})
+IDENTITY = Identity("i-0abc", "g4dn.xlarge", "us-east-1b", "10.0.3.7", tags={INSTANCE_TAG: "digits-g1-n0-a0"})
 
 
 class Clock:
@@ -64,7 +65,7 @@ def test_it_says_who_it_is(server: MetadataServer, clock: Clock) -> None:
     found = me.identity()
     assert (found.instance_id, found.instance_type, found.zone) == ("i-0abc", "g4dn.xlarge", "us-east-1b")
     assert found.address == "10.0.3.7"
-    assert me.tag(NAME_TAG) == "digits-g1-n0-a0"
+    assert me.tag(INSTANCE_TAG) == "digits-g1-n0-a0"
     assert me.tag("elastic:job") is None
     assert tokens_asked(server) == 1
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.agent.gpus import gpus_for
-from orchestrator.agent.imds import ENDPOINT_VARIABLE, NAME_TAG
+from orchestrator.agent.imds import ENDPOINT_VARIABLE
 from orchestrator.agent.launcher import interface_with, rank_environment
 from orchestrator.agent.run_directory import RunDirectory
+from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.jobs.instances import Assignment
 from orchestrator.rehearsal.imds import Identity, MetadataServer, metadata_server
 from tests.agent.agent_process import INSTANCE, JOB
@@ -19,7 +20,7 @@ from tests.survival.light_job import LightJob
 
 @pytest.fixture
 def server() -> Iterator[MetadataServer]:
-    tags = {NAME_TAG: INSTANCE}
+    tags = {INSTANCE_TAG: INSTANCE}
     with metadata_server(Identity("i-0abc", "g4dn.xlarge", "us-east-1a", "127.0.0.1", tags=tags)) as server:
         yield server
 
