@@ -8,7 +8,8 @@ from orchestrator.cloud_setup.clients import Caller, Clients
 from orchestrator.errors import UsageError
 from orchestrator.fleets.ec2.sightings import ALIVE, STORE_TAG
 from orchestrator.jobs.cloud_account import ACCOUNT_KEY, CloudAccount
-from orchestrator.store.protocol import Conflict, Store
+from orchestrator.store import document
+from orchestrator.store.protocol import Conflict, Object, Store, StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef
@@ -51,14 +52,27 @@ def launched_elsewhere(clients: Clients, caller: Caller, account: CloudAccount |
 
 
 @contextmanager
-def without_document(store: Store) -> Iterator[None]:
-    """Without the document by which controllers launch; it comes back if what is done meanwhile fails."""
+def without_document(store: Store, region: str) -> Iterator[None]:
+    """Without the document by which controllers launch in a region; it comes back if what is done meanwhile fails.
+
+    One that leads to another region stays: the store has moved there since.
+    """
     before = store.get(ACCOUNT_KEY)
+    if before is None or _region_of(store, before) not in (None, region):
+        yield
+        return
     store.delete(ACCOUNT_KEY)
     try:
         yield
     except BaseException:
-        if before is not None:
-            with suppress(Conflict):  # somebody has set the account up again
-                store.create(ACCOUNT_KEY, before.body)
+        with suppress(Conflict):  # somebody has set the account up again
+            store.create(ACCOUNT_KEY, before.body)
         raise
+
+
+def _region_of(store: Store, found: Object) -> str | None:
+    """Where controllers launch by this document; None: it is in the words of another version."""
+    try:
+        return document.parse(store, found, CloudAccount).value.region
+    except StoreError:
+        return None

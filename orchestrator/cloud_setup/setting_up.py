@@ -154,7 +154,7 @@ def set_up(clients: Clients, wishes: Wishes, ports: Ports) -> Made:
     key = f"{PACKAGES}{wheel.sha256}/{wheel.name}"
     sent = _send(store, key, wheel)
     if intention.elsewhere is not None:
-        with living.without_document(store):
+        with living.without_document(store, intention.elsewhere.region):
             ports.sleep(living.SHOWN_WITHIN_S)
             living.check_no_instances(intention.elsewhere, intention.wanted.parameters["StoreId"])
     account = _account(intention, stack, key, ports.environ)

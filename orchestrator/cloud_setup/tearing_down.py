@@ -56,7 +56,7 @@ def remove_stack(clients: Clients, removal: Removal, ports: Ports) -> None:
         return
     if removal.objects is not None or not removal.place.makes_bucket:
         store = removal.place.store(clients, removal.caller, ports.environ)
-        with without_document(store):
+        with without_document(store, clients.region):
             ports.sleep(living.SHOWN_WITHIN_S)
             _check_no_instances(clients, removal.stack)
     stacks.remove(clients, removal.stack, ports.sleep, ports.tell)

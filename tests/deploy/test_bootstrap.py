@@ -328,6 +328,15 @@ def test_a_store_does_not_move_to_another_region_while_instances_live(
     assert f"There is no SSM parameter {IMAGE_PARAMETER} in eu-west-1" in outcome.err  # it has come as far as that
 
 
+def test_a_stack_that_the_store_has_left_goes_without_the_document(bootstrap: Elastic) -> None:
+    made(bootstrap)
+    moved = account_in_store().model_copy(update={"region": "eu-west-1"}).model_dump_json().encode()
+    connect(BUCKET).put(ACCOUNT_KEY, moved)
+    assert bootstrap("--destroy", "--yes").code == 0
+    kept = connect(BUCKET).get(ACCOUNT_KEY)
+    assert kept is not None and kept.body == moved, "controllers launch in the other region by it"
+
+
 def test_a_store_does_not_move_to_an_account_that_cannot_see_the_other(bootstrap: Elastic) -> None:
     made(bootstrap)
     account = account_in_store()
