@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def use(instance: str, **fields: Any) -> InstanceUse:
 def put_paid(store: Store, name: str = "digits", **fields: Any) -> None:
     """A job that trains on an instance that is paid for."""
     put_training(store, name)
-    change(store, name, uses=(use(f"{name}-g1-n0-a0"),), counted_at=NOW, **fields)
+    change(store, name, uses=(use(f"{name}-g1-n0-a0"),), counted_at=datetime.now(UTC), **fields)
 
 
 def listed(elastic: Elastic) -> dict[str, dict[str, Any]]:
@@ -323,7 +323,7 @@ def test_spend_is_shown_with_jobs(elastic: Elastic, spent: Store) -> None:
 
 def test_show_tells_of_the_budget_and_of_the_hour(elastic: Elastic, store: Store) -> None:
     submit_job(store, spec_named("digits", "limits.max_cost=25"), NOW, nonce)
-    change(store, "digits", uses=(use("digits-g1-n0-a0"),), counted_at=NOW, spent_usd=1.0)
+    change(store, "digits", uses=(use("digits-g1-n0-a0"),), counted_at=datetime.now(UTC), spent_usd=1.0)
     [line] = [line for line in elastic("show", "digits").out.splitlines() if line.startswith("spent")]
     assert "$1.20 of $25.00, $0.40 an hour now" in line
     status = json.loads(elastic("show", "digits", "-o", "json").out)
