@@ -101,7 +101,7 @@ class Resources(Strict):
     )
     image: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="Container image of the workers; without one they are processes.",
+        description="Container image of the workers; refused until containers are built: workers are processes.",
         examples=["elastic-trainer:1"],
     )
     env: dict[EnvName, str] = Field(
