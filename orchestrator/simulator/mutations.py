@@ -20,7 +20,7 @@ from orchestrator.jobs import head as heads
 from orchestrator.jobs import layout
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
-from orchestrator.jobs.record import Cause, Generation, InstanceUse, JobRecord, Slot
+from orchestrator.jobs.record import Cause, Generation, InstanceUse, JobRecord
 from orchestrator.jobs.requests import Request
 from orchestrator.simulator.cloud import Cloud
 from orchestrator.store import document
@@ -183,13 +183,16 @@ def _count_doubled() -> list[Patch]:
     """Twice the instances that a rung needs are launched."""
     provision = placement.provision
 
-    def generous(draft: Draft, rung: int, cause: Cause, reason: str) -> None:
-        provision(draft, rung, cause, reason)
+    def generous(draft: Draft, rung: int, cause: Cause, reason: str, **wanted: Any) -> None:
+        provision(draft, rung, cause, reason, **wanted)
         upcoming = draft.record.upcoming
         assert upcoming is not None
-        size = len(upcoming.slots)
+        size, first = len(upcoming.slots), upcoming.slots[0]
         more = [layout.instance_id(draft.record.name, upcoming.number, size + i, attempt=0) for i in range(size)]
-        slots = (*upcoming.slots, *(Slot(instance=instance) for instance in more))
+        slots = (
+            *upcoming.slots,
+            *(first.model_copy(update={"instance": instance, "seen": False}) for instance in more),
+        )
         draft.set(upcoming=upcoming.model_copy(update={"slots": slots}))
 
     return [(decide, "provision", generous)]
