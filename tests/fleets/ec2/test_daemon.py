@@ -47,7 +47,8 @@ def test_without_bootstrap_the_job_fails_and_says_what_to_do(tmp_path: Path) -> 
     wait_until(is_over, "the job ends", 30)
     record = load_record(store, "cloud").value
     assert record.phase is JobPhase.FAILED
-    assert f"no AWS account is set up for {store.url}: run `elastic bootstrap --store {store.url}`" in record.reason
+    assert f"no AWS account is set up for {store.url}, and instances reach a store" in record.reason
+    assert "run `elastic bootstrap`, then submit again to the bucket that it makes" in record.reason
 
 
 def test_such_a_job_is_not_even_submitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,5 +56,5 @@ def test_such_a_job_is_not_even_submitted(tmp_path: Path, capsys: pytest.Capture
     store = tmp_path / "store"
 
     assert run(["submit", str(tmp_path / "job.yaml"), "--store", str(store)]) == 2
-    assert f"No AWS account is set up for file://{store}: run `elastic bootstrap" in capsys.readouterr().err
+    assert f"No AWS account is set up for file://{store}, and instances reach" in capsys.readouterr().err
     assert list(job_names(LocalStore(store))) == []
