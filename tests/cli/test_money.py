@@ -69,7 +69,7 @@ class Cloud:
 
 
 def in_cloud(name: str, id: str = "i-1") -> Owned:
-    since = NOW - timedelta(hours=1)
+    since = datetime.now(UTC) - timedelta(hours=1)
     return Owned(id, name, "EC2, us-east-1a", "g6.xlarge", "us-east-1a", "on_demand", since, 0.8048)
 
 

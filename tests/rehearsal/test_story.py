@@ -124,7 +124,7 @@ def test_the_mean_teacher_ends_with_the_same_bits_as_on_this_machine(cloud: Rehe
 
 def client_of(cloud: Rehearsed) -> Any:
     """With the rights of the controller, which may look."""
-    import boto3
+    import boto3.session
 
-    make: Any = boto3.client
-    return make("ec2", endpoint_url=cloud.rehearsal.account.url)
+    session: Any = boto3.session.Session()  # boto3's own may be an earlier test's, with another account's keys
+    return session.client("ec2", endpoint_url=cloud.rehearsal.account.url)
