@@ -23,7 +23,7 @@ from orchestrator.jobs.record import JobRecord
 from orchestrator.store import open_store
 from orchestrator.store.protocol import Store
 
-BOUND_S = 90.0
+BOUND_S = 150.0
 JOB = "tiny"
 STEPS = 120
 

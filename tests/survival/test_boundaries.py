@@ -36,7 +36,7 @@ def system(tmp_path: Path, seaweed_store: str) -> Iterator[System]:  # noqa: F81
 
 
 @pytest.mark.requires("seaweedfs")
-@pytest.mark.timeout(1800 if SWEEP else 300)
+@pytest.mark.timeout(1800 if SWEEP else 600)
 def test_killed_at_every_boundary_of_a_jobs_life(system: System, tmp_path: Path) -> None:
     job, diary = LightJob(tmp_path), Diary(tmp_path / "diary")
     bound_s = 900.0 if SWEEP else 150.0

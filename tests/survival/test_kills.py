@@ -118,7 +118,7 @@ def test_an_agent_that_is_asked_to_end_loses_nothing(system: System, undisturbed
     assert system.record.generation.cause == "preemption"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(450)
 def test_kill_after_kill_while_it_is_resized(system: System, undisturbed: str) -> None:
     """One rank, the agent, the controller, in a random order, and between them from one worker to two and back."""
     system.submit()

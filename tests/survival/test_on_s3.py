@@ -45,7 +45,7 @@ def background_daemons(system: System) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(450)
 def test_agent_and_controller_are_killed_before_a_resize_and_no_bit_is_lost(system: System, undisturbed: str) -> None:
     system.submit(daemon=True)
     system.wait_for_random_step()
@@ -65,7 +65,7 @@ def test_agent_and_controller_are_killed_before_a_resize_and_no_bit_is_lost(syst
     system.wait_until_quiet()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(450)
 def test_the_store_stands_still_and_training_goes_on(
     system: System,
     seaweed_server: str,  # noqa: F811
