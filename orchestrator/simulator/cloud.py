@@ -22,7 +22,7 @@ ZONES = ("a", "b")
 MARKETS: tuple[Market, ...] = ("spot", "on_demand")
 ON_DEMAND_USD = 1.0
 _BOOT_S = (15.0, 60.0)
-_SLOW_BOOT_S = (310.0, 600.0)
+_SLOW_BOOT_S = (310.0, 500.0)
 """One in thirty takes so long: longer than a silence that is a loss."""
 BOOT_LIMIT_S = 660.0
 """An instance whose agent is not up by then ends itself."""

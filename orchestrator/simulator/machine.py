@@ -31,7 +31,7 @@ from orchestrator.store.protocol import Store
 
 WARM_AFTER_S = 6.0
 TURN_AT_LEAST_S = 0.5
-IDLE_EXIT_S = 120.0
+IDLE_EXIT_S = 540.0
 LOOK_EVERY_S = 5.0
 _ENVIRONMENT = {
     "PATH": "/usr/bin",
