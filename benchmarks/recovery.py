@@ -87,7 +87,7 @@ class Stage:
 
     def reports(self, generation: int) -> list[float]:
         """When a generation reported its steps, as far as they are there."""
-        paths = self.root.glob(f"machines/*/elastic/work/run-g{generation:06d}/progress.jsonl")
+        paths = self.root.glob(f"machines/*/elastic/*/run-g{generation:06d}/progress.jsonl")
         lines = [line for path in paths for line in read_reports(path) if line.get("loss") is not None]
         return sorted(datetime.fromisoformat(line["time"]).timestamp() for line in lines)
 
