@@ -14,27 +14,16 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
-    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
 )
 
 from orchestrator.errors import CredentialsError, ElasticError, UsageError
 from orchestrator.fleets.ec2.errors import missing_right as refused
+from orchestrator.store.s3_answers import NO_CREDENTIALS
 
 _LOG_IN: Final = "log in again, or name a profile with --profile"
 _CLOCK: Final = "this machine's clock is wrong: set it (timedatectl set-ntp true)"
-_NO_CREDENTIALS: Final = (
-    NoCredentialsError,
-    PartialCredentialsError,
-    CredentialRetrievalError,
-    TokenRetrievalError,
-    SSOError,
-)
 _CREDENTIAL_CODES: Final[dict[str, str]] = {
     "ExpiredToken": f"the credentials have expired: {_LOG_IN}",
     "ExpiredTokenException": f"the credentials have expired: {_LOG_IN}",
@@ -69,7 +58,7 @@ def explain(
     """The error for a person."""
     if isinstance(failure, ClientError):
         return _explain_answer(failure, doing)
-    if isinstance(failure, _NO_CREDENTIALS):
+    if isinstance(failure, NO_CREDENTIALS):
         return CredentialsError(f"Cannot {doing}: there are no AWS credentials ({failure}): {_LOG_IN}.")
     if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError):
         return UsageError(f"Cannot {doing}: nothing answers ({failure}). {_about(region, regions())}")

@@ -105,7 +105,7 @@ class OwnedInAccount:
                 usd_per_hour=prices.get(seen.instance_type) if seen.market == "on_demand" else None,
             )
             for seen in self._fleet.owned()
-            if seen.state != "shutting-down"
+            if not seen.is_ending
         ]
 
     def end(self, id: str) -> None:

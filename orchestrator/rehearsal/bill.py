@@ -10,7 +10,6 @@ from orchestrator.rehearsal.account import LedgerEntry
 
 LEAST_SECONDS = 60
 """EC2 bills by the second, but no instance for less than a minute."""
-NAME_TAG = INSTANCE_TAG
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def bill_of(ledger: Iterable[LedgerEntry], now: datetime) -> Bill:
 
 def _line(entry: LedgerEntry, now: datetime) -> BillLine:
     return BillLine(
-        instance=entry.tags.get(NAME_TAG, entry.id),
+        instance=entry.tags.get(INSTANCE_TAG, entry.id),
         instance_type=entry.instance_type,
         zone=entry.zone,
         market=entry.market,

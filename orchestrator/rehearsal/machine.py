@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.agent.imds import ENDPOINT_VARIABLE
 from orchestrator.fleets.processes import end_marked_processes, marked_processes
 from orchestrator.rehearsal.account import LedgerEntry
 from orchestrator.rehearsal.imds import Credentials, Identity, MetadataServer
@@ -13,7 +14,6 @@ from orchestrator.rehearsal.shims import SHUTDOWN_FILE, shims_of, write_shims
 
 VARIABLE = "ELASTIC_MACHINE"
 """Environment variable that every process of a machine carries: its directory, unique on this one."""
-ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.rehearsal.account import REGION, Account, running_account
-from orchestrator.rehearsal.bill import NAME_TAG, Bill, bill_of
+from orchestrator.rehearsal.bill import Bill, bill_of
 from orchestrator.rehearsal.controller_process import PROGRAM, ControllerProcess
 from orchestrator.rehearsal.disturbances import Disturbance, Kind, due, victim
 from orchestrator.rehearsal.guard import guarding
@@ -101,7 +102,7 @@ class Rehearsal:
         self._interrupted.add(found.id)
         notice_s = self.conditions.notice_s if kind is Kind.INTERRUPTION else 0.0
         self.room.interrupt(found.id, notice_s)
-        name = found.tags.get(NAME_TAG, found.id)
+        name = found.tags.get(INSTANCE_TAG, found.id)
         return f"{kind}: {name} in {found.zone}" + (f", taken back {notice_s:g} s later" if notice_s else "")
 
 

@@ -83,7 +83,7 @@ _BY_STATUS: Final[dict[int, Answer]] = {
 
 _NOT_CONNECTED: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 _BROKEN_OFF: Final = (HTTPClientError, IncompleteReadError, ResponseParserError)
-_NO_CREDENTIALS: Final = (
+NO_CREDENTIALS: Final = (
     NoCredentialsError,
     PartialCredentialsError,
     CredentialRetrievalError,
@@ -152,7 +152,7 @@ def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreErro
     """The error for a person: which request, for which key, what S3 said and what to do."""
     if isinstance(failure, ClientError):
         return _explain_answer(failure, key, bucket, endpoint)
-    if isinstance(failure, _NO_CREDENTIALS):
+    if isinstance(failure, NO_CREDENTIALS):
         return StoreDenied(f"No AWS credentials for s3://{bucket} ({failure}): {_LOG_IN}.")
     if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError | SSLError):
         return StoreUnreachable(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -33,6 +33,11 @@ _TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 _CAPACITY = re.compile(rf"{_ZONE}|{_TYPE}(@{_ZONE})?")
 
 
+def _duration(name: str, meaning: str, *, show_default: str | bool = False) -> Any:
+    """An option that takes a duration."""
+    return typer.Option(name, metavar="DURATION", parser=parse_seconds, help=meaning, show_default=show_default)
+
+
 def rehearse(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A job.yaml with fleet: ec2, or - for standard input.")],
@@ -42,43 +47,19 @@ def rehearse(
     ] = None,
     interrupt: Annotated[
         list[float] | None,
-        typer.Option(
-            "--interrupt",
-            metavar="DURATION",
-            parser=parse_seconds,
-            help="Interrupt a spot instance so long after the submit, with notice; may be repeated.",
-            show_default=False,
-        ),
+        _duration("--interrupt", "Interrupt a spot instance so long after the submit, with notice; may be repeated."),
     ] = None,
     interrupt_without_notice: Annotated[
         list[float] | None,
-        typer.Option(
-            "--interrupt-without-notice",
-            metavar="DURATION",
-            parser=parse_seconds,
-            help="The same without a word.",
-            show_default=False,
-        ),
+        _duration("--interrupt-without-notice", "The same without a word."),
     ] = None,
     notice: Annotated[
         float,
-        typer.Option(
-            "--notice",
-            metavar="DURATION",
-            parser=parse_seconds,
-            help="From a notice to the interruption.",
-            show_default="2m",
-        ),
+        _duration("--notice", "From a notice to the interruption.", show_default="2m"),
     ] = 120.0,
     kill_controller: Annotated[
         list[float] | None,
-        typer.Option(
-            "--kill-controller",
-            metavar="DURATION",
-            parser=parse_seconds,
-            help="Kill the controller so long after the submit; it comes back.",
-            show_default=False,
-        ),
+        _duration("--kill-controller", "Kill the controller so long after the submit; it comes back."),
     ] = None,
     no_capacity: Annotated[
         list[str] | None,
@@ -104,13 +85,7 @@ def rehearse(
     ] = None,
     boot: Annotated[
         float,
-        typer.Option(
-            "--boot",
-            metavar="DURATION",
-            parser=parse_seconds,
-            help="How long an instance takes to boot.",
-            show_default="5s",
-        ),
+        _duration("--boot", "How long an instance takes to boot.", show_default="5s"),
     ] = 5.0,
     keep: Annotated[
         Path | None,

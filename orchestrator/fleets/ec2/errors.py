@@ -12,18 +12,14 @@ from typing import Final
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    CredentialRetrievalError,
-    NoCredentialsError,
     ParamValidationError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
 
 from orchestrator.errors import CredentialsError
 from orchestrator.fleets.ec2.quotas import how_to_raise, quota_of
 from orchestrator.fleets.protocol import FleetError, LaunchError, LaunchRequest, Refusal
+from orchestrator.store.s3_answers import NO_CREDENTIALS
 
 Failure = ClientError | BotoCoreError | ResponseParserError
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError)
@@ -51,13 +47,6 @@ _CREDENTIAL_CODES: Final[dict[str, str]] = {
     "InvalidSignatureException": f"the secret key is wrong, or {_CLOCK}",
     "MissingAuthenticationToken": f"there are no credentials: {_SIGN_IN}",
 }
-_NO_CREDENTIALS: Final = (
-    NoCredentialsError,
-    PartialCredentialsError,
-    CredentialRetrievalError,
-    TokenRetrievalError,
-    SSOError,
-)
 _RIGHTS: Final = ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException")
 
 _REFUSALS: Final[dict[str, tuple[Refusal, str]]] = {
@@ -147,7 +136,7 @@ def explain_launch(failure: Failure, request: LaunchRequest, region: str, vcpus:
 def explain(failure: Failure, operation: str, region: str) -> FleetError:
     """What a failed request of any other kind means."""
     code = code_of(failure)
-    if isinstance(failure, _NO_CREDENTIALS):
+    if isinstance(failure, NO_CREDENTIALS):
         return FleetDenied(f"No AWS credentials for EC2 in {region} ({failure}): {_SIGN_IN}.")
     if code in _CREDENTIAL_CODES:
         return FleetDenied(f"EC2's {operation} in {region} was refused ({code}): {_CREDENTIAL_CODES[code]}.")
