@@ -67,14 +67,16 @@ def grant(spec: JobSpec, record: JobRecord, age_s: float, count: int, usd_per_ho
     return Grant(_whole(min(paid_s, by_deadline_s)))
 
 
-def longer_lives(spec: JobSpec, record: JobRecord, age_s: float, instances: tuple[str, ...]) -> tuple[InstanceUse, ...]:
+def longer_lives(
+    spec: JobSpec, record: JobRecord, uses: tuple[InstanceUse, ...], age_s: float, instances: tuple[str, ...]
+) -> tuple[InstanceUse, ...]:
     """The uses, of which these may live longer: as often as one of them is low and there is something left to give."""
-    while any(is_low(use) for use in record.uses if use.instance in instances):
-        by_s = can_extend(spec, record, age_s, instances)
+    while any(is_low(use) for use in uses if use.instance in instances):
+        by_s = can_extend(spec, record.model_copy(update={"uses": uses}), age_s, instances)
         if not by_s:
             break
-        record = record.model_copy(update={"uses": extended(record.uses, instances, by_s)})
-    return record.uses
+        uses = extended(uses, instances, by_s)
+    return uses
 
 
 def can_extend(spec: JobSpec, record: JobRecord, age_s: float, instances: tuple[str, ...]) -> float:

@@ -120,8 +120,7 @@ def _extend_lives(draft: Draft) -> None:
     if draft.running is None or draft.running.phase is GenerationPhase.DRAINING:
         return
     uses = draft.uses_now()
-    counted = draft.record.model_copy(update={"uses": uses})
-    longer = longer_lives(draft.seen.spec, counted, draft.age_s, _working(draft))
+    longer = longer_lives(draft.seen.spec, draft.record, uses, draft.age_s, _working(draft))
     if longer != uses:
         draft.count_time()
         draft.set(uses=longer)

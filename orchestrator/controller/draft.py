@@ -23,10 +23,11 @@ class Draft:
     def __init__(self, seen: Observation, now: datetime) -> None:
         self.seen = seen
         self.now = now
-        self.before: JobRecord = seen.record.model_copy(update={"outbox": ()})
+        self.before: JobRecord = seen.record.model_copy(update={"outbox": ()}) if seen.record.outbox else seen.record
         self.record: JobRecord = self.before
         self._uncounted_s = seen.record.since_counted_s(now) if seen.since_written_s is None else seen.since_written_s
         self._is_counted = False
+        self._uses_now: tuple[tuple[InstanceUse, ...], tuple[InstanceUse, ...]] = ((), ())
 
     @property
     def age_s(self) -> float:
@@ -38,7 +39,11 @@ class Draft:
         """What costs money, with how long it has lived by now."""
         if self._is_counted:
             return self.record.uses
-        return tuple(use.model_copy(update={"lived_s": self._lived_s(use)}) for use in self.record.uses)
+        written, now = self._uses_now
+        if written is not self.record.uses:
+            now = tuple(use.model_copy(update={"lived_s": self._lived_s(use)}) for use in self.record.uses)
+            self._uses_now = self.record.uses, now
+        return now
 
     def count_time(self) -> None:
         """Add to the record the time that has passed since it was last written."""

@@ -49,6 +49,9 @@ class InstanceView:
     """Whether it has ended for good: this controller told the fleet, and it is gone."""
 
 
+_NEVER_SEEN = InstanceView()
+
+
 @dataclass(frozen=True)
 class Observation:
     """One job, seen whole."""
@@ -67,4 +70,4 @@ class Observation:
     """How long ago this controller wrote the record, by its own monotonic clock; None: another did."""
 
     def view(self, instance: str) -> InstanceView:
-        return self.instances.get(instance, InstanceView())
+        return self.instances.get(instance, _NEVER_SEEN)

@@ -6,9 +6,10 @@
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic_core import from_json
 
 from orchestrator.jobs import layout
 from orchestrator.simulator.violation import Violation
@@ -49,7 +50,7 @@ class HeadRules:
         """A new version of the head."""
         if body is None:
             raise Violation("a head is never removed", f"{by} removed that of {job}")
-        new: dict[str, Any] = json.loads(body)
+        new: dict[str, Any] = from_json(body)
         known = self._known.setdefault(job, _Known({}))
         old = known.head
         known.head = new
@@ -88,7 +89,7 @@ class HeadRules:
         manifest = self._store.get(layout.manifest_key(checkpoint))
         if manifest is None:
             raise Violation("the head names a whole checkpoint", f"{by}: {job}: {checkpoint} has no manifest")
-        for file in json.loads(manifest.body)["files"]:
+        for file in from_json(manifest.body)["files"]:
             found = self._store.get(checkpoint + file["name"])
             if found is None:
                 raise Violation("the head names a whole checkpoint", f"{by}: {checkpoint}{file['name']} is missing")
@@ -110,7 +111,7 @@ class HeadRules:
         if body is None or key.endswith("manifest.json"):
             return
         manifest = self._store.get(layout.manifest_key(key[: key.rindex("/") + 1]))
-        wanted = {f["name"]: f["sha256"] for f in json.loads(manifest.body)["files"]} if manifest else {}
+        wanted = {f["name"]: f["sha256"] for f in from_json(manifest.body)["files"]} if manifest else {}
         name = key.rpartition("/")[2]
         if wanted.get(name, "") != hashlib.sha256(body).hexdigest():
             raise Violation("the head's checkpoint is never altered", f"{by} wrote {key}")

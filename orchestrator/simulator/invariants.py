@@ -1,7 +1,8 @@
 """All invariants of a run, fed by the bucket, the cloud and the trainers as things happen."""
 
-import json
 from typing import Any
+
+from pydantic_core import from_json
 
 from orchestrator.jobs import layout
 from orchestrator.simulator.cloud import Cloud, Instance
@@ -43,9 +44,9 @@ class Invariants:
         elif key.endswith("/assignment.json"):
             self.jobs.assignment_written(by, body)
             if body is not None:
-                self.excuses.assigned(json.loads(body))
+                self.excuses.assigned(from_json(body))
         elif key == LEASE_KEY and body is not None:
-            self._lease_written(by, json.loads(body))
+            self._lease_written(by, from_json(body))
 
     def _job_changed(self, by: str, job: str, what: str, key: str, body: bytes | None) -> None:
         if what == "record.json":

@@ -8,11 +8,12 @@
 - No secret is in any object.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from pydantic_core import from_json
 
 from orchestrator.jobs.phases import JOB_TRANSITIONS, JobPhase
 from orchestrator.simulator.end_rules import Ends
@@ -81,7 +82,7 @@ class JobRules:
         facts = self.jobs[job]
         if body is None:
             raise Violation("a record is never removed", f"{by} removed that of {job}")
-        old, new = facts.record, json.loads(body)
+        old, new = facts.record, from_json(body)
         facts.record = new
         for generation in (new["generation"], new["upcoming"]):
             if generation:
@@ -116,7 +117,7 @@ class JobRules:
         """An event was told."""
         if body is None:
             return
-        facts, event = self.jobs[job], json.loads(body)
+        facts, event = self.jobs[job], from_json(body)
         if event["number"] in facts.events:
             raise Violation("an event is told once", f"{by}: {job}: number {event['number']}")
         facts.events.add(event["number"])
@@ -130,7 +131,7 @@ class JobRules:
         """An instance is told what to do."""
         if body is None:
             return
-        order = json.loads(body)
+        order = from_json(body)
         facts = self.jobs[order["job"]]
         if order["nodes"] * order["workers"] > facts.max_workers:
             raise Violation("never more workers than allowed", f"{by}: {order['job']}: {order}")

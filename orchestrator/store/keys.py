@@ -1,6 +1,7 @@
 """Which keys there may be. A key can never escape its prefix, whatever it was made from."""
 
 import re
+from functools import lru_cache
 
 from orchestrator.store.protocol import StoreError
 
@@ -15,6 +16,7 @@ def is_key_part(name: str) -> bool:
     return name not in (".", "..") and len(name) <= _MAX_PART_BYTES and _PART.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=4096)  # the same few are asked for again and again; a refusal is not kept
 def check_key(key: str) -> str:
     """Return the key; raise `StoreError` for one that is not allowed."""
     if len(key) > _MAX_BYTES or not all(is_key_part(part) for part in key.split("/")):

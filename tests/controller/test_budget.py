@@ -71,11 +71,11 @@ def test_lives_are_extended_by_half_of_the_rest_until_that_is_not_worth_a_word()
 
 def test_after_a_long_absence_as_much_is_given_at_once_as_is_needed() -> None:
     job, now = spec(4.0), record((1.0, 7200.0))
-    [young] = longer_lives(job, now, 0.0, ("i0",))
+    [young] = longer_lives(job, now, now.uses, 0.0, ("i0",))
     assert young.allowance_s == 7200
     [use] = now.uses
     old = now.model_copy(update={"uses": (use.model_copy(update={"lived_s": 6900.0}),)})
-    [given] = longer_lives(job, old, 0.0, ("i0",))
+    [given] = longer_lives(job, old, old.uses, 0.0, ("i0",))
     assert given.allowance_s == 7200 + 3600 + 1800 + 900 + 450
 
 
