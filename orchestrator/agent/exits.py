@@ -29,7 +29,7 @@ def well_ended(code: int, step: int | None) -> TrainerExit | None:
 
 
 def common_code(codes: Iterable[int]) -> int:
-    """One exit code for all ranks: 75 when they drained, so when a rank said so, and others did or were ended for it."""
+    """One exit code for all ranks: 75 when they drained. A rank said so, and others did or were ended for it."""
     failures = [code for code in codes if code != FINISHED]
     if not failures:
         return FINISHED
