@@ -76,6 +76,11 @@ class Instance:
         return self.ended_s is None
 
     @property
+    def boot_s(self) -> float:
+        """How long it takes from its launch until its agent starts."""
+        return self.boots_at_s - self.launched_s
+
+    @property
     def took_long(self) -> bool:
         """Whether its launch took longer than any launch may that somebody waits for."""
         return self.launched_s - self.asked_s > LAG_S + LATE_S

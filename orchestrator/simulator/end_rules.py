@@ -6,7 +6,8 @@
   may be charged for its allowance.
 - Of a budget: what is spent and reserved leaves less than the next instances need; where those that work are drained
   for it, their time is all but over, and what others still hold would not make it longer.
-- Of failures and losses: no more than generations, and no more than faults that can end one.
+- Of failures and losses: no more than generations, and no more than what can end one: faults, and boots that take
+  longer than a small budget lets the others wait.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 
 from orchestrator.controller.budget import DRAIN_BEFORE_S, EXTEND_AT_LEAST_S, MIN_ALLOWANCE_S
 from orchestrator.controller.decide import MAX_LOSSES
+from orchestrator.jobs.instances import LEAVE_WITHIN_S
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import MAX_UNCOUNTED_S
 from orchestrator.simulator.cloud import FORGOTTEN_AFTER_S, ON_DEMAND_USD, Instance
@@ -159,7 +161,14 @@ class Ends:
         """All is over: whatever went wrong was made to go wrong. Raises Violation."""
         record = self._record
         if record["phase"] == JobPhase.FAILED and not record["limit"]:
-            injected = sum(self.faults[fault] for fault in _ENDING)
-            if record["failures"] > injected:
-                detail = f"{job}: {record['failures']} failures, and {injected} faults: {record['reason']}"
+            causes = sum(self.faults[fault] for fault in _ENDING) + sum(
+                map(self._boots_too_slowly, self.instances.values())
+            )
+            if record["failures"] > causes:
+                detail = f"{job}: {record['failures']} failures, and {causes} causes: {record['reason']}"
                 raise Violation("a failure is justified", detail)
+
+    @staticmethod
+    def _boots_too_slowly(instance: Instance) -> bool:
+        """Whether others that may live as long have to leave before it is ready."""
+        return instance.allowance_s is not None and instance.boot_s > instance.allowance_s - LEAVE_WITHIN_S
