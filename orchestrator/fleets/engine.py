@@ -1,0 +1,149 @@
+"""The Docker engine of this machine: how it is reached, how containers say whose they are, and how they are removed.
+
+A container carries the work directory of its instance as a label, as processes carry it in their environment
+(`processes.MARKER`). So whoever ends an instance finds its containers, whatever has become of the agent.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import ElasticError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+WORK_DIR_LABEL = "elastic.work-dir"
+"""The work directory of the instance: unique on the machine."""
+AGENT_LABEL = "elastic.agent"
+"""The agent's process: one that comes after it has another."""
+RUN_LABEL = "elastic.run"
+"""The run directory."""
+INSTANCE_LABEL = "elastic.instance"
+JOB_LABEL = "elastic.job"
+GENERATION_LABEL = "elastic.generation"
+RANK_LABEL = "elastic.rank"
+NETWORK_LABEL = "elastic.network"
+"""Of the network between the ranks of one generation: its name."""
+
+ANSWERS_WITHIN_S = 20.0
+"""An engine that says nothing for so long counts as away."""
+
+
+class EngineError(ElasticError):
+    """The Docker engine is not there, or does not let itself be asked."""
+
+    def __init__(self, message: str, *, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+        """Whether it may be there a moment later, as one that is started again is."""
+
+
+def connect(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> "DockerClient":
+    """The engine that DOCKER_HOST names, else the machine's own; it has answered once. Raises EngineError."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(environment=dict(environ), timeout=int(timeout_s), use_ssh_client=False)
+    except DockerException as error:
+        raise unreachable(error, environ) from error
+    try:
+        client.ping()
+    except Exception as error:
+        client.close()
+        if is_absence(error):
+            raise unreachable(error, environ) from error
+        raise
+    return client
+
+
+def unreachable(error: Exception, environ: Mapping[str, str]) -> EngineError:
+    """What it means that the engine cannot be asked, and what to do."""
+    where = environ.get("DOCKER_HOST") or "/var/run/docker.sock"
+    causes = list(_causes(error))
+    if any(isinstance(cause, PermissionError) for cause in causes):
+        return EngineError(
+            f"permission to use the Docker engine at {where} is denied: add this user to the group docker",
+            may_pass=False,
+        )
+    if any(isinstance(cause, FileNotFoundError) for cause in causes):
+        return EngineError(
+            f"there is no Docker engine at {where}: install and start one, or set DOCKER_HOST", may_pass=True
+        )
+    if any(isinstance(cause, ConnectionError) for cause in causes):
+        return EngineError(f"no Docker engine answers at {where}: start it, or set DOCKER_HOST", may_pass=True)
+    said = " ".join(str(error).split())
+    return EngineError(f"the Docker engine at {where} cannot be asked: {said}", may_pass=True)
+
+
+def is_absence(error: Exception) -> bool:
+    """Whether an error says that the engine is away, and nothing about what was asked of it."""
+    from docker.errors import APIError, DockerException
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    if isinstance(error, APIError):
+        return False
+    return isinstance(error, (DockerException, RequestException, HTTPError, OSError))
+
+
+def remove_containers(client: "DockerClient", label: str, value: str) -> int:
+    """Remove whatever carries the label with that value, running or not: containers, then networks; how many are left.
+
+    What another removes at the same time counts as removed. Raises what the SDK raises when the engine is away.
+    """
+    from docker.errors import APIError
+
+    carrying = {"label": f"{label}={value}"}
+    for container in _listed(client, carrying):
+        with contextlib.suppress(APIError):  # gone meanwhile, or on its way
+            client.api.remove_container(container["Id"], force=True, v=True)
+    networks = client.api.networks(filters=carrying)
+    for network in networks:
+        remove_network(client, network["Id"])
+    return len(_listed(client, carrying))
+
+
+def remove_network(client: "DockerClient", network_id: str) -> bool:
+    """Remove a network that nobody is in any more; whether it is gone."""
+    from docker.errors import APIError, NotFound
+
+    try:
+        client.api.remove_network(network_id)
+    except NotFound:
+        return True
+    except APIError:  # somebody is still in it: whoever leaves last removes it
+        return False
+    return True
+
+
+def remove_instance(environ: Mapping[str, str], work_dir: str) -> None:
+    """Remove the containers of an instance. Raises EngineError."""
+    try:
+        client = connect(environ)
+        with contextlib.closing(client):
+            remove_containers(client, WORK_DIR_LABEL, work_dir)
+    except EngineError:
+        raise
+    except Exception as error:
+        if is_absence(error):
+            raise unreachable(error, environ) from error
+        raise
+
+
+def _listed(client: "DockerClient", filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.api.containers(all=True, filters=dict(filters))
+    return found
+
+
+def _causes(error: BaseException) -> "list[BaseException]":
+    """An error, what it was raised from, and the errors that it carries as arguments."""
+    found, left = [], [error]
+    while left:
+        each = left.pop()
+        if each not in found:
+            found.append(each)
+            left += [more for more in (each.__cause__, each.__context__) if more is not None]
+            left += [more for more in each.args if isinstance(more, BaseException)]
+    return found
