@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.agent import attached
 from orchestrator.agent.equipment import Run
 from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, HOPELESS, LocalFile, RunDirectory
 from orchestrator.fleets.processes import marked_processes
@@ -37,12 +39,29 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Program:
-    """What the ranks run: Python arguments, with the run directory's paths filled in."""
+    """What each rank runs, with the run directory's paths to be filled in."""
 
     arguments: tuple[str, ...]
+    executable: str | None = None
+    """None: Python, with elastic's own trainer in it. Another is a person's own, which knows nothing of elastic."""
+    working_dir: str | None = None
+    """Where it works; None: wherever it is started."""
+
+    @classmethod
+    def of(cls, assignment: Assignment, own: "Program") -> "Program":
+        """The program that an assignment names; `own`, if it names none."""
+        given = assignment.program
+        return own if given is None else cls(given.command[1:], given.command[0], given.working_dir)
 
     def filled(self, run: RunDirectory) -> list[str]:
-        return [argument.format(config=run.config, run_dir=run.path) for argument in self.arguments]
+        """The arguments for one run."""
+        return [self._fill(argument, run) for argument in self.arguments]
+
+    @staticmethod
+    def _fill(argument: str, run: RunDirectory) -> str:
+        """An argument may have other braces in it, as JSON does: they stay."""
+        paths = {"{config}": str(run.config), "{run_dir}": str(run.path)}
+        return re.sub(r"\{config\}|\{run_dir\}", lambda found: paths[found[0]], argument)
 
 
 _REFUSALS = (BAD_INPUT, HOPELESS)
@@ -93,7 +112,7 @@ class TorchrunWorkers:
         """Tell the warm launcher what to run."""
         self._run = run = RunDirectory(run.path)
         order = {
-            "program": self._program.filled(run),
+            "program": self._python_arguments(run, Program.of(assignment, self._program)),
             "run_id": f"{assignment.job}-g{assignment.generation}",
             "nodes": assignment.nodes,
             "node_rank": assignment.node_rank,
@@ -111,6 +130,13 @@ class TorchrunWorkers:
             self._process.stdin.close()
         except BrokenPipeError:
             return  # it has died already: poll tells
+
+    def _python_arguments(self, run: RunDirectory, program: Program) -> list[str]:
+        """What this Python is started with as each rank."""
+        if program.executable is None:
+            return program.filled(run)
+        tied = ["-I", "-S", attached.__file__, str(self._process.pid), program.working_dir or ""]
+        return [*tied, program.executable, *program.filled(run)]
 
     def ask_to_drain(self, *, again: bool = False) -> None:
         """SIGTERM to the ranks themselves: torchrun would turn their exit code into its own.
@@ -186,15 +212,18 @@ def rank_environment(
     run: RunDirectory, assignment: Assignment, own_address: str, gpus: tuple[int, ...]
 ) -> dict[str, str]:
     """What the ranks of a generation are told beside their config."""
+    given = assignment.program
     environ = {
+        **({"PYTHONUNBUFFERED": "1"} if given is not None else {}),  # or what it prints is shown late
         **assignment.env,
         RUN_MARKER: str(run.path),
+        "ELASTIC_CONFIG": str(run.config),
         "ELASTIC_CHECKPOINT_EVERY_S": f"{assignment.checkpoint_every_s:g}",
         "ELASTIC_KEEP_FREE_BYTES": str(assignment.keep_free_bytes),
         "ELASTIC_KEEP_LOCAL": "1000000",  # the agent removes what it has committed
         "ELASTIC_DIE_WITH_PARENT": "1",
         "ELASTIC_TENSORBOARD": "0",  # it would go with the run directory; `elastic fetch --tensorboard` writes it
-        "OMP_NUM_THREADS": str(assignment.training.get("threads", 1)),
+        "OMP_NUM_THREADS": str(given.threads if given is not None else assignment.training.get("threads", 1)),
     }
     if gpus:
         environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML counts so; CUDA by itself puts the fastest first

@@ -18,6 +18,23 @@ RECENT_SAMPLES = 10
 """Seconds of utilisation that the shown figure is the mean of."""
 
 
+class Frozen(BaseModel):
+    """A part of a heartbeat, or of an assignment."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class AssignedProgram(Frozen):
+    """A person's own program, which runs instead of elastic's trainer."""
+
+    command: tuple[str, ...]
+    """Program and arguments, with `{config}` and `{run_dir}` where the paths of this run are to stand."""
+    working_dir: str | None = None
+    """Where it works, on the instance or in the image; None: wherever it is started."""
+    threads: int = 1
+    """CPU threads a worker."""
+
+
 class Assignment(Document):
     """What one instance is to do. A new generation or leader writes a new one; the agent follows the latest."""
 
@@ -39,6 +56,8 @@ class Assignment(Document):
     """Prefix of the checkpoint to start from."""
     training: dict[str, Any] = Field(default_factory=dict)
     """config.json of the run directory."""
+    program: AssignedProgram | None = None
+    """None: elastic's own trainer."""
     env: dict[str, str] = Field(default_factory=dict)
     allowance_s: float | None = None
     """How long the instance may live in all, from its start; None: as long as it is needed."""
@@ -51,12 +70,6 @@ class Assignment(Document):
     def same_order(self, other: "Assignment") -> bool:
         """Whether both say the same, whoever wrote them when."""
         return self.model_copy(update={"seq": 0, "nonce": ""}) == other.model_copy(update={"seq": 0, "nonce": ""})
-
-
-class Frozen(BaseModel):
-    """A part of a heartbeat."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class TrainerProgress(Frozen):
