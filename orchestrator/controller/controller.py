@@ -90,6 +90,7 @@ class Controller:
         loaded = {job: watches[job] for job in jobs if watches[job].is_loaded}
         unseen = self._observer.ask_fleets(loaded.values(), self._complain, self._each)
         self._each(lambda job: self._step(job, epoch), [job for job in loaded if job not in unseen])
+        self._each(lambda job: self._step(job, epoch, unseen[job]), [job for job in loaded if unseen.get(job)])
 
     def _each(self, function: Callable[[T], object], items: Iterable[T], /) -> bool:
         return self._spread(function, items, self._keep_leading)
@@ -128,11 +129,13 @@ class Controller:
                 self._todo.drop(job, request.id)
                 self._log(f"{job}: {request.kind} by {request.by} was for a job that is no more")
 
-    def _step(self, job: str, epoch: int) -> None:
-        """Look after one job."""
+    def _step(self, job: str, epoch: int, fleet_trouble: str = "") -> None:
+        """Look after one job; where its fleet does not answer, only tell that."""
         watch = self._watches[job]
         try:
-            if self._still_leading():
+            if fleet_trouble:
+                self._round(watch, epoch, fleet_trouble)
+            elif self._still_leading():
                 self._look_after(watch, epoch)
         except (Conflict, Stale, Superseded) as error:
             watch.doubt()
@@ -143,7 +146,8 @@ class Controller:
                 raise
             self._complain(job, str(error))  # one job's trouble is not another's
         else:
-            self._complaints.pop(job, None)
+            if not fleet_trouble:
+                self._complaints.pop(job, None)
 
     def _look_after(self, watch: JobWatch, epoch: int) -> None:
         """Read what is new, then decide and act until nothing is left to do."""
@@ -175,11 +179,11 @@ class Controller:
         waits = record.phase.over or record.phase is JobPhase.PAUSED
         return at_rest and (trains or waits) and self._since(watch.decided_at_s) < QUIET_S
 
-    def _round(self, watch: JobWatch, epoch: int) -> bool:
+    def _round(self, watch: JobWatch, epoch: int, fleet_trouble: str = "") -> bool:
         """One decision, carried out; whether anything was done."""
         if not self._still_leading():
             return False
-        seen, stored = self._observer.observe(watch, epoch, self._todo.waiting(watch.job))
+        seen, stored = self._observer.observe(watch, epoch, self._todo.waiting(watch.job), fleet_trouble)
         decision = decide(seen, self._now())
         done = self._actor.act(seen, stored, decision, watch, self._fleets[seen.spec.resources.fleet])
         watch.decided_at_s = None if done else self._monotonic()

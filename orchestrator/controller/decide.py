@@ -54,17 +54,25 @@ def decide(seen: Observation, now: datetime) -> Decision:
     draft = Draft(seen, now)
     if seen.record.epoch < seen.epoch and not seen.record.phase.over:
         _take_over(draft)
+    facts.note_fleet_trouble(draft)
+    if seen.fleet_trouble:
+        return Decision(_decided(draft), ())
     take_requests(draft)
     facts.take_in(draft)
     if not draft.record.phase.over:
         _pursue(draft)
     facts.forget_ended_instances(draft)
-    record = seen.record
-    if draft.record is not draft.before and draft.record != draft.before:
-        draft.count_time()
-        draft.set(epoch=seen.epoch)
-        record = draft.record
+    record = _decided(draft)
     return Decision(record, tuple(effects_of(record, seen, now)))
+
+
+def _decided(draft: Draft) -> JobRecord:
+    """The record as it is to be: the one seen where nothing has changed."""
+    if draft.record is draft.before or draft.record == draft.before:
+        return draft.seen.record
+    draft.count_time()
+    draft.set(epoch=draft.seen.epoch)
+    return draft.record
 
 
 def _take_over(draft: Draft) -> None:

@@ -47,6 +47,7 @@ class KeptDecision(BaseModel):
     offers: dict[str, tuple[Offer, ...]]
     no_offers: dict[str, LaunchFailure]
     since_written_s: float | None
+    fleet_trouble: str = ""
     decided: JobRecord
     effects: tuple[KeptEffect, ...]
 
@@ -63,6 +64,7 @@ class KeptDecision(BaseModel):
             offers=self.offers,
             no_offers=self.no_offers,
             since_written_s=self.since_written_s,
+            fleet_trouble=self.fleet_trouble,
         )
 
 
@@ -79,6 +81,7 @@ def keep_decision(store: Store, seen: Observation, decision: Decision) -> None:
         offers=dict(seen.offers),
         no_offers=dict(seen.no_offers),
         since_written_s=seen.since_written_s,
+        fleet_trouble=seen.fleet_trouble,
         decided=decision.record,
         effects=tuple(kept_effects(decision.effects)),
     )

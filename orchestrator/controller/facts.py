@@ -46,6 +46,17 @@ def take_in(draft: Draft) -> None:
         _take_in_end(draft)
 
 
+def note_fleet_trouble(draft: Draft) -> None:
+    """Tell once that the fleet does not answer, and once that it does again: nothing else is decided meanwhile."""
+    trouble, told = draft.seen.fleet_trouble, draft.record.fleet_trouble
+    if trouble and not told:
+        draft.set(fleet_trouble=trouble)
+        draft.event(EventKind.UNRESPONSIVE, f"{trouble}; nothing is decided until it does")
+    elif told and not trouble:
+        draft.set(fleet_trouble="")
+        draft.event(EventKind.NOTE, f"the {draft.seen.spec.resources.fleet} fleet answers again")
+
+
 def is_ended(view: InstanceView) -> bool:
     """Whether an instance that was retired needs nothing more: the fleet was told, and it is gone."""
     return view.terminated

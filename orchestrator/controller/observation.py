@@ -68,6 +68,8 @@ class Observation:
     """Why an instance type may not be had at all, or is not known to be."""
     since_written_s: float | None = None
     """How long ago this controller wrote the record, by its own monotonic clock; None: another did."""
+    fleet_trouble: str = ""
+    """Why the fleet has not told for a while how its instances are: what is known of them is old."""
 
     def view(self, instance: str) -> InstanceView:
         return self.instances.get(instance, _NEVER_SEEN)

@@ -25,6 +25,8 @@ from orchestrator.store.protocol import Store
 HEAD_EVERY_LOOKS = 30
 """The head is read at least so often, whatever the heartbeats say."""
 OFFERS_KEPT_S = 600.0
+TELL_SILENCE_AFTER_S = 60.0
+"""A fleet that does not answer for so long is told in the record: a person may have to do something."""
 ASK_AGAIN_S = 30.0
 """So long after a fleet did not say what it offers."""
 
@@ -37,6 +39,8 @@ class Observer:
     fleets: Mapping[str, Fleet]
     monotonic: Callable[[], float]
     _offers: dict[tuple[str | None, ...], "_Offered"] = field(default_factory=dict)
+    _silent_since_s: dict[str, float] = field(default_factory=dict)
+    """Per fleet that does not answer, since when."""
 
     def load(self, watch: JobWatch) -> bool:
         """Read what is not known yet; False if the submit of the job was not completed."""
@@ -49,8 +53,11 @@ class Observer:
 
     def ask_fleets(
         self, watches: Iterable[JobWatch], complain: Callable[[str, str], None], each: Each = one_by_one
-    ) -> set[str]:
-        """Ask each fleet once for all instances of these jobs; the jobs of one that does not answer come back."""
+    ) -> dict[str, str]:
+        """Ask each fleet once for all instances of these jobs; the jobs of one that does not answer come back.
+
+        With what is to be told of it, once that has lasted.
+        """
         asked: dict[str, dict[str, JobWatch]] = defaultdict(dict)
         for watch in watches:
             if watch.record.stored is not None and watch.spec is not None:
@@ -65,25 +72,29 @@ class Observer:
                 answers[name] = error
 
         each(ask, [name for name, instances in asked.items() if instances])
-        unseen: set[str] = set()
+        unseen: dict[str, str] = {}
         for name, instances in asked.items():
             answer = answers.get(name)
             if isinstance(answer, Mapping):
+                self._silent_since_s.pop(name, None)
                 told_at_s = self.monotonic()
                 for instance, watch in instances.items():
                     watch.fleet_asked_at_s = asked_at_s
                     watch.saw(instance, answer.get(instance), told_at_s)
                 continue
             unanswered = {watch.job for watch in instances.values()}
-            unseen |= unanswered
-            if answer is not None:
-                complain(min(unanswered), f"the {name} fleet does not answer: {answer}")
+            trouble = "" if answer is None else f"the {name} fleet does not answer: {answer}"
+            if trouble:
+                complain(min(unanswered), trouble)
+            since_s = self._silent_since_s.setdefault(name, asked_at_s) if trouble else asked_at_s
+            lasts = asked_at_s - since_s >= TELL_SILENCE_AFTER_S
+            unseen |= dict.fromkeys(unanswered, trouble if lasts else "")
         return unseen
 
     def observe(
-        self, watch: JobWatch, epoch: int, requests: tuple[Request, ...]
+        self, watch: JobWatch, epoch: int, requests: tuple[Request, ...], fleet_trouble: str = ""
     ) -> tuple[Observation, Stored[JobRecord]]:
-        """One job as it is known now. It was loaded, and its fleet asked."""
+        """One job as it is known now. It was loaded, and its fleet asked; `fleet_trouble`: in vain."""
         stored, spec = watch.record.stored, watch.spec
         assert stored is not None and spec is not None
         record = stored.value
@@ -100,6 +111,7 @@ class Observer:
             offers={kind: each.offers for kind, each in offered.items()},
             no_offers={kind: each.failure for kind, each in offered.items() if each.failure is not None},
             since_written_s=watch.since_written_s(now_s),
+            fleet_trouble=fleet_trouble,
         )
         return observation, stored
 

@@ -173,6 +173,8 @@ class JobRecord(Document):
     """The same as an age of the job."""
     unresponsive: tuple[str, ...] = ()
     """Instances of the generation that were silent at the last look: each is told once."""
+    fleet_trouble: str = ""
+    """Why the fleet does not tell how the instances are, once that has lasted."""
     aside: tuple[SetAside, ...] = ()
     """Offers that were refused or interrupted lately."""
     spot_tries: int = 0

@@ -91,7 +91,8 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
     return JobStatus(
         name=record.name,
         phase=record.phase,
-        reason=next((told for beat in beats if (told := beat.complaint or beat.activity)), record.reason),
+        reason=record.fleet_trouble
+        or next((told for beat in beats if (told := beat.complaint or beat.activity)), record.reason),
         wanted=record.wanted,
         generation=generation.number if generation else 0,
         generation_phase=generation.phase if generation else None,

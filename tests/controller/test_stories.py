@@ -1,16 +1,21 @@
 """Whole stories of a job, by the real controller on a store in memory, with agents that are made up (`world`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 
 import pytest
 
-from orchestrator.fleets.protocol import FleetError, LaunchRequest
+from orchestrator.controller.decide import decide
+from orchestrator.controller.decisions import load_decision
+from orchestrator.controller.observe import TELL_SILENCE_AFTER_S
+from orchestrator.fleets.protocol import FleetError, LaunchRequest, Sighting
 from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import load_state
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.pace import QUICK
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.requests import Request, send_request
+from orchestrator.jobs.status import job_status
 from tests.controller.world import TICK_S, TOTAL_STEPS, World, undisturbed_result
 from tests.support.specs import job_spec
 
@@ -218,3 +223,34 @@ def test_no_controller_for_an_hour_does_not_stop_training() -> None:
         JobPhase.SUCCEEDED,
         1,
     )
+
+
+def test_a_fleet_that_does_not_answer_for_long_is_told_once_to_whoever_looks_at_the_job() -> None:
+    world = World().run(until=lambda world: world.step == 3)
+    asked, answers = 0, world.fleet.describe
+
+    def away(_instances: Iterable[str]) -> Mapping[str, Sighting]:
+        nonlocal asked
+        asked += 1
+        raise FleetError(f"the credentials have expired (request {asked})")
+
+    world.fleet.describe = away  # type: ignore[method-assign,assignment]
+    for _ in range(int(TELL_SILENCE_AFTER_S / TICK_S) - 1):
+        world.tick()
+    assert world.record.fleet_trouble == ""
+    for _ in range(20):
+        world.tick()
+    told = [event for event in world.events if event.kind is EventKind.UNRESPONSIVE]
+    assert len(told) == 1
+    assert told[0].message.startswith("the local fleet does not answer: the credentials have expired")
+    status = job_status(load_state(world.store, "digits"), world.clock.now())
+    assert status.reason.startswith("the local fleet does not answer: the credentials have expired")
+
+    world.fleet.describe = answers  # type: ignore[method-assign]
+    record = world.run().record
+    assert (record.phase, record.lost_steps, record.fleet_trouble) == (JobPhase.SUCCEEDED, 0, "")
+    notes = [event.message for event in world.events if event.kind is EventKind.NOTE]
+    assert notes == ["the local fleet answers again"]
+    decision = load_decision(world.store, "digits", told[0].decision or 0, told[0].epoch)
+    assert decision is not None
+    assert decide(decision.observation(world.spec), decision.now).record == decision.decided
