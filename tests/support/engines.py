@@ -2,21 +2,14 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from orchestrator.rehearsal.serving import executable
+from tests.support import docker_engine
 
 ALL_ENGINES_VARIABLE = "ELASTIC_TEST_ALL"
-
-
-def _docker() -> str | None:
-    if shutil.which("docker") is None:
-        return "there is no docker command"
-    answer = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=20, check=False)
-    return None if answer.returncode == 0 else "no Docker engine answers"
 
 
 def _command(*names: str) -> Callable[[], str | None]:
@@ -33,7 +26,7 @@ def _tmpfs() -> str | None:
 
 # Each gives None when the engine is here, else why it is not.
 ENGINES: dict[str, Callable[[], str | None]] = {
-    "docker": _docker,
+    "docker": docker_engine.missing,
     "chromium": _command("chromium", "chromium-browser", "google-chrome"),
     "seaweedfs": _command("weed"),
     "ministack": _command("ministack"),

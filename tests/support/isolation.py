@@ -4,16 +4,20 @@ import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+import platformdirs
 import psutil
 
 SESSION_VARIABLE = "ELASTIC_TEST_SESSION"
+CACHE_VARIABLE = "ELASTIC_TEST_CACHE"
+"""A directory of the person's after all: what takes long to make and is the same for every session."""
 # Python starts these beside a process that uses multiprocessing; they end with it.
 _PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-_FOR_THE_TESTS = ("ELASTIC_TEST_ALL", "ELASTIC_TEST_SEED")
+_FOR_THE_TESTS = ("ELASTIC_TEST_ALL", "ELASTIC_TEST_SEED", CACHE_VARIABLE)
 
 
 def isolate(environ: MutableMapping[str, str], directory: Path, session: str) -> None:
     """Point everything that elastic or a cloud library would find in the person's home into `directory`."""
+    environ.setdefault(CACHE_VARIABLE, platformdirs.user_cache_dir("elastic-tests"))
     for name in [name for name in environ if name.startswith(("AWS_", "ELASTIC_")) and name not in _FOR_THE_TESTS]:
         del environ[name]
     places = {"HOME": "home", "TMPDIR": "tmp"}

@@ -1,16 +1,21 @@
-"""How two processes share the suite: a module stays together, for its tests share fixtures, and so does survival.
+"""How two processes share the suite: a module stays together, for its tests share fixtures, and so do some folders.
 
-Survival's tests are whole systems with bounds on their time: they run one after the other.
+Survival's tests are whole systems with bounds on their time: they run one after the other. Those of containers share an
+engine and its images, which take a while to build.
 """
 
 from xdist.scheduler import LoadScopeScheduling
 
 SURVIVAL = "tests/survival"
+CONTAINERS = "tests/containers"
+_OF_CONTAINERS = (f"{CONTAINERS}/", "tests/docker/")
 
 
 def share_of(nodeid: str) -> str:
     """The name of what a test belongs to and is not parted from."""
     module = nodeid.split("::", 1)[0]
+    if module.startswith(_OF_CONTAINERS):
+        return CONTAINERS
     return SURVIVAL if module.startswith(f"{SURVIVAL}/") else module
 
 
