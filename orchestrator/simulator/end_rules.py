@@ -42,8 +42,13 @@ _ENDING = (
     Fault.AGENT_DIES,
     Fault.RANK_CRASH,
     Fault.RANK_STALL,
+    Fault.LAUNCH_STALLED,
+    Fault.CLOUD_OUTAGE,
+    Fault.DAEMON_AWAY,
 )
-"""Faults that can end a generation, or keep an instance from coming up."""
+"""Faults that can end a generation, keep an instance from coming up, or have those that are ready wait too long."""
+_ORDERS_S = 30.0
+"""So long it takes at most until those that are ready are told to start."""
 _TOLERANCE_S = 6.0
 _LATE_S = 400.0
 """So long may a version be on its way: it tells how old the job was when it was decided on."""
@@ -171,4 +176,4 @@ class Ends:
     @staticmethod
     def _boots_too_slowly(instance: Instance) -> bool:
         """Whether others that may live as long have to leave before it is ready."""
-        return instance.allowance_s is not None and instance.boot_s > instance.allowance_s - LEAVE_WITHIN_S
+        return instance.allowance_s is not None and instance.boot_s > instance.allowance_s - LEAVE_WITHIN_S - _ORDERS_S
