@@ -33,6 +33,7 @@ from orchestrator.store.protocol import Store, StoreError
 
 ASK_WHO_I_AM = 10
 """How often, a second apart: the metadata service of a machine that has just booted may take a moment."""
+LOOPBACK = "127.0.0.1"
 ALLOWANCE_FILE = "allowance"
 """In the work directory, for what watches over the instance from outside: how long it may live, in seconds, or none."""
 
@@ -54,11 +55,13 @@ def run_agent(
     image_cache: Path | None = None,
     program: Program = TRAINER,
     prompt_store: Store | None = None,
+    address: str = LOOPBACK,
     metadata: InstanceMetadata | None = None,
     age_s: float = 0.0,
 ) -> int:
     """Run the agent of one instance to its end. SIGTERM and SIGINT drain.
 
+    `address`: where the other instances of a generation reach this one.
     `metadata`: of an instance of EC2; its address is the private one then, and its interruptions are listened for.
     `age_s`: how long the instance existed before; that is paid for too.
     `prompt_store`: the same store, but one that gives up within seconds, for what is asked again and again anyway.
@@ -73,7 +76,7 @@ def run_agent(
             return 0
         write_identity(work_dir / PROCESS_FILE, this_process(instance))
         image_cache = image_cache or platformdirs.user_cache_path("elastic") / "images"
-        place = Place(instance, job, workers, cores, gpus, idle_exit_s, allowance_s=allowance_s)
+        place = Place(instance, job, workers, cores, gpus, idle_exit_s, address, allowance_s=allowance_s)
         if identity is not None:
             place = replace(place, address=identity.address, instance_id=identity.instance_id)
         machine = Machine(place, work_dir, image_cache, os.environ, program, age_s=age_s)

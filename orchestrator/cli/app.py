@@ -20,6 +20,7 @@ from orchestrator.cli.commands import (
     instances,
     logs,
     pause,
+    pool,
     ps,
     reap,
     rehearse,
@@ -72,6 +73,7 @@ app.command("logs", rich_help_panel=WATCH)(logs.logs)
 app.command("events", rich_help_panel=WATCH)(events.events)
 app.command("explain", rich_help_panel=WATCH)(explain.explain)
 app.command("instances", rich_help_panel=WATCH)(instances.instances)
+app.command("pool", rich_help_panel=WATCH)(pool.pool)
 app.command("cost", rich_help_panel=WATCH)(cost.cost)
 app.command("wait", rich_help_panel=WATCH)(wait.wait)
 app.command("fetch", rich_help_panel=WATCH)(fetch.fetch)

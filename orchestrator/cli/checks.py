@@ -89,6 +89,7 @@ def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
         on_store("disk", check_disk),
         on_store("controller", check_controller),
         on_store("ec2", lambda store: check_ec2(store, invocation)),
+        on_store("pool", lambda store: check_pool(store, invocation)),
         check_docker,
         lambda: check_aws(needed=url.startswith("s3:")),
     ]
@@ -236,6 +237,20 @@ def check_ec2(store: Store, invocation: Invocation) -> Finding:
     except ElasticError as error:
         return Finding("ec2", Verdict.FAIL, f"{where}: {error}", "jobs with resources.fleet: ec2 cannot run until then")
     return Finding("ec2", Verdict.OK, f"{where}; {text.count(running, 'instance')} of this store there now")
+
+
+def check_pool(store: Store, invocation: Invocation) -> Finding:
+    """What machines of one's own have joined the store."""
+    from orchestrator.fleets.pool.listing import in_all, read_pool
+
+    machines = [machine for machine in read_pool(store, invocation.now()) if machine.state != "gone"]
+    if not machines:
+        return Finding("pool", Verdict.OK, "no machine has joined this store; elastic agent --join does that")
+    seen = f"{text.count(len(machines), 'machine')}; {in_all(machines)} free"
+    if silent := [machine.report.machine for machine in machines if machine.state == "silent"]:
+        advice = "see whether elastic agent --join still runs there, and reaches the store"
+        return Finding("pool", Verdict.WARN, f"{seen}; nothing is heard of {', '.join(silent)}", advice)
+    return Finding("pool", Verdict.OK, seen)
 
 
 def check_docker() -> Finding:

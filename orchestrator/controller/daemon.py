@@ -12,6 +12,7 @@ from orchestrator.controller.duty import Duty
 from orchestrator.controller.spread import SideBySide, one_by_one
 from orchestrator.fleets.ec2.open import Ec2FleetOfStore
 from orchestrator.fleets.local import open_local_fleet
+from orchestrator.fleets.pool.fleet import PoolFleet
 from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.pace import pace_of
 from orchestrator.store.document import random_nonce
@@ -59,6 +60,7 @@ def open_fleets(store: Store, log: Callable[[str], None]) -> dict[str, Fleet]:
     return {
         "local": open_local_fleet(store, os.environ, random_nonce),
         "ec2": Ec2FleetOfStore(store, random_nonce, now=lambda: datetime.now(UTC), monotonic=time.monotonic, log=log),
+        "pool": PoolFleet(store, random_nonce, now=lambda: datetime.now(UTC), monotonic=time.monotonic),
     }
 
 

@@ -215,6 +215,7 @@ def launch_request(spec: JobSpec, generation: Generation, slot: Slot, use: Insta
         market=slot.market,
         max_usd_per_hour=use.usd_per_hour if use is not None and is_limited and slot.market == "spot" else None,
         count=sum(other.market == slot.market for other in generation.slots),
+        beside=tuple(name for name in generation.instances if name != slot.instance),
         image=spec.resources.image,
     )
 

@@ -8,6 +8,7 @@ cannot both run.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +63,8 @@ class LocalFleet:
     machine: Machine
     environ: Mapping[str, str]
     idle_exit_s: float = 120.0
+    address: str = ""
+    """Where agents on other machines reach those here; empty: there are none elsewhere."""
     _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     """Finding room and taking it is one step: else two would be given the same."""
@@ -73,11 +76,18 @@ class LocalFleet:
 
     def launch(self, request: LaunchRequest) -> None:
         """Start an agent, once: a name whose work directory exists was launched before."""
+        self._launch(request, None)
+
+    def launch_on(self, request: LaunchRequest, gpus: Sequence[int]) -> None:
+        """The same on these GPUs: whoever asks for them has found the room."""
+        self._launch(request, list(gpus))
+
+    def _launch(self, request: LaunchRequest, gpus: list[int] | None) -> None:
         directory = self._directory(request.instance)
         with self._lock:
             if (directory / REQUEST_FILE).exists():
                 return
-            gpus = self._place(request)
+            gpus = self._place(request) if gpus is None else gpus
             try:
                 self._start(request, directory, gpus)
             except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
@@ -100,6 +110,8 @@ class LocalFleet:
         command += ["--idle-exit", f"{self.idle_exit_s:g}s"]
         if request.allowance_s is not None:
             command += ["--allowance", f"{request.allowance_s:.0f}s"]
+        if self.address:
+            command += ["--address", self.address]
         environ = {**self.environ, MARKER: str(directory)}
         with open(directory / "agent.log", "ab") as log:
             self._children[request.instance] = subprocess.Popen(
@@ -116,6 +128,14 @@ class LocalFleet:
         """What the work directories and the process table say."""
         self._reap()
         return {instance: seen for instance in instances if (seen := self._seen(instance)) is not None}
+
+    def drain(self, instance: str) -> None:
+        """Have the agent checkpoint, commit and end; one that has not said yet who it is has nothing to commit."""
+        agent = read_identity(self._directory(instance) / PROCESS_FILE)
+        if agent is None:
+            self.terminate(instance)
+        elif is_alive(agent):
+            os.kill(agent.pid, signal.SIGTERM)
 
     def terminate(self, instance: str) -> None:
         """End the agent, its workers, and workers that lost their agent; then remove the work directory."""

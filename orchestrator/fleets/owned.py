@@ -126,7 +126,20 @@ def holdings_of(
         return []  # no controller has ever been here
     here = OwnedHere(work_directories(identity.value.nonce))
     in_account = holdings_in_account(store, nonce, now=now, monotonic=monotonic, log=log)
-    return [here] if in_account is None else [here, in_account]
+    in_pool = holdings_in_pool(store, nonce, now=now, monotonic=monotonic)
+    return [here, *(each for each in (in_account, in_pool) if each is not None)]
+
+
+def holdings_in_pool(
+    store: Store, nonce: Nonce, *, now: Callable[[], datetime], monotonic: Callable[[], float]
+) -> Holdings | None:
+    """Those on the machines that have joined the store; None: nothing was ever ordered from any."""
+    if store.get(layout.POOL_ORDERS) is None:
+        return None
+    from orchestrator.fleets.pool.fleet import PoolFleet
+    from orchestrator.fleets.pool.owned import OwnedInPool
+
+    return OwnedInPool(PoolFleet(store, nonce, now=now, monotonic=monotonic))
 
 
 def holdings_in_account(

@@ -65,6 +65,8 @@ class LaunchRequest:
     """What an hour of it may come to: where a price can rise above that, the fleet ends it. None: whatever it costs."""
     count: int = 1
     """How many of these its generation needs, it included: where all of them cannot be had, one is of no use."""
+    beside: tuple[str, ...] = ()
+    """The other instances of its generation, there already or not."""
     image: str | None = None
     """The container image that its agent and workers come in; None: they are processes."""
 

@@ -12,6 +12,10 @@ IDENTITY = "control/identity.json"
 """Tells this store from any other that was, or will be, at the same address."""
 BELL = "control/bell.json"
 """Overwritten by whoever has left something under `TODO`, so that a controller need not list to know that."""
+POOL_ORDERS = "control/pool/orders.json"
+"""What the machines of the pool are to run."""
+POOL_MACHINES = "control/pool/machines/"
+"""What each of them has, and does."""
 JOBS = "jobs/"
 INSTANCES = "instances/"
 TODO = "todo/"
@@ -54,6 +58,13 @@ def todo_key(job: str) -> str:
 def former_key(job: str) -> str:
     """What is kept of the jobs of this name that were removed."""
     return f"control/former/{_checked(job)}.json"
+
+
+def pool_machine_key(machine: str) -> str:
+    """What a machine of the pool says of itself."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", machine) is None:
+        raise UsageError(f"'{machine}' is no name of a machine: use letters, digits and hyphens, at most 63")
+    return f"{POOL_MACHINES}{machine}.json"
 
 
 def requests_prefix(job: str) -> str:

@@ -5,7 +5,7 @@ together end in `refuse`, which names the fields, so that whoever reads a file c
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,6 +18,8 @@ from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 REGION_PATTERN = r"^[a-z]{2}(-[a-z]+)+-\d+$"
+POOL_ANY = "any"
+POOL_KIND_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*( [A-Za-z0-9_.-]+)*(=[A-Za-z0-9_.-]+)?"
 MAX_WINDOW_S = 600.0
 """Agents keep so many seconds of utilisation: a longer window would never be whole."""
 
@@ -63,7 +65,9 @@ class Rung(Strict):
 
     instance: Annotated[str, Field(min_length=1)] = Field(
         "local",
-        description="Instance type: of EC2, such as g6.xlarge; on the local fleet 'local', a process on this machine.",
+        description="Instance type: of EC2, such as g6.xlarge; on the local fleet 'local', a process on this machine; "
+        "in the pool 'any' (there the default), 'cpu' for a machine without GPUs, or what a machine is called by: its "
+        "name, a GPU's such as l4 or rtx-4090, a label such as site=lab.",
     )
     count: Annotated[int, Field(ge=1)] = Field(1, description="How many instances.")
     workers: Annotated[int, Field(ge=1)] = Field(
@@ -80,10 +84,10 @@ class Rung(Strict):
 class Resources(Strict):
     """Where the job runs and the sizes it may take."""
 
-    fleet: Literal["local", "ec2"] = Field(
+    fleet: Literal["local", "ec2", "pool"] = Field(
         "local",
         description="Where instances come from; local: processes on this machine; ec2: the AWS account that "
-        "`elastic bootstrap` has set up for the store.",
+        "`elastic bootstrap` has set up for the store; pool: machines of one's own that run `elastic agent --join`.",
     )
     market: Market = Field(
         "spot_then_on_demand",
@@ -110,6 +114,18 @@ class Resources(Strict):
         examples=[{"OMP_PROC_BIND": "true"}],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _any_machine_of_the_pool(cls, data: Any) -> Any:
+        """A rung that says nothing of its instance is for any machine there."""
+        if not isinstance(data, dict) or data.get("fleet") != "pool":
+            return data
+        ladder = data.get("ladder", ({},))
+        if not isinstance(ladder, list | tuple):
+            return data
+        named = [{"instance": POOL_ANY, **rung} if isinstance(rung, dict) else rung for rung in ladder]
+        return {**data, "ladder": named}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         refuse([*self._image_misfits(), *self._fleet_misfits(), *self._order_misfits()])
@@ -120,14 +136,34 @@ class Resources(Strict):
         return [] if self.image is None else [Misfit((("image",),), message)]
 
     def _fleet_misfits(self) -> list[Misfit]:
-        return self._local_misfits() if self.fleet == "local" else self._ec2_misfits()
+        match self.fleet:
+            case "local":
+                return [*self._market_misfits("local fleet", "this machine"), *self._local_misfits()]
+            case "pool":
+                return [*self._market_misfits("pool", "wherever its machines are"), *self._pool_misfits()]
+        return self._ec2_misfits()
+
+    def _market_misfits(self, fleet: str, where: str) -> list[Misfit]:
+        misfits = []
+        if self.market != "spot_then_on_demand":
+            misfits.append(Misfit((("market",), ("fleet",)), f"the {fleet} buys nothing; remove market"))
+        if self.region is not None:
+            misfits.append(Misfit((("region",), ("fleet",)), f"the {fleet} is {where}; remove region"))
+        return misfits
+
+    def _pool_misfits(self) -> list[Misfit]:
+        misfits = []
+        for i, rung in enumerate(self.ladder):
+            if rung.instance == "local" or re.fullmatch(POOL_KIND_PATTERN, rung.instance) is None:
+                message = (
+                    f"'{rung.instance}' names no machine of the pool; write any, cpu, a machine's or a GPU's name, or "
+                    "a label such as site=lab"
+                )
+                misfits.append(Misfit((("ladder", i, "instance"), ("fleet",)), message))
+        return misfits
 
     def _local_misfits(self) -> list[Misfit]:
         misfits = []
-        if self.market != "spot_then_on_demand":
-            misfits.append(Misfit((("market",), ("fleet",)), "the local fleet buys nothing; remove market"))
-        if self.region is not None:
-            misfits.append(Misfit((("region",), ("fleet",)), "the local fleet is this machine; remove region"))
         for i, rung in enumerate(self.ladder):
             if rung.instance != "local":
                 fields = (("ladder", i, "instance"), ("fleet",))

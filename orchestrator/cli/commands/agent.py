@@ -1,9 +1,10 @@
-"""`elastic agent`: the supervisor on an instance; a fleet starts it, not a person."""
+"""`elastic agent`: a machine of one's own for the pool; or, started by a fleet, the supervisor on an instance."""
 
+import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -34,17 +35,53 @@ def parse_gpus(text: str, workers: int, environ: Mapping[str, str]) -> tuple[int
 
 def agent(
     context: typer.Context,
-    instance: Annotated[str, typer.Option("--instance", help="Name of this instance.", show_default=False)],
-    job: Annotated[str, typer.Option("--job", help="The job that it was launched for.", show_default=False)],
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Workers here.", show_default=False)],
-    cores: Annotated[int, typer.Option("--cores", min=1, help="CPU cores for them.", show_default=False)],
+    join: Annotated[
+        str | None,
+        typer.Option(
+            "--join", metavar="URL", help="Join the pool of this store: run what is ordered here.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="With --join: what the machine is called.", show_default="its host name"),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", help="With --join: jobs can ask for it.", show_default=False),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="IP",
+            help="Where other instances reach this one.",
+            show_default="with --join, that by which it reaches the store",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", min=1, help="CPU cores for workers.", show_default="with --join, all")
+    ] = None,
     gpus: Annotated[
-        str,
-        typer.Option("--gpus", metavar="N,N", help="GPUs for them; empty: none; all: one each.", show_default=False),
-    ],
-    work_dir: Annotated[Path, typer.Option("--work-dir", help="For run directories and logs.", show_default=False)],
+        str | None,
+        typer.Option(
+            "--gpus",
+            metavar="N,N",
+            help="GPUs for workers; empty: none; all: all or, for an instance, one each.",
+            show_default="with --join, all",
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="Name of this instance.", show_default=False)
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", help="The job that it was launched for.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Workers here.", show_default=False)] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option("--work-dir", help="For run directories and logs.", show_default=False)
+    ] = None,
     idle_exit: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--idle-exit",
             metavar="DURATION",
@@ -52,7 +89,7 @@ def agent(
             help="End after so long without work.",
             show_default=False,
         ),
-    ],
+    ] = None,
     allowance: Annotated[
         float | None,
         typer.Option(
@@ -79,15 +116,98 @@ def agent(
     ] = Cloud.NONE,
     store: StoreOption = None,
 ) -> None:
-    """Supervise the workers of an instance; fleets start this."""
+    """Give a machine of one's own to jobs, with --join.
+
+    It runs what is ordered for jobs with resources.fleet: pool, as long as you like.
+    Ctrl-C lets what runs commit first. elastic pool shows who has joined.
+    The other options are for the supervisor of one instance, which fleets start.
+    """
+    invocation = Invocation.of(context)
+    one = {"instance": instance, "job": job, "workers": workers, "work-dir": work_dir, "idle-exit": idle_exit}
+    given = [f"--{option}" for option, value in one.items() if value is not None]
+    if join is not None:
+        if given:
+            raise UsageError(f"--join gives the machine to any job: leave out {', '.join(given)}")
+        _join(invocation, join, name=name, cores=cores, gpus=gpus, labels=labels or [], address=address)
+        return
+    if not given:
+        raise UsageError("name the store whose jobs this machine is to run: elastic agent --join URL")
+    if name is not None or labels:
+        raise UsageError("--name and --label go with --join")
+    if instance is None or job is None or workers is None or work_dir is None or idle_exit is None or cores is None:
+        needed = [f"--{option}" for option, value in {**one, "cores": cores}.items() if value is None]
+        raise UsageError(f"an instance's supervisor needs {', '.join(needed)} too; a fleet starts it, with all of them")
+    _supervise(
+        store or invocation.store_url,
+        invocation,
+        instance=instance,
+        job=job,
+        workers=workers,
+        cores=cores,
+        gpus=parse_gpus(gpus or "", workers, invocation.environ),
+        work_dir=work_dir,
+        idle_exit_s=idle_exit,
+        allowance_s=allowance,
+        address=address,
+        cloud=cloud,
+        age_s=age,
+    )
+
+
+def _join(
+    invocation: Invocation,
+    url: str,
+    *,
+    name: str | None,
+    cores: int | None,
+    gpus: str | None,
+    labels: list[str],
+    address: str | None,
+) -> NoReturn:
+    """Be the host of this machine in a store's pool."""
+    from orchestrator.cli import text
+    from orchestrator.fleets.pool.equipment import equipment_of
+    from orchestrator.fleets.pool.joining import run_host
+
+    store = invocation.open_store(url)
+    equipment = equipment_of(
+        name=name,
+        cores=cores,
+        gpus="all" if gpus is None else gpus,
+        labels=labels,
+        address=address,
+        store_url=store.url,
+        environ=invocation.environ,
+    )
+
+    def log(line: str) -> None:
+        print(f"{text.utc_time(invocation.now())}  {line}", file=sys.stderr, flush=True)
+
+    raise typer.Exit(run_host(store, equipment, invocation.environ, label=invocation.asker(), log=log))
+
+
+def _supervise(
+    url: str | None,
+    invocation: Invocation,
+    *,
+    instance: str,
+    job: str,
+    workers: int,
+    cores: int,
+    gpus: tuple[int, ...],
+    work_dir: Path,
+    idle_exit_s: float,
+    allowance_s: float | None,
+    address: str | None,
+    cloud: Cloud,
+    age_s: float,
+) -> NoReturn:
+    """Be the supervisor of one instance."""
     from orchestrator.agent.imds import InstanceMetadata
-    from orchestrator.agent.main import end_with, run_agent
+    from orchestrator.agent.main import LOOPBACK, end_with, run_agent
     from orchestrator.store.open import open_store
 
-    invocation = Invocation.of(context)
-    url = store or invocation.store_url
     where, prompt = open_store(url, invocation.environ), open_store(url, invocation.environ, hasty=True)
-    numbers = parse_gpus(gpus, workers, invocation.environ)
     metadata = None
     if cloud is Cloud.EC2:
         metadata = InstanceMetadata(invocation.environ, invocation.monotonic, invocation.now)
@@ -98,12 +218,13 @@ def agent(
             job=job,
             workers=workers,
             cores=cores,
-            gpus=numbers,
+            gpus=gpus,
             work_dir=work_dir,
-            idle_exit_s=idle_exit,
-            allowance_s=allowance,
+            idle_exit_s=idle_exit_s,
+            allowance_s=allowance_s,
             prompt_store=prompt,
+            address=address or LOOPBACK,
             metadata=metadata,
-            age_s=age,
+            age_s=age_s,
         )
     )

@@ -91,6 +91,8 @@ def _require_folders(spec: "JobSpec") -> None:
     """Raises UsageError for a local folder that is not there: better now than when the job has started."""
     from orchestrator.spec.places import FOLDERS, is_url
 
+    if spec.resources.fleet == "pool":
+        return  # its machines have directories of their own
     for name in FOLDERS if spec.training.folders is not None else ():
         place = getattr(spec.training.folders, name)
         if place is not None and not is_url(place) and not Path(place).is_dir():

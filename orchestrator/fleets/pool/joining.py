@@ -1,0 +1,119 @@
+"""Joining the pool: take a name that nobody else has, then speak for the machine until a signal."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import platformdirs
+
+from orchestrator.errors import UsageError
+from orchestrator.fleets.local import LocalFleet, Machine
+from orchestrator.fleets.pool.host import Equipment, NameLost, PoolHost
+from orchestrator.fleets.pool.records import SILENT_AFTER_S, Host, Report
+from orchestrator.fleets.pool.stillness import Watched
+from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import store_identity
+from orchestrator.jobs.pace import pace_of
+from orchestrator.store import document
+from orchestrator.store.document import Nonce, Stored, random_nonce
+from orchestrator.store.owner import Owner, owner_alive, this_process
+from orchestrator.store.probe import require_conditional_writes
+from orchestrator.store.protocol import Store
+
+LOOK_AGAIN_S = 1.0
+
+
+def host_directories(identity: str, machine: str) -> Path:
+    """Where the instances of a machine of a store's pool have their work directories."""
+    return Path(platformdirs.user_state_dir("elastic")) / "pool" / identity / machine
+
+
+def take_name(
+    store: Store,
+    machine: str,
+    *,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+    log: Callable[[str], None],
+    patience_s: float = SILENT_AFTER_S,
+) -> Stored[Report] | None:
+    """What stands under a machine's name, once it is known that nobody speaks under it any more; None: nothing.
+
+    A host that is certain to have ended is followed at once; of one elsewhere, it takes a while to be sure. Raises
+    UsageError where one lives.
+    """
+    watched = Watched(layout.pool_machine_key(machine), monotonic)
+    waits = False
+    while (found := watched.look(store)) is not None:
+        report = document.parse(store, found, Report)
+        alive = owner_alive(Owner(**report.value.host.model_dump()))
+        if report.value.state == "gone" or alive is False or watched.still_s >= patience_s:
+            return report
+        if alive or watched.has_moved:
+            host = report.value.host
+            raise UsageError(
+                f"a host has joined {store.url} as {machine} already ({host.label}, process {host.pid}): end it, or "
+                "join under another name with --name"
+            )
+        if not waits:
+            log(f"{machine} was another host, which may be there still: its word is waited for {patience_s:g} s")
+            waits = True
+        sleep(LOOK_AGAIN_S)
+    return None
+
+
+def run_host(
+    store: Store, equipment: Equipment, environ: Mapping[str, str], *, label: str, log: Callable[[str], None]
+) -> int:
+    """Speak for this machine until a signal; then its agents drain and commit first. Raises UsageError, NameLost."""
+    nonce: Nonce = random_nonce
+    require_conditional_writes(store, nonce)
+    stop = threading.Event()
+    # What ends it while it waits for the name ends it by an exception; from then on its agents are let end first.
+    before = take_name(store, equipment.name, monotonic=time.monotonic, sleep=time.sleep, log=log)
+    root = host_directories(store_identity(store, nonce), equipment.name)
+    root.mkdir(parents=True, exist_ok=True)
+    machine = Machine(equipment.cores, tuple(gpu.index for gpu in equipment.gpus))
+    owner = this_process(label)
+    host = PoolHost(
+        store=store,
+        equipment=equipment,
+        local=LocalFleet(store.url, root, machine, environ, address=equipment.address),
+        life=nonce(),
+        owner=Host(host=owner.host, pid=owner.pid, started=owner.started, label=owner.label),
+        nonce=nonce,
+        now=lambda: datetime.now(UTC),
+        monotonic=time.monotonic,
+        log=log,
+        pace=pace_of(store.billed),
+        stored=before,
+    )
+
+    def leave(_received: int, _frame: object) -> None:
+        host.leave()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    log(f"{equipment.name} joins {store.url} with {_described(equipment)}, process {os.getpid()}")
+    try:
+        while (pause_s := host.turn()) is not None:
+            stop.wait(pause_s)
+            stop.clear()
+    except NameLost:
+        for instance in host.alive:
+            host.local.drain(instance)
+        raise
+    log(f"{equipment.name} has left")
+    return 0
+
+
+def _described(equipment: Equipment) -> str:
+    if not equipment.gpus:
+        return f"{equipment.cores} cores, at {equipment.address}"
+    gpus = ", ".join(f"{gpu.index}: {gpu.name}" for gpu in equipment.gpus)
+    return f"GPUs {gpus}, at {equipment.address}"
