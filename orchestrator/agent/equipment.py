@@ -128,8 +128,18 @@ class Workers(Protocol):
         ...
 
     @property
-    def pid(self) -> int | None:
-        """The launcher's process, while it lives."""
+    def pids(self) -> Sequence[int]:
+        """The processes that the ranks are, or are below, while they live."""
+        ...
+
+    @property
+    def activity(self) -> str:
+        """What takes long before ranks can start, as pulling an image does; '' when nothing does."""
+        ...
+
+    @property
+    def image(self) -> str:
+        """The container image of the ranks, by its digest, once it is there; '' where they are processes."""
         ...
 
     @property
@@ -223,8 +233,8 @@ class Equipment(Protocol):
         """Who brings a job's images here."""
         ...
 
-    def sampler(self, pid: Callable[[], int | None]) -> Sampler:
-        """How busy the workers below a launcher keep the machine."""
+    def sampler(self, pids: Callable[[], Sequence[int]]) -> Sampler:
+        """How busy these processes, and all below them, keep the machine."""
         ...
 
     def free_port(self) -> int:

@@ -41,16 +41,18 @@ def failure_of_ranks(
     codes: Mapping[int, int],
     run: RunDirectory,
     *,
+    first_rank: int,
     code: int,
     step: int | None,
     known: Mapping[int, str] | None = None,
 ) -> TrainerExit | None:
-    """By the most telling rank, of equals the first in `codes` (from local rank to exit code); None: there is none.
+    """By the most telling rank, of equals the first in `codes` (from rank to exit code); None: there is none.
 
-    `code` is what all of them together ended with. `known` has the reasons that need no other words.
+    `first_rank`: of this instance. `code`: what all of them together ended with. `known`: reasons that need no other
+    words.
     """
     for rank, rank_code in sorted(codes.items(), key=lambda item: _LEAST_TELLING.get(item[1], 0)):
-        said = last_line([log.path for log in run.rank_logs(rank)])
+        said = last_line([log.path for log in run.rank_logs(rank - first_rank)])
         why = f"rank {rank} {describe(rank_code)}" + (f": {said}" if said else "")
         if known is not None and rank in known:
             why = f"rank {rank} {known[rank]}"

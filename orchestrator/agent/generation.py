@@ -83,7 +83,7 @@ class GenerationRun:
     @property
     def activity(self) -> str:
         """What is being done before the first step. A change of it is a sign of life."""
-        return self._restoring.activity if self.state == "restoring" else self._said
+        return self._restoring.activity if self.state == "restoring" else self._said or self.workers.activity
 
     @property
     def complaint(self) -> str:
@@ -290,7 +290,7 @@ class GenerationRun:
         self._ended = ended = ended.model_copy(update={"step": self._last_step})
         if self._stop_asked:
             self._ended = self._stopped()
-        elif ended.outcome in ("failed", "refused") and self._drain_asked:
+        elif ended.outcome in ("failed", "refused", "lost") and self._drain_asked:
             message = f"ended while draining: {ended.message}"
             self._ended = ended.model_copy(update={"outcome": "drained", "message": message})
         self._commit_by = self._equipment.monotonic() + COMMIT_WITHIN_S

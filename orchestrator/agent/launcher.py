@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,8 @@ import psutil
 
 from orchestrator.agent import attached
 from orchestrator.agent.equipment import Run
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, HOPELESS, LocalFile, RunDirectory
+from orchestrator.agent.exits import describe, failure_of_ranks, last_line, well_ended
+from orchestrator.agent.run_directory import LocalFile, RunDirectory
 from orchestrator.fleets.processes import marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
@@ -64,13 +64,6 @@ class Program:
         return re.sub(r"\{config\}|\{run_dir\}", lambda found: paths[found[0]], argument)
 
 
-_REFUSALS = (BAD_INPUT, HOPELESS)
-_LEAST_TELLING = {BAD_INPUT: -1, HOPELESS: -1, -signal.SIGTERM: 1}
-"""Order among the exit codes of ranks: who refused knows best why, who was ended knows nothing."""
-
-_LONGEST_LINE = 600
-"""Of what a rank said last: a sentence with a remedy or two."""
-
 TRAINER = Program(("-u", "-m", "trainer", "{config}", "{run_dir}"))
 
 
@@ -82,6 +75,7 @@ class TorchrunWorkers:
         self._program = program
         self._asked: set[int] = set()
         self._run: RunDirectory | None = None
+        self._first_rank = 0
         self._warm_mark = log.with_suffix(".warm")
         self._warm_mark.unlink(missing_ok=True)
         with open(log, "ab") as out:
@@ -104,6 +98,21 @@ class TorchrunWorkers:
         return self._process.pid if self._process.poll() is None else None
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        """The launcher's process, while it lives: the ranks are below it."""
+        return () if (pid := self.pid) is None else (pid,)
+
+    @property
+    def activity(self) -> str:
+        """Getting warm takes seconds: nothing to tell."""
+        return ""
+
+    @property
+    def image(self) -> str:
+        """None: the ranks are processes."""
+        return ""
+
+    @property
     def log(self) -> LocalFile:
         """What the launcher itself prints."""
         return LocalFile(self.log_path)
@@ -111,6 +120,7 @@ class TorchrunWorkers:
     def start(self, run: Run, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
         """Tell the warm launcher what to run."""
         self._run = run = RunDirectory(run.path)
+        self._first_rank = assignment.node_rank * assignment.workers
         order = {
             "program": self._python_arguments(run, Program.of(assignment, self._program)),
             "run_id": f"{assignment.job}-g{assignment.generation}",
@@ -166,23 +176,14 @@ class TorchrunWorkers:
 
     def _kill_marked(self) -> bool:
         """Kill what carries this generation's marker; False: there was nothing."""
-        if self._run is None:
-            return False
-        alive = [each for each in marked_processes(str(self._run.path), RUN_MARKER) if not _is_zombie(each)]
-        for process in alive:
-            _send(process, signal.SIGKILL)
-        return bool(alive)
+        return self._run is not None and kill_marked(str(self._run.path), RUN_MARKER)
 
     def poll(self, step: int | None) -> TrainerExit | None:
         """How they ended, or None while they run."""
         code = self._process.poll()
         if code is None:
             return None
-        if code == FINISHED:
-            return TrainerExit(outcome="finished", code=code, message="finished", step=step)
-        if code == DRAINED:
-            return TrainerExit(outcome="drained", code=code, message="drained", step=step)
-        return self._failure(code, step)
+        return well_ended(code, step) or self._failure(code, step)
 
     def _ranks(self) -> list[psutil.Process]:
         try:
@@ -191,21 +192,27 @@ class TorchrunWorkers:
             return []
 
     def _failure(self, code: int, step: int | None) -> TrainerExit:
-        """By the first rank that refused or failed by itself: how, and the last thing that it said."""
-        codes: dict[str, int] = {}
+        """By what the ranks said, or else the launcher."""
+        codes: dict[int, int] = {}
         if self._run is not None:
             try:
-                codes = json.loads((self._run.path / "exit.json").read_text())["exit_codes"]
+                told = json.loads((self._run.path / "exit.json").read_text())["exit_codes"]
+                codes = {int(rank): rank_code for rank, rank_code in told.items()}
             except (FileNotFoundError, ValueError, KeyError):
                 codes = {}
-        for rank, rank_code in sorted(codes.items(), key=lambda item: _LEAST_TELLING.get(item[1], 0)):
-            said = _last_line([log.path for log in self._run.rank_logs(int(rank))]) if self._run else ""
-            why = f"rank {rank} {_describe(rank_code)}" + (f": {said}" if said else "")
-            if rank_code in _REFUSALS:
-                return TrainerExit(outcome="refused", code=rank_code, message=why, step=step)
-            return TrainerExit(outcome="failed", code=code, message=why, step=step)
-        why = f"the launcher {_describe(code)}: {_last_line([self.log_path])}"
+            failure = failure_of_ranks(codes, self._run, first_rank=self._first_rank, code=code, step=step)
+            if failure is not None:
+                return failure
+        why = f"the launcher {describe(code)}: {last_line([self.log_path])}"
         return TrainerExit(outcome="failed", code=code, message=why, step=step)
+
+
+def kill_marked(marker: str, variable: str) -> bool:
+    """Kill every process that carries a marker in that variable of its environment; False: there was none."""
+    alive = [each for each in marked_processes(marker, variable) if not _is_zombie(each)]
+    for process in alive:
+        _send(process, signal.SIGKILL)
+    return bool(alive)
 
 
 def rank_environment(
@@ -248,29 +255,6 @@ def interface_with(address: str) -> str | None:
         if any(each.address == address for each in addresses):
             return str(name)
     return None
-
-
-def _describe(code: int) -> str:
-    if code < 0:
-        try:
-            return f"was killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"was killed by signal {-code}"
-    return f"exited with {code}"
-
-
-def _last_line(paths: list[Path]) -> str:
-    """The last line with something in it, of standard error if it has one."""
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-                lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        except FileNotFoundError:
-            continue
-        if lines:
-            return lines[-1][:_LONGEST_LINE]
-    return ""
 
 
 def _is_zombie(process: psutil.Process) -> bool:

@@ -2,16 +2,19 @@
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.agent.background import Threads
-from orchestrator.agent.equipment import Asker, Place
+from orchestrator.agent.containers.guard import Guard
+from orchestrator.agent.containers.workers import ContainerWorkers, Home
+from orchestrator.agent.equipment import Asker, Place, Workers
 from orchestrator.agent.images import Bringing
 from orchestrator.agent.launcher import TRAINER, Program, TorchrunWorkers
 from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.agent.sampling import Sampler, choose_sampler
+from orchestrator.store.owner import this_process
 
 
 class Machine:
@@ -29,7 +32,9 @@ class Machine:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         age_s: float = 0.0,
+        image: str | None = None,
     ) -> None:
+        """`image`: workers run in containers of it; None: they are processes."""
         self.background = Threads()
         self._place = place
         self._work_dir = work_dir
@@ -37,6 +42,8 @@ class Machine:
         self._environ = environ
         self._program = program
         self._monotonic = monotonic
+        self._image = image
+        self._guard: Guard | None = None
         self._launchers = 0
         self._began_s = _running_s() - age_s
 
@@ -49,9 +56,18 @@ class Machine:
     def age_s(self) -> float:
         return _running_s() - self._began_s
 
-    def launcher(self) -> TorchrunWorkers:
+    def launcher(self) -> Workers:
         self._launchers += 1
-        return TorchrunWorkers(self._work_dir / f"launcher-{self._launchers}.log", self._environ, self._program)
+        log = self._work_dir / f"launcher-{self._launchers}.log"
+        if self._image is None:
+            return TorchrunWorkers(log, self._environ, self._program)
+        me = this_process(self._place.instance)
+        home = Home(self._work_dir.absolute(), self._place.instance, agent=f"{me.host}:{me.pid}:{me.started:g}")
+        if self._guard is None:
+            self._guard = Guard(home.agent, self._environ)
+        return ContainerWorkers(
+            self._image, log, home, self._environ, self.background, self._program, monotonic=self._monotonic
+        )
 
     def run_directory(self, generation: int) -> RunDirectory:
         return RunDirectory.of(self._work_dir, generation)
@@ -59,8 +75,8 @@ class Machine:
     def images(self, asker: Asker) -> Bringing:
         return Bringing(self._image_cache, asker)
 
-    def sampler(self, pid: Callable[[], int | None]) -> Sampler:
-        return choose_sampler(self._place.gpus, self._place.cores, pid)
+    def sampler(self, pids: Callable[[], Sequence[int]]) -> Sampler:
+        return choose_sampler(self._place.gpus, self._place.cores, pids)
 
     def free_port(self) -> int:
         with socket.socket() as probe:

@@ -58,12 +58,14 @@ def run_agent(
     address: str = LOOPBACK,
     metadata: InstanceMetadata | None = None,
     age_s: float = 0.0,
+    image: str | None = None,
 ) -> int:
     """Run the agent of one instance to its end. SIGTERM and SIGINT drain.
 
     `address`: where the other instances of a generation reach this one.
     `metadata`: of an instance of EC2; its address is the private one then, and its interruptions are listened for.
     `age_s`: how long the instance existed before; that is paid for too.
+    `image`: workers run in containers of it; None: they are processes.
     `prompt_store`: the same store, but one that gives up within seconds, for what is asked again and again anyway.
     """
     identity = who_am_i(metadata, instance) if metadata is not None else None
@@ -79,7 +81,7 @@ def run_agent(
         place = Place(instance, job, workers, cores, gpus, idle_exit_s, address, allowance_s=allowance_s)
         if identity is not None:
             place = replace(place, address=identity.address, instance_id=identity.instance_id)
-        machine = Machine(place, work_dir, image_cache, os.environ, program, age_s=age_s)
+        machine = Machine(place, work_dir, image_cache, os.environ, program, age_s=age_s, image=image)
         supervisor = Supervisor(store, place, machine, random_nonce, _log, prompt_store=prompt_store)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: supervisor.leave(signal.Signals(received).name))

@@ -49,14 +49,14 @@ class NvmlSampler:
 
 
 class CpuSampler:
-    """Share of the instance's cores that a process tree keeps busy."""
+    """Share of the instance's cores that processes, and all below them, keep busy."""
 
     source: Literal["nvml", "cpu"] = "cpu"
 
     def __init__(
-        self, root_pid: Callable[[], int | None], cores: int, monotonic: Callable[[], float] = time.monotonic
+        self, root_pids: Callable[[], Sequence[int]], cores: int, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._root_pid = root_pid
+        self._root_pids = root_pids
         self._cores = cores
         self._monotonic = monotonic
         self._seconds: dict[int, float] = {}
@@ -65,7 +65,7 @@ class CpuSampler:
     def sample(self) -> float | None:
         """None while there is no process, and the first time, when there is nothing to compare with."""
         now = self._monotonic()
-        before, self._seconds = self._seconds, _cpu_seconds(self._root_pid())
+        before, self._seconds = self._seconds, _cpu_seconds(self._root_pids())
         elapsed_s, self._at = now - self._at, now
         if not before or not self._seconds or elapsed_s <= 0:
             return None
@@ -73,25 +73,25 @@ class CpuSampler:
         return min(100.0, 100.0 * used_s / (elapsed_s * self._cores))
 
 
-def _cpu_seconds(root_pid: int | None) -> dict[int, float]:
-    """CPU seconds so far of a process and all below it."""
-    if root_pid is None:
-        return {}
+def _cpu_seconds(root_pids: Sequence[int]) -> dict[int, float]:
+    """CPU seconds so far of processes and all below them."""
     seconds = {}
-    try:
-        root = psutil.Process(root_pid)
-        for process in [root, *root.children(recursive=True)]:
+    for root_pid in root_pids:
+        try:
+            root = psutil.Process(root_pid)
+            tree = [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+        for process in tree:
             try:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:
                 continue
             seconds[process.pid] = times.user + times.system
-    except psutil.NoSuchProcess:
-        return {}
     return seconds
 
 
-def choose_sampler(gpus: Sequence[int], cores: int, root_pid: Callable[[], int | None]) -> Sampler:
+def choose_sampler(gpus: Sequence[int], cores: int, root_pids: Callable[[], Sequence[int]]) -> Sampler:
     """NVML for an instance with GPUs, if the driver answers; else its cores."""
     if gpus:
         import pynvml
@@ -100,7 +100,7 @@ def choose_sampler(gpus: Sequence[int], cores: int, root_pid: Callable[[], int |
             return NvmlSampler(gpus)
         except pynvml.NVMLError:
             pass  # the heartbeat's source tells that it is the cores that are measured
-    return CpuSampler(root_pid, cores)
+    return CpuSampler(root_pids, cores)
 
 
 class UtilizationWindow:

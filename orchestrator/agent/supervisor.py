@@ -6,7 +6,7 @@ committing, shipping logs) has threads of its own, so the heartbeat never waits 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from orchestrator.agent.equipment import Equipment, Place, Workers
@@ -84,7 +84,7 @@ class Supervisor:
         self._complaint = ""
         self._port = equipment.free_port()
         self._warm: Workers | None = equipment.launcher()
-        self._window = UtilizationWindow(equipment.sampler(self._launcher_pid), self._monotonic)
+        self._window = UtilizationWindow(equipment.sampler(self._worker_pids), self._monotonic)
         now = self._monotonic()
         self._warm_by = now + WARM_WITHIN_S
         self._last_contact = self._busy_until = now
@@ -244,6 +244,8 @@ class Supervisor:
     def _follow_workers(self) -> None:
         current = self._run
         if current is None or current.exit is not None:
+            if self._warming:  # an image that takes long to come is no idleness
+                self._busy_until = self._monotonic()
             return
         self._busy_until = self._monotonic()
         if current.advance():
@@ -253,12 +255,12 @@ class Supervisor:
         if current.exit is not None:
             self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
             # After any other end there is hardly more to do on this instance, and others need its cores now.
-            if current.exit.outcome in ("failed", "refused"):
+            if current.exit.outcome in ("failed", "refused", "lost"):
                 self._warm = self._equipment.launcher()
             self._port = self._equipment.free_port()
 
-    def _launcher_pid(self) -> int | None:
-        return self._run.workers.pid if self._run is not None else None
+    def _worker_pids(self) -> Sequence[int]:
+        return self._run.workers.pids if self._run is not None else ()
 
     # --- whether to stay ---------------------------------------------------------------------------------------------
 
@@ -350,7 +352,15 @@ class Supervisor:
 
     @property
     def _warming(self) -> bool:
-        return self._warm is not None and not self._warm.warm and self._monotonic() < self._warm_by
+        if self._warm is None or self._warm.warm:
+            return False
+        return self._monotonic() < self._warm_by or self._warm.activity != ""
+
+    @property
+    def _activity(self) -> str:
+        if self._run is not None and self._run.state in ("restoring", "running"):
+            return self._run.activity
+        return self._warm.activity if self._warm is not None else ""
 
     def _send_heartbeat(self, state: AgentState) -> bool:
         """Write it; whether it has arrived."""
@@ -376,7 +386,8 @@ class Supervisor:
             committed_step=current.committed_step if current else None,
             utilization=self._window.value() if current and current.measured else None,
             exit=current.exit if current else None,
-            activity=printable(current.activity) if current and current.state in ("restoring", "running") else "",
+            activity=printable(self._activity),
+            image=workers.image if (workers := current.workers if current else self._warm) is not None else "",
             complaint=printable(current.complaint) if current else "",
             uncommitted_s=round(current.uncommitted_s, 1) if current else 0.0,
             notices=self._notices.numbered(),

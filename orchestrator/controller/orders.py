@@ -149,4 +149,6 @@ def _assignment(spec: JobSpec, order: dict[str, Any]) -> Assignment:
         checkpoints_kept=spec.checkpoint.keep,
         stall_after_s=spec.limits.stall,
         keep_free_bytes=spec.checkpoint.keep_free,
+        memory_bytes=spec.resources.memory,
+        shared_memory_bytes=spec.resources.shared_memory,
     )

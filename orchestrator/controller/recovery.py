@@ -49,6 +49,9 @@ def judge(generation: Generation, views: Mapping[str, InstanceView], stall_after
     failed = [(i, exited) for i, exited in exits.items() if exited.outcome in ("failed", "refused")]
     if failed:
         return Judgement("failed", failed[0][1].message, tuple(i for i, _ in failed))
+    with_engine = [exited for exited in exits.values() if exited.outcome == "lost"]
+    if with_engine:  # the instance is there, and can be used again
+        return Judgement("lost", with_engine[0].message)
     lost = [
         s.instance
         for s in generation.slots

@@ -45,7 +45,7 @@ def connect(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> 
     from docker.errors import DockerException
 
     try:
-        client = docker.from_env(environment=dict(environ), timeout=int(timeout_s), use_ssh_client=False)
+        client = docker.from_env(environment=dict(environ), timeout=int(timeout_s), max_pool_size=64)
     except DockerException as error:
         raise unreachable(error, environ) from error
     try:

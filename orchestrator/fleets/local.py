@@ -5,6 +5,7 @@ It outlives the controller that started it. A later controller adopts it by what
 cannot both run.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import platformdirs
 
+from orchestrator.fleets.engine import EngineError, remove_instance
 from orchestrator.fleets.processes import (
     MARKER,
     age_s,
@@ -103,6 +105,7 @@ class LocalFleet:
             generation=request.generation,
             cores=0 if self.machine.gpus else cores,
             gpus=tuple(gpus),
+            image=request.image,
         ).write(directory)
         command = [sys.executable, "-m", "orchestrator.cli.main", "--store", self.store_url, "agent"]
         command += ["--instance", request.instance, "--job", request.job, "--workers", str(request.workers)]
@@ -110,6 +113,8 @@ class LocalFleet:
         command += ["--idle-exit", f"{self.idle_exit_s:g}s"]
         if request.allowance_s is not None:
             command += ["--allowance", f"{request.allowance_s:.0f}s"]
+        if request.image is not None:
+            command += ["--image", request.image]
         if self.address:
             command += ["--address", self.address]
         environ = {**self.environ, MARKER: str(directory)}
@@ -138,7 +143,7 @@ class LocalFleet:
             os.kill(agent.pid, signal.SIGTERM)
 
     def terminate(self, instance: str) -> None:
-        """End the agent, its workers, and workers that lost their agent; then remove the work directory."""
+        """End the agent, its workers, and workers that lost their agent; then remove the run directories."""
         directory = self._directory(instance)
         if not directory.exists():
             return
@@ -146,6 +151,7 @@ class LocalFleet:
         child = self._children.get(instance)
         if (identity and is_alive(identity)) or (child and child.poll() is None) or marked_processes(str(directory)):
             end_marked_processes(str(directory), grace_s=0)
+        remove_containers_of(directory, self.environ)
         self._reap()
         _remove_runs(directory)
 
@@ -158,6 +164,7 @@ class LocalFleet:
         for directory in self.root.iterdir():
             old = time.time() - directory.stat().st_mtime > SWEEP_AFTER_S
             if old and not self._alive(directory.name) and not marked_processes(str(directory)):
+                remove_containers_of(directory, self.environ)
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _directory(self, instance: str) -> Path:
@@ -230,6 +237,7 @@ class _Order:
     generation: int
     cores: int
     gpus: tuple[int, ...]
+    image: str | None = None
 
     def write(self, directory: Path) -> None:
         (directory / REQUEST_FILE).write_text(json.dumps(asdict(self)))
@@ -238,9 +246,17 @@ class _Order:
     def read(cls, directory: Path) -> "_Order | None":
         try:
             given = json.loads((directory / REQUEST_FILE).read_text())
-            return cls(given["job"], given["generation"], given["cores"], tuple(given["gpus"]))
+            return cls(given["job"], given["generation"], given["cores"], tuple(given["gpus"]), given.get("image"))
         except (FileNotFoundError, ValueError, KeyError):
             return None
+
+
+def remove_containers_of(directory: Path, environ: Mapping[str, str]) -> None:
+    """Remove what is left of an instance's containers. An engine that is away is left to their guard."""
+    order = _Order.read(directory)
+    if order is not None and order.image is not None:
+        with contextlib.suppress(EngineError):
+            remove_instance(environ, str(directory))
 
 
 def work_directories(identity: str) -> Path:

@@ -66,6 +66,10 @@ class Assignment(Document):
     stall_after_s: float = 900.0
     """The controller starts workers again that have shown no sign of life for so long."""
     keep_free_bytes: int = 0
+    memory_bytes: int | None = None
+    """The most that a rank's container may use; None: what the machine has."""
+    shared_memory_bytes: int = 1024**3
+    """Of /dev/shm, for the ranks of an instance together, where they run in containers."""
 
     def same_order(self, other: "Assignment") -> bool:
         """Whether both say the same, whoever wrote them when."""
@@ -124,10 +128,11 @@ def recent_percent(utilizations: Sequence[Utilization]) -> float | None:
 class TrainerExit(Frozen):
     """How the workers of a generation ended.
 
-    failed: trying again may help; refused: what was asked for cannot be done, and trying again would be for nothing.
+    failed: trying again may help; refused: what was asked for cannot be done, and trying again would be for nothing;
+    lost: by no fault of theirs, with what they ran in, as with an instance.
     """
 
-    outcome: Literal["finished", "drained", "failed", "refused"]
+    outcome: Literal["finished", "drained", "failed", "refused", "lost"]
     code: int
     message: str
     step: int | None = None
@@ -170,7 +175,9 @@ class Heartbeat(Frozen):
     utilization: Utilization | None = None
     exit: TrainerExit | None = None
     activity: str = ""
-    """What it does before the first step, when that takes long: bringing images, looking at them."""
+    """What it does before the first step, when that takes long: pulling an image, bringing images, looking at them."""
+    image: str = ""
+    """The container image of its workers, by its digest; empty until it is there, and where they are processes."""
     complaint: str = ""
     """What keeps images or checkpoint from coming, or checkpoints from going, while it tries again and again."""
     uncommitted_s: float = 0.0

@@ -155,7 +155,9 @@ class SimulatedWorkers:
     gang_for: GangFor
     warm_at_s: float
     disk: Disk = field(default_factory=Disk)
-    pid: int | None = 1
+    pids: tuple[int, ...] = (1,)
+    activity: str = ""
+    image: str = ""
     killed: bool = False
     _rank: int = 0
     _gang: Gang | None = None
@@ -296,7 +298,7 @@ class SimulatedMachine:
         """Simulated jobs train on images that are there."""
         return dict(training)
 
-    def sampler(self, pid: Callable[[], int | None]) -> SimulatedSampler:  # noqa: ARG002
+    def sampler(self, pids: Callable[[], Sequence[int]]) -> SimulatedSampler:  # noqa: ARG002
         return SimulatedSampler(
             lambda: next((w for w in reversed(self._launchers) if w.busy_percent is not None), None)
         )

@@ -13,13 +13,15 @@ from pydantic_core import PydanticCustomError
 from orchestrator.spec.instance_types import find_gpu_type, why_no_type
 from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name, looks_secret
 from orchestrator.spec.places import place_misfits
-from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration
+from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration, format_size
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 REGION_PATTERN = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 POOL_ANY = "any"
 POOL_KIND_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*( [A-Za-z0-9_.-]+)*(=[A-Za-z0-9_.-]+)?"
+MIN_CONTAINER_BYTES = 64 * 1024**2
+"""No Python with a tensor library starts in less."""
 MAX_WINDOW_S = 600.0
 """Agents keep so many seconds of utilisation: a longer window would never be whole."""
 
@@ -105,8 +107,16 @@ class Resources(Strict):
     )
     image: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="Container image of the workers; refused until containers are built: workers are processes.",
+        description="Container image of the workers, one container for each; without it they are processes.",
         examples=["elastic-trainer:1"],
+    )
+    memory: Size | None = Field(
+        None,
+        description="The most memory of a worker's container; without it what the machine has.",
+        examples=["16GiB"],
+    )
+    shared_memory: Size = Field(
+        1024**3, description="Shared memory (/dev/shm) of the containers of an instance together, which loaders use."
     )
     env: dict[EnvName, str] = Field(
         default_factory=dict,
@@ -132,8 +142,19 @@ class Resources(Strict):
         return self
 
     def _image_misfits(self) -> list[Misfit]:
-        message = "workers are processes on every fleet, containers are not built yet; remove image"
-        return [] if self.image is None else [Misfit((("image",),), message)]
+        if self.image is not None:
+            return self._container_misfits()
+        if self.memory is None:
+            return []
+        return [Misfit((("memory",),), "is a container's, and workers without an image are processes; name image too")]
+
+    def _container_misfits(self) -> list[Misfit]:
+        misfits = []
+        if self.memory is not None and self.memory < MIN_CONTAINER_BYTES:
+            misfits.append(Misfit((("memory",),), f"must be at least {format_size(MIN_CONTAINER_BYTES)}"))
+        if self.image is not None and (self.image.startswith("-") or re.search(r"\s", self.image)):
+            misfits.append(Misfit((("image",),), "must be a name such as registry.example/trainer:1, without spaces"))
+        return misfits
 
     def _fleet_misfits(self) -> list[Misfit]:
         match self.fleet:

@@ -4,7 +4,7 @@
 
 It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it at that step with code 3
 or `fail_code` (0: before it has reported any), `stuck_at` has it stand still there, `loads_s` has it say for so long
-what it loads, `child` has it start a process of its own.
+what it loads, `child` has it start a process of its own, `eat` has it take ever more memory.
 """
 
 import faulthandler
@@ -45,9 +45,11 @@ def main() -> int:
         print("out of luck", file=sys.stderr, flush=True)
         return int(config.get("fail_code", 3))
     load(run_dir, config.get("loads_s", 0.0))
+    eaten: list[bytearray] = []
     while step < config["steps"] and not drain.asked:
         time.sleep(config.get("step_s", 0.01))
         step += 1
+        eaten.append(bytearray(os.urandom(config.get("eat", 0))))
         report(run_dir, rank, step, config)
         if step == config.get("stuck_at"):
             stand_still()

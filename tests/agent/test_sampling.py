@@ -79,28 +79,28 @@ def compare(sampler: CpuSampler, pid: int, cores: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("cores", [1, 2, 4])
 def test_a_busy_process_is_so_much_of_the_cores_that_it_was_given(busy: int, cores: int) -> None:
-    sample, expected = compare(CpuSampler(lambda: busy, cores), busy, cores)
+    sample, expected = compare(CpuSampler(lambda: [busy], cores), busy, cores)
     assert sample == pytest.approx(expected, abs=8)
     assert sample <= 100 / cores + 8
 
 
 def test_what_is_below_the_process_counts(busy_below: int) -> None:
     (child,) = psutil.Process(busy_below).children()
-    sample, expected = compare(CpuSampler(lambda: busy_below, 1), child.pid, 1)
+    sample, expected = compare(CpuSampler(lambda: [busy_below], 1), child.pid, 1)
     assert sample == pytest.approx(expected, abs=8)
 
 
 def test_a_process_that_waits_is_idle_however_busy_another_is(idle: int, busy: int) -> None:
-    sampler = CpuSampler(lambda: idle, 1)
+    sampler = CpuSampler(lambda: [idle], 1)
     sample, others = compare(sampler, busy, 1)
     assert sample < 5 < others
 
 
 def test_without_a_process_nothing_can_be_told(busy: int) -> None:
-    pids: list[int | None] = [None]
-    sampler = CpuSampler(lambda: pids[0], 1)
+    pids: list[int] = []
+    sampler = CpuSampler(lambda: pids, 1)
     assert sampler.sample() is None
-    pids[0] = busy
+    pids.append(busy)
     assert sampler.sample() is None, "there is nothing to compare with"
     wait_until(lambda: cpu_seconds(busy) > 0.05, "it works", 30)
     assert sampler.sample() is not None
@@ -115,7 +115,7 @@ import json, os, sys
 from orchestrator.agent.sampling import choose_sampler
 from orchestrator.fleets.local import Machine
 gpus = json.loads(sys.argv[1])
-sampler = choose_sampler(gpus, 2, lambda: None)
+sampler = choose_sampler(gpus, 2, lambda: ())
 samples = []
 for state in json.loads(sys.argv[2]):
     open(sys.argv[3], "w").write(" ".join(state))
@@ -198,7 +198,7 @@ def test_without_a_driver_the_cores_are_measured_and_it_is_said(tmp_path: Path) 
 
 
 def test_without_gpus_the_cores_are_measured() -> None:
-    assert choose_sampler([], 1, lambda: None).source == "cpu"
+    assert choose_sampler([], 1, lambda: ()).source == "cpu"
 
 
 def test_a_real_gpu_tells_how_busy_it_is() -> None:
@@ -206,7 +206,7 @@ def test_a_real_gpu_tells_how_busy_it_is() -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("no GPU is here")
-    sampler = choose_sampler([0], 1, lambda: None)
+    sampler = choose_sampler([0], 1, lambda: ())
     assert sampler.source == "nvml"
     matrix = torch.randn(8192, 8192, device="cuda")
     wait_until(lambda: (matrix @ matrix).sum().item() and (sampler.sample() or 0) > 50, "it is seen at work", 20)

@@ -118,7 +118,8 @@ class Ranks:
     """They make a step each second, and end a second after they were asked to; or not, as the machine has it."""
 
     machine: "VirtualMachine"
-    pid: int | None = None
+    pids: tuple[int, ...] = ()
+    image: str = ""
     log: Nothing = field(default_factory=Nothing)
     run: Run | None = None
     drain_at_s: float | None = None
@@ -128,6 +129,10 @@ class Ranks:
     @property
     def warm(self) -> bool:
         return not self.machine.cold
+
+    @property
+    def activity(self) -> str:
+        return self.machine.pulling
 
     def start(self, run: Any, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
         self.run = run
@@ -192,6 +197,7 @@ class VirtualMachine:
     ) -> None:
         self.now_s = 0.0
         self.cold = self.deaf = self.stuck = self.immortal = self.keeps_to_itself = self.says_nothing = False
+        self.pulling = ""
         self.percent: float | None = None
         self.exits_with: TrainerExit | None = None
         self.log: list[str] = []
@@ -271,7 +277,7 @@ class VirtualMachine:
     def images(self, asker: Asker) -> Bringing:
         return Bringing(self._root, asker)
 
-    def sampler(self, pid: Callable[[], int | None]) -> Busy:
+    def sampler(self, pids: Callable[[], Sequence[int]]) -> Busy:
         return Busy(self)
 
     def free_port(self) -> int:

@@ -1,0 +1,81 @@
+"""Removes an agent's containers when the agent has ended, however it did: they do not die with it by themselves.
+
+A process in a session of its own, which holds the other end of a pipe. When the agent is gone the pipe is closed, by
+the kernel if by nobody else; then whatever carries the agent's label is removed, and the guard ends. An engine that is
+away meanwhile is waited for.
+
+    python -m orchestrator.agent.containers.guard AGENT
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from orchestrator.fleets.engine import AGENT_LABEL, EngineError, connect, is_absence, remove_containers
+from orchestrator.fleets.processes import MARKER
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+AGAIN_AFTER_S = 0.5
+GIVE_UP_AFTER_S = 900.0
+"""An engine that does not come back for so long: who ends the instance, or is started in its place, removes them."""
+
+
+class Guard:
+    """The agent's end of the pipe."""
+
+    def __init__(self, agent: str, environ: Mapping[str, str]) -> None:
+        """Without the instance's mark: whoever kills all that carries it shall not kill the guard."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.agent.containers.guard", agent],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={name: value for name, value in environ.items() if name != MARKER},
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def release(self, timeout_s: float) -> None:
+        """Have it do its work now, and wait for its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout_s)
+
+
+def main() -> int:
+    """Wait for the agent's end, then clear up."""
+    agent = sys.argv[1]
+    while sys.stdin.buffer.read(1):
+        pass
+    give_up = time.monotonic() + GIVE_UP_AFTER_S
+    while time.monotonic() < give_up:
+        try:
+            client = connect(os.environ)
+            # A container that was being made when the agent ended is there a moment later.
+            if remove_containers(client, AGENT_LABEL, agent) == 0 and _stays_clear(client, agent):
+                return 0
+        except EngineError as error:
+            if not error.may_pass:
+                return 1
+        except Exception as error:
+            if not is_absence(error):
+                raise
+        time.sleep(AGAIN_AFTER_S)
+    return 1
+
+
+def _stays_clear(client: "DockerClient", agent: str) -> bool:
+    time.sleep(AGAIN_AFTER_S)
+    return remove_containers(client, AGENT_LABEL, agent) == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""What the container of a rank is: what it is given, and what it is refused. Pure.
+
+A rank's container is like a pod's: its image needs neither elastic nor torchrun. It gets torchrun's environment, sees
+the run directory and the images that its config names, and nothing else of the machine.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.agent.containers.network import LEADER, Meeting
+from orchestrator.agent.launcher import Program, rank_environment
+from orchestrator.agent.run_directory import RunDirectory
+from orchestrator.fleets.engine import (
+    AGENT_LABEL,
+    GENERATION_LABEL,
+    INSTANCE_LABEL,
+    JOB_LABEL,
+    RANK_LABEL,
+    RUN_LABEL,
+    WORK_DIR_LABEL,
+)
+from orchestrator.fleets.processes import MARKER
+from orchestrator.jobs.instances import Assignment
+from orchestrator.spec.places import FOLDERS, is_url
+
+NOBODY_UID = 10001
+"""Ranks of an agent that is root are this user and group, which own nothing on the machine but the run directory."""
+PIDS_LIMIT = 4096
+"""Processes and threads of a rank: torch has dozens a core, loaders have their own."""
+LOG_FILE_BYTES = 16 * 1024**2
+LOG_FILES = 2
+"""What the engine keeps of what a rank prints: the agent has read it long before."""
+_MEMORY_FOLDER = "rw,exec,nosuid,nodev,mode=1777"
+"""Of /tmp: torch compiles there, and loads what it has compiled."""
+_NAMED_WEIGHTS = ("none", "imagenet")
+
+
+@dataclass(frozen=True)
+class User:
+    """Who a rank is, as numbers."""
+
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        return f"{self.uid}:{self.gid}"
+
+
+def user_of_ranks(own_uid: int, own_gid: int, *, rootless: bool) -> User:
+    """The agent's own user or, of root, one without rights. `rootless`: the engine calls the agent's user root."""
+    if rootless:
+        return User(0, 0)
+    return User(own_uid, own_gid) if own_uid else User(NOBODY_UID, NOBODY_UID)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The ranks of a generation on this instance."""
+
+    assignment: Assignment
+    run: RunDirectory
+    program: Program
+    image_id: str
+    work_dir: Path
+    agent: str
+    """Names the agent's process."""
+    instance: str
+    user: User
+    own_address: str
+    gpus: tuple[int, ...]
+    folders: tuple[Path, ...]
+    """What the config names, to be read."""
+
+    @property
+    def meeting(self) -> Meeting:
+        return Meeting.of(self.assignment, self.work_dir)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Whose containers and networks these are."""
+        return {
+            WORK_DIR_LABEL: str(self.work_dir),
+            AGENT_LABEL: self.agent,
+            INSTANCE_LABEL: self.instance,
+            JOB_LABEL: self.assignment.job,
+            GENERATION_LABEL: str(self.assignment.generation),
+        }
+
+    def global_rank(self, local_rank: int) -> int:
+        return self.assignment.node_rank * self.assignment.workers + local_rank
+
+    def name(self, local_rank: int) -> str:
+        """For a person who lists containers; no two on a machine have the same."""
+        unique = hashlib.sha256(f"{self.work_dir}\n{self.agent}".encode()).hexdigest()[:8]
+        return (
+            f"elastic-{self.assignment.job}-g{self.assignment.generation}-rank{self.global_rank(local_rank)}-{unique}"
+        )
+
+    def command(self) -> list[str]:
+        program = Program.of(self.assignment, self.program)
+        return [program.executable or "python", *program.filled(self.run)]
+
+    def environment(self, local_rank: int) -> dict[str, str]:
+        """torchrun's variables, and what every rank of elastic is told."""
+        assignment = self.assignment
+        environ = rank_environment(self.run, assignment, self.own_address, self.gpus)
+        del environ["ELASTIC_DIE_WITH_PARENT"]  # its parent is the engine's; the guard ends it
+        if self.gpus:  # the engine shows it these alone, and they are counted anew
+            environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(self.gpus))))
+        return {
+            "HOME": "/tmp",
+            "USER": "elastic",  # the image knows no such user, and programs ask for its name
+            "LOGNAME": "elastic",
+            **environ,
+            **self.meeting.environment(assignment),
+            MARKER: str(self.work_dir),  # by which whoever ends the instance finds its processes, also without engine
+            "RANK": str(self.global_rank(local_rank)),
+            "LOCAL_RANK": str(local_rank),
+            "WORLD_SIZE": str(assignment.workers * assignment.nodes),
+            "LOCAL_WORLD_SIZE": str(assignment.workers),
+            "GROUP_RANK": str(assignment.node_rank),
+            "NODE_RANK": str(assignment.node_rank),
+            "GROUP_WORLD_SIZE": str(assignment.nodes),
+            "TORCHELASTIC_RUN_ID": f"{assignment.job}-g{assignment.generation}",
+        }
+
+    def container(self, local_rank: int, first_id: str) -> "RankContainer":
+        """What the engine is asked for.
+
+        `first_id`: the container of this instance's first rank, whose namespaces the others share; '' for that itself.
+        """
+        assignment = self.assignment
+        config: dict[str, Any] = {
+            "image": self.image_id,
+            "name": self.name(local_rank),
+            "entrypoint": self.command(),
+            "command": [],
+            "environment": self.environment(local_rank),
+            "labels": {**self.labels, RUN_LABEL: str(self.run.path), RANK_LABEL: str(self.global_rank(local_rank))},
+            "user": str(self.user),
+            "healthcheck": {"test": ["NONE"]},
+        }
+        host: dict[str, Any] = {
+            "read_only": True,
+            "tmpfs": {"/tmp": _MEMORY_FOLDER},
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "pids_limit": PIDS_LIMIT,
+            "mounts": self._mounts(),
+            "restart_policy": {"Name": "no"},
+            "log_config": {
+                "type": "json-file",
+                "config": {"max-size": str(LOG_FILE_BYTES), "max-file": str(LOG_FILES)},
+            },
+        }
+        if assignment.program is not None and assignment.program.working_dir is not None:
+            config["working_dir"] = assignment.program.working_dir
+        if assignment.memory_bytes is not None:  # no swap beyond it
+            host["mem_limit"] = host["memswap_limit"] = assignment.memory_bytes
+        if self.gpus:
+            host["device_requests"] = [{"DeviceIDs": [str(gpu) for gpu in self.gpus], "Capabilities": [["gpu"]]}]
+        if first_id:
+            host["network_mode"] = host["ipc_mode"] = f"container:{first_id}"
+            return RankContainer(config, host)
+        host |= {"network_mode": self.meeting.mode, "ipc_mode": "shareable", "shm_size": assignment.shared_memory_bytes}
+        return RankContainer(config, host, LEADER if self.meeting.kind == "private" and self.meeting.leads else None)
+
+    def _mounts(self) -> list[dict[str, Any]]:
+        run = {"Type": "bind", "Source": str(self.run.path), "Target": str(self.run.path), "ReadOnly": False}
+        return [run, *({"Type": "bind", "Source": str(f), "Target": str(f), "ReadOnly": True} for f in self.folders)]
+
+
+@dataclass(frozen=True)
+class RankContainer:
+    """A container as the engine's API is asked for it."""
+
+    config: dict[str, Any]
+    """Arguments of the SDK's `create_container`."""
+    host: dict[str, Any]
+    """Arguments of the SDK's `create_host_config`."""
+    alias: str | None = None
+    """Its name in the network that it is in."""
+
+
+def folders_of(config: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The local places that a config names for data: what a rank may read of the machine. None lies in another."""
+    model = config.get("model")
+    weights = model.get("weights") if isinstance(model, Mapping) else None
+    folders = config.get("folders")
+    named = [config.get("data_dir"), None if weights in _NAMED_WEIGHTS else weights]
+    named += [folders.get(name) for name in FOLDERS] if isinstance(folders, Mapping) else []
+    places = {Path(place) for place in named if isinstance(place, str) and place and not is_url(place)}
+    absolute = sorted(place for place in places if place.is_absolute() and not re.search(r"[\0\n]", str(place)))
+    return tuple(place for place in absolute if not any(other in place.parents for other in absolute))
