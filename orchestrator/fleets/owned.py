@@ -1,12 +1,13 @@
 """Everything that fleets have for a store, whoever knows of it: so that what belongs to no job is found, and ended."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.fleets.local import work_directories
+from orchestrator.fleets.local import remove_containers_of, work_directories
 from orchestrator.fleets.processes import end_marked_processes, processes_by_marker
 from orchestrator.fleets.protocol import Market
 from orchestrator.jobs import layout
@@ -57,9 +58,10 @@ class Holdings(Protocol):
 class OwnedHere:
     """Processes on this machine that carry the mark of a work directory of the store's."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environ: Mapping[str, str] = os.environ) -> None:
         """`root` has the work directories."""
         self._root = root
+        self._environ = environ
 
     def owned(self) -> Sequence[Owned]:
         """One for each work directory for which anything runs, whether it is there or not."""
@@ -82,6 +84,7 @@ class OwnedHere:
     def end(self, id: str) -> None:
         """With all that it has started."""
         end_marked_processes(str(self._root / id), GRACE_S)
+        remove_containers_of(self._root / id, self._environ)
 
 
 class OwnedInAccount:

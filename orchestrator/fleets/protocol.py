@@ -68,7 +68,7 @@ class LaunchRequest:
     beside: tuple[str, ...] = ()
     """The other instances of its generation, there already or not."""
     image: str | None = None
-    """The container image that its agent and workers come in; None: they are processes."""
+    """The image whose containers its workers run in; None: they are processes."""
 
 
 class LaunchError(Exception):

@@ -100,6 +100,10 @@ def agent(
             show_default=False,
         ),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", help="Run workers in containers of this image.", show_default="as processes"),
+    ] = None,
     age: Annotated[
         float,
         typer.Option(
@@ -149,6 +153,7 @@ def agent(
         idle_exit_s=idle_exit,
         allowance_s=allowance,
         address=address,
+        image=image,
         cloud=cloud,
         age_s=age,
     )
@@ -199,6 +204,7 @@ def _supervise(
     idle_exit_s: float,
     allowance_s: float | None,
     address: str | None,
+    image: str | None,
     cloud: Cloud,
     age_s: float,
 ) -> NoReturn:
@@ -224,6 +230,7 @@ def _supervise(
             allowance_s=allowance_s,
             prompt_store=prompt,
             address=address or LOOPBACK,
+            image=image,
             metadata=metadata,
             age_s=age_s,
         )
