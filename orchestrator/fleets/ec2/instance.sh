@@ -59,22 +59,23 @@ fetch_uv() {
 }
 
 install_agent() {
-    if [[ -n $IMAGE ]]; then
-        docker pull --quiet "$IMAGE"
-        return
-    fi
     if [[ -e $ELASTIC_ROOT/installed && $(<"$ELASTIC_ROOT/installed") == "$PACKAGE" ]]; then
         return # an AMI may have it, made by this same function
     fi
-    local uv wheel=$ELASTIC_ROOT/${PACKAGE##*/}
+    local uv wheel=$ELASTIC_ROOT/${PACKAGE##*/} without=$ELASTIC_ROOT/without options=()
     uv=$(command -v uv) || uv=$(fetch_uv)
     "$uv" venv --quiet --allow-existing --python '>=3.11' "$VENV"
     "$uv" pip install --quiet --python "$VENV" boto3
     "$VENV/bin/python" -c 'import sys, boto3; boto3.client("s3").download_file(*sys.argv[1:])' \
         "$BUCKET" "$KEY" "$wheel"
     sha256sum --check --quiet <<<"$PACKAGE_SHA256  $wheel"
-    "$uv" pip install --quiet --python "$VENV" "$wheel"
-    echo "$PACKAGE" >"$ELASTIC_ROOT/installed"
+    if [[ -n $IMAGE ]]; then
+        # The workers' image has what they need, and these are gigabytes: here they are wanted for no Python.
+        printf '%s; python_version < "3"\n' torch torchvision scikit-learn >"$without"
+        options=(--override "$without")
+    fi
+    "$uv" pip install --quiet --python "$VENV" "${options[@]}" "$wheel"
+    [[ -n $IMAGE ]] || echo "$PACKAGE" >"$ELASTIC_ROOT/installed"
 }
 
 boot() {
@@ -107,14 +108,9 @@ agent() {
         --gpus "${ELASTIC_GPUS-all}" --work-dir "$WORK" --idle-exit "$IDLE_EXIT" --age "$(age_s)s"
     )
     [[ $ALLOWANCE_S == none ]] || options+=(--allowance "${ALLOWANCE_S}s")
+    [[ -z $IMAGE ]] || options+=(--image "$IMAGE")
     uptime_s >"$ELASTIC_ROOT/started"
-    if [[ -z $IMAGE ]]; then
-        "$VENV/bin/elastic" "${options[@]}"
-        return
-    fi
-    local docker=(docker run --rm --name elastic-agent --network host --ipc host --volume "$WORK:$WORK")
-    ! command -v nvidia-smi >/dev/null || docker+=(--gpus all)
-    "${docker[@]}" "${ENVIRONMENT[@]/#/--env=}" "$IMAGE" elastic "${options[@]}"
+    "$VENV/bin/elastic" "${options[@]}"
 }
 
 last_resort() {

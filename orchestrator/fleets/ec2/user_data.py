@@ -32,7 +32,6 @@ def user_data(request: LaunchRequest, account: CloudAccount) -> str:
     environment = {REGION_VARIABLE: account.region, **account.environment}
     lines = [f"readonly {name}={shlex.quote(value)}" for name, value in settings.items()]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
-    lines.append(f"readonly ENVIRONMENT=({' '.join(sorted(environment))})")
     before, place, after = _template().partition(_PLACE)
     assert place, f"{_TEMPLATE} has no place for settings"
     return before + "\n".join(lines) + "\n" + after

@@ -244,6 +244,21 @@ def test_what_the_ami_lacks_is_installed_and_only_that(machine: PlayedMachine) -
     assert len([line for line in machine.played if line.startswith("uv")]) == 3
 
 
+def test_for_an_image_elastic_is_installed_without_what_only_a_trainer_needs(tmp_path: Path) -> None:
+    machine = PlayedMachine(tmp_path, user_data(request(image="trainer:1"), account()))
+    machine.play(
+        "uv",
+        PLAYED + 'if [[ $1 == venv ]]; then mkdir -p "${@: -1}/bin" && ln -s /bin/true "${@: -1}/bin/python"; fi\n',
+    )
+    machine.play("sha256sum", PLAYED)
+    assert machine.run() == 0
+
+    installs = [line for line in machine.played if line.startswith("uv pip install")]
+    assert f"--override {machine.root}/without" in installs[-1]
+    assert 'torch; python_version < "3"' in (machine.root / "without").read_text().splitlines()
+    assert not (machine.root / "installed").exists(), "an image made of this machine would have no torch"
+
+
 BROKEN_BOOTS = {
     "no timer can be armed": ("systemd-run", FAILING),
     "nothing can be installed": ("uv", FAILING),
@@ -311,17 +326,17 @@ def test_without_work_it_outlives_anothers_boot_and_ends_within_ten_minutes(mach
     assert LONG_BOOT_S < int(idle_exit[1]) <= 600 - LEAVING_TAKES_S
 
 
-def test_an_image_brings_the_agent_instead(tmp_path: Path) -> None:
+def test_of_an_image_the_workers_run_in_containers_and_the_agent_needs_no_torch(tmp_path: Path) -> None:
     machine = PlayedMachine(tmp_path, user_data(request(image="trainer:1", allowance_s=None), account()))
+    machine.has_elastic()
     machine.run()
     machine.run("agent")
 
-    assert any(line.startswith("docker pull --quiet trainer:1") for line in machine.played)
-    run, end = machine.played[-2:]
-    assert run.startswith("docker run --rm --name elastic-agent --network host --ipc host")
-    assert "--gpus all" in run and "--env=AWS_REGION --env=ELASTIC_BUCKET_OWNER trainer:1 elastic --store" in run
-    assert "--allowance" not in run
+    agent, end = machine.played[-2:]
+    assert agent.startswith("elastic --store s3://jobs/mine agent --cloud ec2") and agent.endswith(" --image trainer:1")
+    assert "--allowance" not in agent
     assert end == "shutdown -h now"
+    assert not [line for line in machine.played if line.startswith("docker")], "the agent pulls, and says how far it is"
 
 
 LAST_RESORTS: dict[str, tuple[int, str | None, bool, bool]] = {
