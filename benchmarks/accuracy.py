@@ -61,7 +61,10 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--directory", type=Path, help="keep the runs there; those that finished are not repeated")
     given = parser.parse_args()
-    training = same_steps(load_job(given.job, given.changes).training)
+    configured = load_job(given.job, given.changes).training
+    if configured is None:
+        sys.exit(f"{given.job} runs a program of its own: give a job.yaml with method: mean_teacher")
+    training = same_steps(configured)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     runs = [(kind, seed) for kind in given.kinds for seed in seeds]
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(given.at_once) as pool:

@@ -88,7 +88,7 @@ def _pair(directory: Path, workers: int, steps: int, agent_first: bool) -> Pair:
 
 def _alone(directory: Path, workers: int, settings: list[str]) -> float:
     config, run = directory / "config.json", directory / "alone"
-    config.write_text(json.dumps(load_job(DEMO, settings).training.model_dump(mode="json")))
+    config.write_text(json.dumps(load_job(DEMO, settings).trainer_config))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"] if workers > 1 else []
     command = [sys.executable, *launcher, "-m", "trainer", str(config), str(run), "--checkpoint-every-s", "86400"]
     with open(directory / "alone.log", "ab") as log:

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from orchestrator.agent.background import in_pieces
-from orchestrator.agent.equipment import Equipment, LocalCheckpoint, Run
+from orchestrator.agent.equipment import Equipment, LocalCheckpoint, Run, UnfitCheckpoint
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import (
     Manifest,
@@ -21,6 +21,7 @@ from orchestrator.jobs.head import (
     NotYetAssigned,
     Superseded,
     commit,
+    is_file_name,
     load_manifest,
     load_owned_head,
     reject,
@@ -86,6 +87,8 @@ class Committer:
         self.superseded = False
         self.fault = ""
         """Why nothing more can be committed, if that is the trainer's doing."""
+        self.hopeless = False
+        """Whether the next generation would come to the same fault."""
         self._task = equipment.background.start(in_pieces(self._pieces()), "committer", nice=True)
 
     @property
@@ -148,6 +151,9 @@ class Committer:
         except WrittenTwice as error:
             self.fault = str(error)
             return False
+        except UnfitCheckpoint as error:
+            self.fault, self.hopeless = str(error), True
+            return False
         except Superseded:
             self.superseded = True
             return True
@@ -203,7 +209,13 @@ def upload(
     `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to.
     """
     prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
-    for file in checkpoint.files():
+    files = checkpoint.files()
+    if (bad := next((file.name for file in files if not is_file_name(file.name)), None)) is not None:
+        raise UnfitCheckpoint(
+            f"the checkpoint of step {checkpoint.step} holds a file {bad!r}, which cannot be kept under this name: use "
+            "letters, digits, '.', '_' and '-', at most 200 in each part, and not manifest.json"
+        )
+    for file in files:
         if file.name in sent:
             continue
         try:
@@ -215,8 +227,8 @@ def upload(
             raise
         sent[file.name] = ManifestFile(name=file.name, size_bytes=file.size_bytes, sha256=digest)
         yield 0.0
-    files = tuple(sent[name] for name in sorted(sent))
-    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=files)
+    kept = tuple(sent[name] for name in sorted(sent))
+    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=kept)
     body = manifest.model_dump_json(indent=2).encode()
     try:
         store.create(layout.manifest_key(prefix), body)

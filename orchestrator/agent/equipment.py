@@ -44,11 +44,17 @@ class LogFile(Protocol):
         ...
 
 
+class UnfitCheckpoint(Exception):
+    """A checkpoint that cannot be kept as it is, nor any that is written in the same way."""
+
+
 class CheckpointFile(Protocol):
     """A file of a checkpoint that a trainer has written. It never changes."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """From the checkpoint's directory on, with slashes."""
+        ...
 
     @property
     def size_bytes(self) -> int: ...
@@ -70,7 +76,7 @@ class LocalCheckpoint(Protocol):
         ...
 
     def files(self) -> Sequence[CheckpointFile]:
-        """Its files, in order of their names."""
+        """Its files, in order. Raises UnfitCheckpoint."""
         ...
 
     def remove(self) -> None:

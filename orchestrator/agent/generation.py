@@ -3,15 +3,24 @@
 Nothing here waits. What takes time is asked for, and later turns see that it is done, or that its time is up.
 """
 
+import json
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from orchestrator.agent.checkpoints import Committer, Lineage, Tell
 from orchestrator.agent.equipment import Equipment, LogFile, Place, Workers
 from orchestrator.agent.logs import LogShipper, Stream
 from orchestrator.agent.restoring import Restoring
-from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, as_activity, as_note, as_progress, printable
+from orchestrator.agent.run_directory import (
+    BAD_INPUT,
+    DRAINED,
+    HOPELESS,
+    as_activity,
+    as_note,
+    as_progress,
+    printable,
+)
 from orchestrator.agent.uncommitted import Uncommitted
 from orchestrator.jobs import layout
 from orchestrator.jobs.instances import Assignment, TrainerExit, TrainerProgress
@@ -31,6 +40,7 @@ COMMIT_WITHIN_S = 900.0
 """After the workers have ended: what nobody can commit for so long does not keep an instance for ever."""
 DUMP_WITHIN_S = 2.0
 """Between the question where the workers are and their end."""
+_SHOWN_OF_LINE = 80
 
 State = Literal["restoring", "running", "draining", "stopped"]
 
@@ -70,6 +80,7 @@ class GenerationRun:
         self._shipper: LogShipper | None = None
         self._shipper_missed = False
         self._said = ""
+        self._strange_told = False
         self._ended: TrainerExit | None = None
         self._concluding: TrainerExit | None = None
         self._conclude_by = 0.0
@@ -236,6 +247,8 @@ class GenerationRun:
             )
         self._shipper = LogShipper(self._store, self._streams(), equipment.background, self._pace.ship_logs_s)
         self.state = "running"
+        if self._assignment.program is not None:
+            self._said = "the program runs and has written no line with a step into progress.jsonl yet"
 
     def _read_progress(self) -> bool:
         """Take in new progress lines; True when the first of this generation is among them."""
@@ -248,9 +261,18 @@ class GenerationRun:
                 self._said = ""
             elif (note := as_note(line)) is not None:
                 self._tell("note", note)
+            elif (activity := as_activity(line)) is None:
+                self._tell_of_strange(line)
             elif self.progress is None:
-                self._said = as_activity(line) or self._said
+                self._said = activity
         return first
+
+    def _tell_of_strange(self, line: Mapping[str, Any]) -> None:
+        """Once: a program that reports otherwise does so in every line."""
+        if not self._strange_told:
+            self._strange_told = True
+            shown = printable(json.dumps(line)[:_SHOWN_OF_LINE])
+            self._tell("note", f"a line of progress.jsonl has no step that is a whole number: {shown}")
 
     def _follow_committer(self) -> None:
         committer = self._committer
@@ -265,7 +287,15 @@ class GenerationRun:
             message = "the agent's committer has ended by a fault of its own: see agent.log"
             self._finish(TrainerExit(outcome="failed", code=1, message=message, step=self._last_step))
         elif committer.fault:
-            self._finish(TrainerExit(outcome="failed", code=1, message=committer.fault, step=self._last_step))
+            hopeless = committer.hopeless
+            self._finish(
+                TrainerExit(
+                    outcome="refused" if hopeless else "failed",
+                    code=HOPELESS if hopeless else 1,
+                    message=committer.fault,
+                    step=self._last_step,
+                )
+            )
         elif committer.superseded:
             self.stop("a newer generation has sealed the head")
 
@@ -293,19 +323,45 @@ class GenerationRun:
         elif ended.outcome in ("failed", "refused", "lost") and self._drain_asked:
             message = f"ended while draining: {ended.message}"
             self._ended = ended.model_copy(update={"outcome": "drained", "message": message})
+        elif ended.outcome == "finished" and self._drain_asked and not self._says_it_is_done:
+            message = "ended with 0 when it was asked to drain, and has not said that it was done: 75 is for that"
+            self._ended = ended.model_copy(update={"outcome": "drained", "message": message})
         self._commit_by = self._equipment.monotonic() + COMMIT_WITHIN_S
         if self._committer:
             self._committer.settle()
 
+    @property
+    def _says_it_is_done(self) -> bool:
+        """Whether the trainer has made its last step, as far as it tells. Elastic's own ends with 0 only then."""
+        if self._assignment.program is None:
+            return True
+        told = self.progress
+        if told is not None and told.total_steps is not None and told.step >= told.total_steps:
+            return True
+        final = any(checkpoint.final for checkpoint in self._run.whole_checkpoints())
+        return final or (self._committer is not None and self._committer.final_committed)
+
     def _doubted(self, ended: TrainerExit) -> TrainerExit:
         """An order that has trained before is not a bad one: what refuses it now may pass, as a network's absence does.
 
-        Only the number of failures in a row ends it then.
+        Only the number of failures in a row ends it then. And a program that ends well and has left nothing has not
+        done what it was run for.
         """
+        leaves_nothing = self._assignment.resume is None and self.committed_step is None
+        if ended.outcome == "finished" and leaves_nothing and self._is_first_of_own_program:
+            message = (
+                "the program ended with 0 and has left no checkpoint, so there is no result: it has to write its last "
+                "state to checkpoints/step-<12 digits> in its run directory"
+            )
+            return ended.model_copy(update={"outcome": "refused", "code": HOPELESS, "message": message})
         has_trained = not (self._assignment.resume is None and self.progress is None and self.committed_step is None)
         if ended.outcome == "refused" and ended.code == BAD_INPUT and has_trained:
             return ended.model_copy(update={"outcome": "failed"})
         return ended
+
+    @property
+    def _is_first_of_own_program(self) -> bool:
+        return self._assignment.program is not None and self._assignment.node_rank == 0
 
     def _stopped(self) -> TrainerExit:
         return TrainerExit(outcome="drained", code=DRAINED, message=self._stop_asked, step=self._last_step)

@@ -1,7 +1,8 @@
 """What a generation needs before its workers start: images and the checkpoint to resume from, brought here."""
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any
 
 from orchestrator.agent.background import in_pieces
 from orchestrator.agent.checkpoints import Tell, restore
@@ -88,7 +89,7 @@ class Restoring:
         try:
             if not self._prepared:
                 self._fetching = "images"
-                training = self._images.localized(self._assignment.training)
+                training = self._training()
                 self._fetching = "checkpoint"
                 self._run.prepare(training)
                 self._prepared = True
@@ -109,6 +110,11 @@ class Restoring:
         except (StoreError, OSError) as error:
             return self._wait_after(error)
         return 0.0
+
+    def _training(self) -> Mapping[str, Any]:
+        """The config with its images on this machine; what a person's own program makes of its own is its affair."""
+        config = self._assignment.training
+        return self._images.localized(config) if self._assignment.program is None else config
 
     def _wait_after(self, error: Exception) -> float:
         """What may pass is told once until files come again, and shown as long as it lasts."""

@@ -2,9 +2,10 @@
 
 | piece | who writes | meaning |
 |---|---|---|
-| `config.json` | agent | the resolved training section of job.yaml |
+| `config.json` | agent | the resolved training section of job.yaml; with a `command` its `config` |
 | `resume/` | agent | the checkpoint to start from; absent on a first start |
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
+| the files in one | trainer | any, in directories too, but for links and a `manifest.json`; `resume/` has the same |
 | `.../result.json` in one | trainer | it is the run's last; of every step there is one, so not of a step of before |
 | `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
 | the same on other nodes | trainer | if it likes, a line per `step` of its first rank there, with no losses |
@@ -24,6 +25,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.agent.equipment import UnfitCheckpoint
 from orchestrator.jobs.head import ManifestFile
 from orchestrator.jobs.instances import TrainerProgress
 from orchestrator.store.disk import file_sha256
@@ -39,6 +41,7 @@ _RUN = "run-g"
 _STEP = re.compile(r"step-(\d{12})")
 _LONGEST_ACTIVITY = 300
 _LONGEST_NOTE = 500
+_LONGEST_STRANGE = 80
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,39 @@ class LocalCheckpoint:
         """Whether it is the last of the run: it holds the result."""
         return (self.path / "result.json").exists()
 
-    def files(self) -> list[LocalFile]:
-        """Its files, in order. A checkpoint is flat."""
-        return [LocalFile(path) for path in sorted(self.path.iterdir()) if path.is_file()]
+    def files(self) -> list["FileOfCheckpoint"]:
+        """Its files, in order. Raises UnfitCheckpoint."""
+        found = []
+        for path in sorted(self.path.rglob("*")):
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise UnfitCheckpoint(
+                    f"{self.path.name} holds {path.relative_to(self.path)}, which is neither a file nor a directory: "
+                    "write what is to be kept into the checkpoint itself"
+                )
+            if path.is_file():
+                found.append(FileOfCheckpoint(path, self.path))
+        if not found:
+            raise UnfitCheckpoint(
+                f"{self.path.name} is empty: write a checkpoint's files into a directory of another name beside it, "
+                "and rename that once they are whole"
+            )
+        return found
 
     def remove(self) -> None:
         """Free the disk."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class FileOfCheckpoint(LocalFile):
+    """A file at any depth in a checkpoint."""
+
+    checkpoint: Path
+
+    @property
+    def name(self) -> str:
+        """From the checkpoint's directory on, with slashes."""
+        return self.path.relative_to(self.checkpoint).as_posix()
 
 
 class RunDirectory:
@@ -96,6 +125,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines = ProgressReader(self.progress)
+        self._told_of_strange = False
 
     @classmethod
     def of(cls, work_dir: Path, generation: int) -> "RunDirectory":
@@ -144,10 +174,10 @@ class RunDirectory:
 
     def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
         """Have a file in `resume/` as the manifest says; what is wrong with what came, or None."""
-        path = self.resume / Path(file.name).name
+        path = self.resume.joinpath(*file.name.split("/"))
         if path.exists() and file_sha256(path) == file.sha256:
             return None  # of a try that was interrupted later
-        self.resume.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             digest = store.download(key, path)
         except Missing:
@@ -162,8 +192,11 @@ class RunDirectory:
         shutil.rmtree(self.resume, ignore_errors=True)
 
     def new_lines(self) -> Iterator[dict[str, Any]]:
-        """The progress lines that have been completed since the last call."""
-        return self._lines.lines()
+        """The progress lines that have been completed since the last call; that one is no JSON is noted once."""
+        yield from self._lines.lines()
+        if self._lines.strange and not self._told_of_strange:
+            self._told_of_strange = True
+            yield {"note": f"a line of progress.jsonl is no JSON object and is passed over: {self._lines.strange}"}
 
     def rank_logs(self, local_rank: int) -> list[LocalFile]:
         """Where torchrun puts what a rank prints."""
@@ -181,6 +214,8 @@ class ProgressReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self.strange = ""
+        """The beginning of the last line that was no JSON object, but for empty ones."""
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines that have been completed since the last call; what is not JSON is passed over."""
@@ -195,20 +230,28 @@ class ProgressReader:
         for line in whole.splitlines():
             try:
                 parsed = json.loads(line)
-            except ValueError:
-                continue
+            except (ValueError, RecursionError):
+                parsed = None
             if isinstance(parsed, dict):
                 yield parsed
+            elif line.strip():
+                self.strange = line.decode("utf-8", "replace")[:_LONGEST_STRANGE]
 
 
 def as_progress(line: Mapping[str, Any]) -> TrainerProgress | None:
-    """A report of a step, or None if the line is something else (a note, an activity)."""
+    """A report of a step, or None if the line is something else (a note, an activity).
+
+    Only the step is asked for: a word of the report that is not what elastic shows under its name is left out.
+    """
     if "note" in line:
         return None
     try:
         return TrainerProgress.model_validate(line)
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        strange = {problem["loc"][0] for problem in error.errors(include_url=False)}
+        if "step" in strange:
+            return None
+        return TrainerProgress.model_validate({name: value for name, value in line.items() if name not in strange})
 
 
 def as_activity(line: Mapping[str, Any]) -> str | None:

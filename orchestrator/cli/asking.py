@@ -62,7 +62,7 @@ def check_resize(record: JobRecord, spec: JobSpec, wanted: Wanted, workers: int 
         if record.pinned_rung is None:
             raise UsageError(f"{record.name} is sized automatically already")
         return
-    choices = sorted({rung.world_size for rung in ladder if spec.training.shards % rung.world_size == 0})
+    choices = sorted({rung.world_size for rung in ladder if spec.can_have(rung.world_size)})
     if workers not in choices:
         raise UsageError(
             f"{record.name} cannot have {workers} workers: its ladder offers {', '.join(map(str, choices))}"

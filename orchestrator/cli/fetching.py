@@ -6,12 +6,14 @@ one another, so whoever ends the command between two of them finds only the firs
 
 import contextlib
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cli.curves import write_curves
 from orchestrator.cli.fetching_checkpoint import (
+    CHECKPOINT,
     LABELLED,
     METRICS,
     MODEL,
@@ -27,12 +29,14 @@ from orchestrator.cli.pinning import Reader
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, load_spec
+from orchestrator.jobs.phases import JobPhase
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Store
 
 CONFIG, PROGRESS = "config.yaml", "progress.jsonl"
 CURVES = "tensorboard"
 _NAMES = (MODEL, METRICS, LABELLED, CONFIG, PROGRESS)
+_DIRECTORIES = (CURVES, CHECKPOINT)
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,16 @@ class Fetched:
     files: dict[Path, int]
     """Sizes in bytes."""
     model: str
-    """teacher or student."""
+    """teacher or student; empty: all files of a checkpoint that a program of one's own has written."""
     step: int
     final: bool
     spec: JobSpec
-    header: ModelHeader
+    header: ModelHeader | None
 
     def loading_lines(self) -> list[str]:
-        """Python that loads the model."""
+        """Python that loads the model; none for what only its own program knows to load."""
+        if self.header is None or self.spec.training is None:
+            return []
         network = f"{self.spec.training.model.name}(num_classes={self.header.classes})"
         lines = ["import torch, torchvision", f"model = torchvision.models.{network}"]
         if self.header.has_small_image_stem:
@@ -74,16 +80,20 @@ def fetch_job(
 ) -> Fetched:
     """Write model, metrics, config and progress into a folder; with `curves`, TensorBoard's files too.
 
+    Of a program of one's own, all files of its last checkpoint instead of model and metrics.
+
     Raises UsageError when there is nothing to fetch or something in the way, DamagedCheckpoint when a file was altered.
     """
-    load_record(store, job)
+    record = load_record(store, job).value
     spec = load_spec(store, job)
     committed_head(store, job)
-    _check_free(directory, (*_NAMES, CURVES) if curves else _NAMES, overwrite)
+    own_program = spec.training is None
+    names = (CHECKPOINT, CONFIG, PROGRESS) if own_program else _NAMES
+    _check_free(directory, (*names, CURVES) if curves else names, overwrite)
     try:
         with part_directory(directory, job, reader.tell) as part:
-            head, model = fetch_checkpoint(store, job, part, progress, reader)
-            header = _read_model(part / MODEL)
+            head, model = fetch_checkpoint(store, job, part, progress, reader, own_program=own_program)
+            header = None if own_program else _read_model(part / MODEL)
             (part / CONFIG).write_text(to_yaml(spec.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
             _fetch_progress(store, job, part / PROGRESS)
             if curves:
@@ -97,18 +107,21 @@ def fetch_job(
         ) from error
     except OSError as error:
         raise ElasticError(f"cannot write into {directory}: {error.strerror or error}") from error
-    return Fetched(directory, files, model, head.step, head.final, spec, header)
+    final = head.final or (own_program and record.phase is JobPhase.SUCCEEDED)
+    return Fetched(directory, files, model, head.step, final, spec, header)
 
 
 def _appear(part: Path, directory: Path, *, overwrite: bool) -> dict[Path, int]:
     """Put what was fetched in its place; with `overwrite`, what an earlier fetch has left beside it goes."""
-    brought = [path for path in (*(part / name for name in _NAMES), *part.glob(f"{CURVES}/*")) if path.exists()]
+    within = [path for name in _DIRECTORIES for path in sorted((part / name).rglob("*")) if path.is_file()]
+    brought = [path for path in (*(part / name for name in _NAMES), *within) if path.exists()]
     if overwrite:
         _take_away([directory / name for name in _NAMES if part / name not in brought], directory / CURVES)
+        shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)
     files = {}
     for path in brought:
         target = directory / path.relative_to(part)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
         files[target] = target.stat().st_size
     return files

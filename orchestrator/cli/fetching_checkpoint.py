@@ -16,6 +16,8 @@ from orchestrator.store.disk import file_sha256
 from orchestrator.store.protocol import Missing, Store
 
 MODEL, METRICS = "model.pt", "metrics.json"
+CHECKPOINT = "checkpoint"
+"""Directory of all files of a checkpoint, as a program of one's own has written them."""
 LABELLED = "labelled.json"
 """Which images kept their label: written with the result."""
 TRIES = 3
@@ -37,9 +39,12 @@ def committed_head(store: Store, job: str) -> tuple[Head, str]:
     return stored.value, stored.value.checkpoint
 
 
-def fetch_checkpoint(store: Store, job: str, part: Path, progress: Progress, reader: Reader) -> tuple[Head, str]:
+def fetch_checkpoint(
+    store: Store, job: str, part: Path, progress: Progress, reader: Reader, *, own_program: bool = False
+) -> tuple[Head, str]:
     """Put the model and what belongs to it into `part`; returns the head that named it, and whose model it is.
 
+    Of a program of one's own nobody knows which file is the model: all of them come, and its is the empty name.
     The head is asked again when its checkpoint was removed before it could be pinned, which the reader is told.
     """
     gone = ""
@@ -49,7 +54,8 @@ def fetch_checkpoint(store: Store, job: str, part: Path, progress: Progress, rea
             break
         try:
             with pinned(store, job, checkpoint, reader):
-                return head, _fetch_files(store, checkpoint, part, progress)
+                fetch = _fetch_all if own_program else _fetch_files
+                return head, fetch(store, checkpoint, part, progress)
         except Missing:
             gone = checkpoint
             reader.tell(f"the checkpoint of step {head.step:,} was removed before it could be read; looking again")
@@ -76,6 +82,17 @@ def _fetch_files(store: Store, checkpoint: str, part: Path, progress: Progress) 
     if report == "meta.json":
         _keep_metrics(part / METRICS)
     return model
+
+
+def _fetch_all(store: Store, checkpoint: str, part: Path, progress: Progress) -> str:
+    """Every file, under the name that the program has given it. Raises Missing."""
+    coming = _only_of(checkpoint, part)
+    for file in _manifest(store, checkpoint).files:
+        target = coming / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch_file(store, checkpoint, file, target, progress)
+    coming.rename(part / CHECKPOINT)
+    return ""
 
 
 def _only_of(checkpoint: str, part: Path) -> Path:

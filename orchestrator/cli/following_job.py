@@ -46,7 +46,7 @@ def follow_job(invocation: Invocation, store: Store, job: str, output: Format) -
         return EXIT_INTERRUPTED
     print_end(store, last, output)
     say("Next:")
-    suggest(*next_steps(last.status))
+    suggest(*next_steps(last.status, trained=last.spec.training is not None))
     return EXIT_CODES[last.status.phase]
 
 

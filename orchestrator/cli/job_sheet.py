@@ -13,6 +13,8 @@ from orchestrator.cli.styles import PHASE_STYLES, phase_words
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.status import JobStatus
+from orchestrator.spec.models import JobSpec
+from orchestrator.spec.own_program import described_command
 
 
 def job_sheet(
@@ -33,11 +35,10 @@ def job_sheet(
 
 
 def _facts(state: JobState, status: JobStatus, now: datetime) -> Iterator[tuple[str, str]]:
-    yield "progress", _progress(status)
-    yield (
-        "accuracy",
-        f"student {text.share(status.metrics.student_accuracy)}, teacher {text.share(status.metrics.teacher_accuracy)}",
-    )
+    if state.spec.command is not None:
+        yield "command", described_command(state.spec.command)
+    yield "progress", _progress(state.spec, status)
+    yield "accuracy", _accuracy(state.spec, status)
     yield "loss", _loss(status)
     if not status.phase.over:
         yield "size", _size(state, status)
@@ -51,13 +52,21 @@ def _facts(state: JobState, status: JobStatus, now: datetime) -> Iterator[tuple[
     yield "times", _times(status, now)
 
 
-def _progress(status: JobStatus) -> str:
+def _progress(spec: JobSpec, status: JobStatus) -> str:
     if status.total_steps is None:
         return f"step {status.step:,}"
     done = text.share(status.step / max(1, status.total_steps), 0)
-    speed = f", {text.number(status.metrics.samples_per_second)} images/s" if status.metrics.samples_per_second else ""
+    per_second = status.metrics.samples_per_second
+    speed = f", {text.speed(per_second, own_program=spec.training is None)}" if per_second else ""
     eta = f", ETA {text.duration(status.eta_s)}" if status.eta_s is not None else ""
     return f"step {status.step:,} of {status.total_steps:,}, {done}{speed}{eta}"
+
+
+def _accuracy(spec: JobSpec, status: JobStatus) -> str:
+    metrics = status.metrics
+    if spec.training is None:
+        return text.share(metrics.accuracy)
+    return f"student {text.share(metrics.student_accuracy)}, teacher {text.share(metrics.teacher_accuracy)}"
 
 
 def _loss(status: JobStatus) -> str:

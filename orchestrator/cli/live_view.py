@@ -97,7 +97,8 @@ def picture(look: Look, width: int, controller_missing: bool = False) -> Rendera
     subtitle = Text(f" {elapsed} · Ctrl-C detaches, the job goes on ", style="bright_black")
     speed = status.metrics.samples_per_second
     reason = Text(status.reason, style="italic", overflow="ellipsis", no_wrap=True)
-    reason.append(f", {text.number(speed)} images/s" if speed and status.eta_s is not None else "")
+    if speed and status.eta_s is not None:
+        reason.append(f", {text.speed(speed, own_program=look.spec.training is None)}")
     return Panel(
         Group(reason, Text(), rows),
         box=ROUNDED,
@@ -128,12 +129,18 @@ def _progress(look: Look, room: int) -> Text:
 
 def _accuracy(look: Look) -> Text:
     metrics = look.status.metrics
+    if metrics.accuracy is not None:
+        return Text(text.share(metrics.accuracy), style="bold")
     if metrics.student_accuracy is None and metrics.teacher_accuracy is None:
         return Text("not measured yet", style="bright_black")
     line = Text.assemble("student ", (text.share(metrics.student_accuracy), "bold"))
-    if look.spec.training.method == "mean_teacher":
+    if _has_teacher(look):
         line.append("   teacher ").append(text.share(metrics.teacher_accuracy), style="bold green")
     return line
+
+
+def _has_teacher(look: Look) -> bool:
+    return look.spec.training is not None and look.spec.training.method == "mean_teacher"
 
 
 def _loss(look: Look) -> Text:
@@ -141,7 +148,7 @@ def _loss(look: Look) -> Text:
     if metrics.loss is None:
         return Text(text.NOTHING, style="bright_black")
     line = Text.assemble((text.number(metrics.loss), "bold"))
-    if look.spec.training.method == "mean_teacher":
+    if _has_teacher(look):
         line.append(f"   class {text.number(metrics.class_loss)}")
         line.append(
             f"   consistency {text.number(metrics.consistency_loss)} × {text.number(metrics.consistency_weight)}"

@@ -68,9 +68,11 @@ def status_line(look: Look) -> str:
     if status.eta_s is not None:
         parts.append(f"ETA {text.duration(status.eta_s)}")
     if metrics.samples_per_second is not None:
-        parts.append(f"{text.number(metrics.samples_per_second)} images/s")
+        parts.append(text.speed(metrics.samples_per_second, own_program=look.spec.training is None))
     if metrics.loss is not None:
         parts.append(f"loss {text.number(metrics.loss)}")
+    if metrics.accuracy is not None:
+        parts.append(f"accuracy {text.share(metrics.accuracy)}")
     if metrics.student_accuracy is not None:
         parts.append(f"student {text.share(metrics.student_accuracy)}")
     if metrics.teacher_accuracy is not None:

@@ -90,6 +90,8 @@ def summary(state: JobState, status: JobStatus, spent: Spent) -> RenderableType:
 
 def _result(state: JobState, status: JobStatus) -> Text:
     metrics = status.metrics
+    if state.spec.training is None:
+        return _own_result(status)
     if metrics.student_accuracy is None and metrics.teacher_accuracy is None:
         return Text("no accuracy was measured")
     parts = Text()
@@ -97,6 +99,15 @@ def _result(state: JobState, status: JobStatus) -> Text:
         parts.append("teacher ").append(text.share(metrics.teacher_accuracy), style="bold green").append("   ")
     parts.append("student ").append(text.share(metrics.student_accuracy), style="bold")
     return parts.append(f"   (test images, {_labels(state.spec.training)})")
+
+
+def _own_result(status: JobStatus) -> Text:
+    """What a program of one's own has said last, as far as it said anything, and what it has left."""
+    metrics = status.metrics
+    said = [f"accuracy {text.share(metrics.accuracy)}"] if metrics.accuracy is not None else []
+    said += [f"loss {text.number(metrics.loss)}"] if metrics.loss is not None else []
+    kept = f"checkpoint of step {status.committed_step:,}" if status.checkpoint else "no checkpoint"
+    return Text("   ").join([*(Text(each, style="bold") for each in said), Text(kept)])
 
 
 def _labels(training: TrainingConfig) -> str:
@@ -123,11 +134,11 @@ def _size(state: JobState, status: JobStatus, spent: Spent) -> str:
     return ", ".join(parts)
 
 
-def next_steps(status: JobStatus) -> list[tuple[str, str]]:
-    """What to type next, and what it is good for."""
+def next_steps(status: JobStatus, *, trained: bool = True) -> list[tuple[str, str]]:
+    """What to type next, and what it is good for; `trained`: by elastic's own trainer."""
     name = status.name
     story = (f"elastic events {name}", "what happened and why")
-    fetch = (f"elastic fetch {name}", f"model, metrics and config into ./{name}")
+    fetch = (f"elastic fetch {name}", f"{'model, metrics' if trained else 'last checkpoint'} and config into ./{name}")
     match status.phase:
         case JobPhase.SUCCEEDED:
             return [fetch, story]

@@ -55,6 +55,11 @@ def utc_time(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
+def speed(samples_per_second: float | None, *, own_program: bool) -> str:
+    """Of elastic's own trainer, samples are images; what those of another program are, only it knows."""
+    return f"{number(samples_per_second)} {'samples' if own_program else 'images'}/s"
+
+
 def count(number: int, thing: str) -> str:
     """A number with its noun: '1 worker', '2 workers', '1,200 steps'."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

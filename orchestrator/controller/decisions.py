@@ -53,7 +53,7 @@ class KeptDecision(BaseModel):
 
     def observation(self, spec: JobSpec) -> Observation:
         """What was seen."""
-        training = spec.training.model_dump(mode="json")
+        training = spec.trainer_config
         return Observation(
             epoch=self.epoch,
             spec=spec,
@@ -109,7 +109,7 @@ def kept_effects(effects: Sequence[Effect]) -> list[KeptEffect]:
 def _fields_of(effect: Effect) -> dict[str, Any]:
     match effect:
         case Assign(instance, assignment):
-            return {"instance": instance, **assignment.model_dump(mode="json", exclude={"training", "env"})}
+            return {"instance": instance, **assignment.model_dump(mode="json", exclude={"training", "program", "env"})}
         case Launch(request):
             return {field.name: getattr(request, field.name) for field in fields(request)}
         case _:

@@ -12,7 +12,7 @@ from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget,
 from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.placement import launch_request
 from orchestrator.controller.recovery import exit_of, is_due
-from orchestrator.jobs.instances import Assignment
+from orchestrator.jobs.instances import AssignedProgram, Assignment
 from orchestrator.jobs.phases import GenerationPhase
 from orchestrator.jobs.record import Generation, JobRecord
 from orchestrator.spec.models import JobSpec
@@ -143,7 +143,8 @@ def _assignment(spec: JobSpec, order: dict[str, Any]) -> Assignment:
     return Assignment(
         **order,
         job=spec.name,
-        training=spec.training.model_dump(mode="json"),
+        training=spec.trainer_config,
+        program=_program(spec),
         env=spec.resources.env,
         checkpoint_every_s=spec.checkpoint.every,
         checkpoints_kept=spec.checkpoint.keep,
@@ -152,3 +153,9 @@ def _assignment(spec: JobSpec, order: dict[str, Any]) -> Assignment:
         memory_bytes=spec.resources.memory,
         shared_memory_bytes=spec.resources.shared_memory,
     )
+
+
+def _program(spec: JobSpec) -> AssignedProgram | None:
+    if spec.command is None:
+        return None
+    return AssignedProgram(command=spec.command, working_dir=spec.working_dir, threads=spec.threads_per_worker)

@@ -209,7 +209,7 @@ def launch_request(spec: JobSpec, generation: Generation, slot: Slot, use: Insta
         generation=generation.number,
         instance_type=size.instance,
         workers=size.workers,
-        cores_per_worker=spec.training.threads,
+        cores_per_worker=spec.threads_per_worker,
         allowance_s=use.allowance_s if use is not None else None,
         zone=slot.zone,
         market=slot.market,

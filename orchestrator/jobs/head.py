@@ -27,8 +27,13 @@ class Head(Document):
     """Checkpoints that were found torn or altered: never to be loaded again."""
 
 
-def _flat_name(name: str) -> str:
-    if not is_key_part(name):
+def is_file_name(name: str) -> bool:
+    """Whether a file of a checkpoint can be kept under this name; it may lie in directories of the checkpoint."""
+    return all(map(is_key_part, name.split("/"))) and layout.manifest_key("") != name
+
+
+def _file_name(name: str) -> str:
+    if not is_file_name(name):
         raise ValueError("must be the name of a file in the checkpoint itself")
     return name
 
@@ -38,7 +43,7 @@ class ManifestFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: Annotated[str, AfterValidator(_flat_name)]
+    name: Annotated[str, AfterValidator(_file_name)]
     size_bytes: int
     sha256: str
 

@@ -90,6 +90,7 @@ class TrainerProgress(Frozen):
     consistency_weight: float | None = None
     learning_rate: float | None = None
     ema_decay: float | None = None
+    accuracy: float | None = None
     student_accuracy: float | None = None
     teacher_accuracy: float | None = None
     data_wait: float | None = None

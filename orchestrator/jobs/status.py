@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress, latest_progress, recent_percent
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.spec.models import JobSpec
 
 
 class Size(BaseModel):
@@ -29,6 +30,7 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    accuracy: float | None = None
     student_accuracy: float | None = None
     teacher_accuracy: float | None = None
     loss: float | None = None
@@ -117,7 +119,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         created_at=record.created_at,
         started_at=record.started_at,
         ended_at=record.ended_at,
-        eta_s=_eta_s(record.phase, progress, spec.training.images_per_step),
+        eta_s=_eta_s(record.phase, progress, spec),
         checkpoint=state.head.checkpoint if state.head else None,
         instances=tuple(
             i for g in (record.generation, record.upcoming) if g and not record.phase.over for i in g.instances
@@ -141,7 +143,7 @@ def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", 
     return (None, None) if percent is None else (percent, samples[0].source)
 
 
-def _eta_s(phase: JobPhase, progress: TrainerProgress | None, images_per_step: int) -> float | None:
+def _eta_s(phase: JobPhase, progress: TrainerProgress | None, spec: JobSpec) -> float | None:
     """Seconds of training that are left at the present speed."""
     if (
         phase is not JobPhase.RUNNING
@@ -150,4 +152,14 @@ def _eta_s(phase: JobPhase, progress: TrainerProgress | None, images_per_step: i
         or not progress.samples_per_second
     ):
         return None
-    return round((progress.total_steps - progress.step) * images_per_step / progress.samples_per_second, 1)
+    samples_per_step = _samples_per_step(progress, spec)
+    if samples_per_step is None:
+        return None
+    return round((progress.total_steps - progress.step) * samples_per_step / progress.samples_per_second, 1)
+
+
+def _samples_per_step(progress: TrainerProgress, spec: JobSpec) -> float | None:
+    """Of a program of one's own, by what it says it has done so far; None: it does not say."""
+    if spec.training is not None:
+        return spec.training.images_per_step
+    return progress.samples / progress.step if progress.samples and progress.step > 0 else None

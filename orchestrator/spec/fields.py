@@ -124,7 +124,7 @@ def _values(field: dict[str, Any]) -> str:
     plain = {
         "string": "text",
         "boolean": "true or false",
-        "object": "mapping of text",
+        "object": "mapping" if field.get("additionalProperties") is True else "mapping of text",
         "array": "list",
         "integer": "whole number",
         "number": "number",

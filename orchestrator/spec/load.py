@@ -8,6 +8,7 @@ round finds in a repaired field would be the repair's fault, and is left out.
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path as FilePath
 from typing import Any
@@ -49,7 +50,7 @@ def load_job(
     if job_name is not None:
         apply_name(document, job_name)
     spec, found = _check(document)
-    problems = document.problems + [_located(mistake, document) for mistake in found]
+    problems = document.problems + [_without_secrets(_located(each, document), each, found, document) for each in found]
     if problems or spec is None:
         # The file's own problems in the order of its lines, then those of the command line.
         raise SpecError(sorted(problems, key=lambda problem: (problem.span is None, problem.span or 0)))
@@ -131,7 +132,7 @@ def _repair(data: Any, path: Path) -> None:
         return  # wrong with the whole: no part of it can be left out
     last = path[-1]
     if isinstance(data, list):
-        data[int(last)] = {}
+        data[int(last)] = "program" if path[:-1] == ("command",) else {}
     elif not isinstance(data, dict):
         return
     elif last in data:
@@ -158,9 +159,22 @@ def _located(mistake: Mistake, document: Document) -> Problem:
         return Problem(origin, mistake.message, "" if names_it else dotted(path))
     span = place.value if mistake.kind == "value" and nearest == path else place.key
     line = document.text.splitlines()[span.line - 1]
-    if mistake.is_secret and span == place.key:
+    if mistake.is_secret and span == place.key != place.value:
         line = f"{line[: span.column - 1 + span.width]}: ..."
     elif mistake.is_secret:
         span = Span(span.line, span.column, width=3)
         line = f"{line[: span.column - 1]}..."
     return Problem(document.source, mistake.message, dotted(path), span, line)
+
+
+def _without_secrets(problem: Problem, mistake: Mistake, found: Sequence[Mistake], document: Document) -> Problem:
+    """The same, though its line may also hold what another mistake says must not be printed."""
+    line = problem.line
+    for other in found:
+        place = document.places.get(other.fields[0])
+        if other is mistake or not other.is_secret or place is None or problem.span is None:
+            continue
+        start, end = place.value.column - 1, place.value.column - 1 + place.value.width
+        if place.value.line == problem.span.line:
+            line = line[:start] + "*" * len(line[start:end]) + line[end:]
+    return replace(problem, line=line)

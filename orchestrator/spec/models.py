@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.instance_types import find_gpu_type, why_no_type
 from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name, looks_secret
+from orchestrator.spec.own_program import Command, Config, command_misfits, config_misfits, working_dir_misfits
 from orchestrator.spec.places import place_misfits
 from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration, format_size
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
@@ -74,7 +75,8 @@ class Rung(Strict):
     count: Annotated[int, Field(ge=1)] = Field(1, description="How many instances.")
     workers: Annotated[int, Field(ge=1)] = Field(
         1,
-        description="Workers on each instance: one for each GPU or, without GPUs, for each training.threads CPU cores.",
+        description="Workers on each instance: one for each GPU or, without GPUs, for each training.threads CPU cores "
+        "(with a command: resources.threads).",
     )
 
     @property
@@ -117,6 +119,12 @@ class Resources(Strict):
     )
     shared_memory: Size = Field(
         1024**3, description="Shared memory (/dev/shm) of the containers of an instance together, which loaders use."
+    )
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="CPU threads a worker of your own program (command), 1 if left out; elastic's trainer has "
+        "training.threads.",
+        examples=[2],
     )
     env: dict[EnvName, str] = Field(
         default_factory=dict,
@@ -305,7 +313,25 @@ class JobSpec(Strict):
     name: JobName = Field(
         description="Unique in the store: lower-case letters, digits and hyphens.", examples=["digits"]
     )
-    training: TrainingConfig = Field(description="What to train.")
+    training: TrainingConfig | None = Field(
+        None, description="What to train with elastic's own trainer. A job has this, or a command."
+    )
+    command: Command | None = Field(
+        None,
+        description="Instead of training: a program of your own, which each worker runs; a list of program and "
+        "arguments, read by no shell. `{config}` and `{run_dir}` in it become the paths of its config.json and its run "
+        "directory. What it finds and has to do: examples/bring-your-own.",
+        examples=[["python", "train.py"]],
+    )
+    config: Config | None = Field(
+        None, description="With a command: what your program finds in config.json.", examples=[{"epochs": 20}]
+    )
+    working_dir: str | None = Field(
+        None,
+        description="With a command: the directory that it runs in; without it that of the job file, and in a "
+        "container what its image says.",
+        examples=["src"],
+    )
     resources: Resources = Field(default_factory=Resources)
     scaling: Scaling = Field(default_factory=Scaling)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
@@ -324,12 +350,61 @@ class JobSpec(Strict):
         high = self.scaling.max or max(rung.world_size for rung in self.resources.ladder)
         return [i for i, rung in enumerate(self.resources.ladder) if low <= rung.world_size <= high]
 
+    @property
+    def trainer_config(self) -> dict[str, Any]:
+        """What a run directory's config.json is made of."""
+        return (self.config or {}) if self.training is None else self.training.model_dump(mode="json")
+
+    @property
+    def threads_per_worker(self) -> int:
+        """CPU threads, and so cores, that each worker is to have."""
+        return (self.resources.threads or 1) if self.training is None else self.training.threads
+
+    def can_have(self, workers: int) -> bool:
+        """Whether the work can be split over so many workers; a program of one's own is trusted with any number."""
+        return self.training is None or self.training.shards % workers == 0
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        refuse([*self._shard_misfits(), *self._bound_misfits(), *place_misfits(self.training)])
+        misfits = [*self._program_misfits(), *self._shard_misfits(), *self._bound_misfits()]
+        refuse(misfits if self.training is None else [*misfits, *place_misfits(self.training)])
         return self
 
+    def _program_misfits(self) -> list[Misfit]:
+        if self.command is None:
+            return self._trainer_misfits()
+        misfits = [*command_misfits(self.command), *config_misfits(self.config or {})]
+        if self.working_dir is not None:
+            misfits += working_dir_misfits(self.working_dir)
+        if self.training is not None:
+            message = "is for elastic's own trainer; with command, write what your program needs under config"
+            misfits.append(Misfit((("training",), ("command",)), message))
+        if self.resources.fleet != "local" and self.resources.image is None:
+            message = (
+                "your program is not on the instances of this fleet: put it into a container image and name that as "
+                "resources.image"
+            )
+            misfits.append(Misfit((("command",), ("resources", "fleet")), message))
+        return misfits
+
+    def _trainer_misfits(self) -> list[Misfit]:
+        only_with_command = "is for a program of your own, and there is no command"
+        misfits = []
+        if self.training is None:
+            message = "required field is missing; or give a command, to run a program of your own"
+            misfits.append(Misfit((("training",), ("command",)), message))
+        if self.config is not None:
+            misfits.append(Misfit((("config",),), f"{only_with_command}; elastic's own trainer has training"))
+        if self.working_dir is not None:
+            misfits.append(Misfit((("working_dir",),), only_with_command))
+        if self.resources.threads is not None:
+            message = f"{only_with_command}; elastic's own trainer has training.threads"
+            misfits.append(Misfit((("resources", "threads"),), message))
+        return misfits
+
     def _shard_misfits(self) -> list[Misfit]:
+        if self.training is None:
+            return []
         shards = self.training.shards
         misfits = []
         for i, rung in enumerate(self.resources.ladder):

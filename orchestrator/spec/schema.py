@@ -27,6 +27,7 @@ def job_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **generated,
         "title": "job.yaml",
+        "oneOf": [{"required": ["training"]}, {"required": ["command"]}],
         "$defs": definitions,
     }
     for part in (schema, *definitions.values()):

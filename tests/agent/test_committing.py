@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from orchestrator.agent import checkpoints
 from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.jobs import layout
-from orchestrator.jobs.head import Manifest, seal
+from orchestrator.jobs.head import Manifest, load_manifest, seal
 from orchestrator.store.disk import file_sha256
 from orchestrator.store.memory import MemoryStore
 from tests.agent.committing import (
@@ -169,11 +170,33 @@ def test_once_abandoned_it_commits_nothing(agent: Agent, run: RunDirectory, stor
     assert head_of(store).checkpoint is None
 
 
-def test_a_file_that_cannot_be_stored_is_told_and_stops_nothing_later(
-    agent: Agent, run: RunDirectory, store: MemoryStore, told: Told
+@pytest.mark.parametrize("name", ["a name with spaces", "manifest.json", "-" * 201])
+def test_a_file_that_cannot_be_kept_would_be_there_again(
+    agent: Agent, run: RunDirectory, store: MemoryStore, name: str
 ) -> None:
-    write(run, 10, extra="a name with spaces")
-    wait_until(lambda: told, "it is told", 10)
-    assert "'jobs/digits/checkpoints/000000000010-g000001/a name with spaces' cannot be a key" in told[0][1]
-    write(run, 20)
-    agent.wait_for(20)
+    write(run, 10, extra=name)
+    wait_until(lambda: agent.committer.done, "it gives up", 10)
+    assert agent.committer.hopeless
+    assert f"the checkpoint of step 10 holds a file {name!r}, which cannot be kept" in agent.committer.fault
+    assert head_of(store).checkpoint is None
+
+
+def test_files_in_directories_of_a_checkpoint_are_kept_and_come_back(
+    agent: Agent, run: RunDirectory, store: MemoryStore, tmp_path: Path
+) -> None:
+    part = run.checkpoints / ".part"
+    (part / "shards" / "optimizer").mkdir(parents=True)
+    (part / "shards" / "optimizer" / "0.bin").write_bytes(b"moments")
+    (part / "shards" / "0.bin").write_bytes(b"weights")
+    (part / ".metadata").write_bytes(b"")
+    part.rename(run.checkpoints / "step-000000000010")
+    agent.wait_for(10)
+    checkpoint = head_of(store).checkpoint
+    assert checkpoint is not None
+    manifest = load_manifest(store, checkpoint)
+    assert manifest is not None
+    assert [file.name for file in manifest.files] == [".metadata", "shards/0.bin", "shards/optimizer/0.bin"]
+    fresh = RunDirectory(tmp_path / "fresh")
+    for file in manifest.files:
+        assert fresh.bring(store, checkpoint + file.name, file) is None
+    assert (fresh.resume / "shards" / "optimizer" / "0.bin").read_bytes() == b"moments"

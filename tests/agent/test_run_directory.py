@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.agent.equipment import UnfitCheckpoint
 from orchestrator.agent.run_directory import ProgressReader, RunDirectory, as_activity, as_progress
 
 
@@ -110,3 +111,33 @@ def test_logs_of_a_rank_are_where_torchrun_puts_them(run: RunDirectory) -> None:
             (directory / stream).write_text("")
     assert [log.name for log in run.rank_logs(1)] == ["stderr.log", "stdout.log"]
     assert all(log.path.parent.name == "1" for log in run.rank_logs(1))
+
+
+def test_a_line_that_is_no_json_is_noted_once(run: RunDirectory) -> None:
+    run.progress.write_bytes(b'step 1\n\n{"step": 1}\nstep 2\n')
+    assert list(run.new_lines()) == [
+        {"step": 1},
+        {"note": "a line of progress.jsonl is no JSON object and is passed over: step 2"},
+    ]
+    with open(run.progress, "ab") as log:
+        log.write(b"step 3\n")
+    assert list(run.new_lines()) == []
+
+
+def test_a_word_of_a_report_that_is_something_else_costs_itself_alone() -> None:
+    report = as_progress({"step": 7, "total_steps": 9, "loss": [0.5], "epoch": "3/10", "accuracy": 0.5})
+    assert report is not None
+    assert (report.step, report.total_steps, report.loss, report.epoch, report.accuracy) == (7, 9, None, None, 0.5)
+
+
+def test_a_checkpoint_of_nothing_or_with_links_is_unfit(run: RunDirectory) -> None:
+    place = run.checkpoints / "step-000000000007"
+    place.mkdir()
+    (checkpoint,) = run.whole_checkpoints()
+    with pytest.raises(UnfitCheckpoint, match=r"step-000000000007 is empty: write a checkpoint's files into"):
+        checkpoint.files()
+    (place / "state").write_text("x")
+    assert [file.name for file in checkpoint.files()] == ["state"]
+    (place / "latest").symlink_to("/etc/hostname")
+    with pytest.raises(UnfitCheckpoint, match="holds latest, which is neither a file nor a directory"):
+        checkpoint.files()

@@ -21,7 +21,7 @@ from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Generation, JobRecord
 from orchestrator.jobs.requests import Request
 from orchestrator.spec.models import JobSpec
-from tests.support.specs import job_spec
+from tests.support.specs import job_spec, trained
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ROUNDS = 20
@@ -194,7 +194,7 @@ class Scene:
                 "running",
                 generation=running.number,
                 epoch=self.epoch,
-                progress=TrainerProgress(step=step, total_steps=self.spec.training.steps),
+                progress=TrainerProgress(step=step, total_steps=trained(self.spec).steps),
                 utilization=utilization,
             )
         return self.settle()

@@ -80,7 +80,7 @@ def test_an_assignment_says_everything_that_an_agent_needs() -> None:
     assert (first.node_rank, second.node_rank, first.nodes, first.workers) == (0, 1, 2, 1)
     assert (first.action, first.epoch, first.generation, first.resume) == ("run", 1, 1, None)
     assert first.master_port == second.master_port == 29_500
-    assert first.training == scene.spec.training.model_dump(mode="json")
+    assert first.training == scene.spec.trainer_config
     assert (first.checkpoint_every_s, first.checkpoints_kept) == (10.0, 3)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
+from tests.support.specs import trained
 from trainer.config import DATASETS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -15,9 +16,18 @@ def example(name: str) -> JobSpec:
     return load_job(EXAMPLES / name)
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
-def test_an_example_is_a_job_named_like_its_file(file: Path) -> None:
-    assert load_job(file).name == file.stem
+@pytest.mark.parametrize("file", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_an_example_is_a_job_named_like_its_file_or_its_directory(file: Path) -> None:
+    assert load_job(file).name == (file.stem if file.parent == EXAMPLES else file.parent.name)
+
+
+def test_ones_own_program_lies_beside_its_job() -> None:
+    job = example("bring-your-own/job.yaml")
+
+    assert job.training is None
+    assert job.command == ("python", "train.py")
+    assert (EXAMPLES / "bring-your-own" / "train.py").is_file()
+    assert [rung.world_size for rung in job.resources.ladder] == [1, 2]
 
 
 def test_the_demo_grows_from_one_worker_to_two() -> None:
@@ -32,7 +42,7 @@ def test_the_demo_grows_from_one_worker_to_two() -> None:
 
 
 def test_the_baseline_differs_in_nothing_but_the_method() -> None:
-    ours, baseline = example("digits.yaml").training, example("digits-supervised.yaml").training
+    ours, baseline = trained(example("digits.yaml")), trained(example("digits-supervised.yaml"))
 
     assert (ours.method, baseline.method) == ("mean_teacher", "supervised")
     same = {"method", "consistency", "ema"}
@@ -40,24 +50,25 @@ def test_the_baseline_differs_in_nothing_but_the_method() -> None:
 
 
 def test_cifar10_has_the_articles_split() -> None:
-    training = example("cifar10.yaml").training
+    training = trained(example("cifar10.yaml"))
     plan = training.plan(DATASETS["cifar10"])
 
     assert (plan.label_count, plan.unlabelled_count) == (5_000, 45_000)
     assert training.model.has_cifar_stem(plan.image_px)
-    assert load_job(EXAMPLES / "cifar10.yaml", ["training.labels=4000"]).training.labels == 4000
+    assert trained(load_job(EXAMPLES / "cifar10.yaml", ["training.labels=4000"])).labels == 4000
     load_job(EXAMPLES / "cifar10.yaml", ["training.method=supervised"])
 
 
 def test_own_images_may_lie_in_a_bucket() -> None:
     job = load_job(EXAMPLES / "folder.yaml", ["training.folders.labelled=s3://my-bucket/cats-and-dogs"])
 
-    assert job.training.folders is not None
-    assert job.training.folders.labelled == "s3://my-bucket/cats-and-dogs"
+    folders = trained(job).folders
+    assert folders is not None
+    assert folders.labelled == "s3://my-bucket/cats-and-dogs"
 
 
 def test_a_large_batch_is_split_alike_on_every_rung() -> None:
     job = example("large-batch.yaml")
 
-    assert {job.training.shards % rung.world_size for rung in job.resources.ladder} == {0}
-    assert job.training.optimizer.name == "lamb"
+    assert {trained(job).shards % rung.world_size for rung in job.resources.ladder} == {0}
+    assert trained(job).optimizer.name == "lamb"

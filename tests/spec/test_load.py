@@ -10,6 +10,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.problems import Problem, SpecError
 from orchestrator.spec.template import job_template
+from tests.support.specs import trained
 
 NAME_RULE = "must be lower-case letters, digits and hyphens, at most 63, not a hyphen first"
 JOB = """\
@@ -43,7 +44,7 @@ def test_a_good_job_is_read(tmp_path: Path) -> None:
     job = load_job(file)
 
     assert job == load_job(JOB)
-    assert (job.name, job.training.steps) == ("digits", 100)
+    assert (job.name, trained(job).steps) == ("digits", 100)
     assert [rung.world_size for rung in job.resources.ladder] == [1, 2]
     assert job.scaling.up_above == 80
 

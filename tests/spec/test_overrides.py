@@ -5,6 +5,7 @@ import pytest
 from orchestrator.spec.load import load_job
 from orchestrator.spec.problems import SpecError
 from tests.spec.test_load import JOB, heads_of
+from tests.support.specs import trained
 
 
 def test_values_are_read_as_yaml() -> None:
@@ -25,10 +26,10 @@ def test_values_are_read_as_yaml() -> None:
     )
 
     assert job.name == "other"
-    assert job.training.seed == 3
-    assert job.training.optimizer.lr == 0.001
-    assert job.training.labels == "10%"
-    assert job.training.optimizer.nesterov is False
+    assert trained(job).seed == 3
+    assert trained(job).optimizer.lr == 0.001
+    assert trained(job).labels == "10%"
+    assert trained(job).optimizer.nesterov is False
     assert job.scaling.window == 8
     assert job.labels == {"team": "vision", "run": "7"}
     assert job.resources.env == {"LEVEL": "3"}
@@ -37,7 +38,7 @@ def test_values_are_read_as_yaml() -> None:
 
 
 def test_the_last_one_holds() -> None:
-    assert load_job(JOB, ["training.seed=3", "training.seed=4"]).training.seed == 4
+    assert trained(load_job(JOB, ["training.seed=3", "training.seed=4"])).seed == 4
 
 
 def test_one_can_mend_the_file() -> None:

@@ -14,7 +14,7 @@ from orchestrator.spec.schema import SCHEMA_FILE, job_schema, schema_text
 from orchestrator.spec.template import job_template
 from tests.spec.test_load import JOB
 
-EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.yaml"))
+EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").rglob("*.yaml"))
 
 
 def errors_of(text: str) -> list[str]:
@@ -63,7 +63,7 @@ def test_every_default_is_allowed() -> None:
         jsonschema.validate(part["default"], {**part, "$defs": schema["$defs"]}, jsonschema.Draft202012Validator)
 
 
-@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_examples_satisfy_it_and_name_it(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     named = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")

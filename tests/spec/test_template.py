@@ -11,6 +11,7 @@ from orchestrator.spec.fields import job_fields
 from orchestrator.spec.load import load_job
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.template import job_template
+from tests.support.specs import trained
 from trainer.config import DATASETS, Folders
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
@@ -23,12 +24,12 @@ def test_it_is_a_job() -> None:
 
 def test_its_values_are_the_defaults_but_for_what_a_first_job_should_show() -> None:
     job = load_job(job_template())
-    plain = load_job(f"name: my-job\ntraining: {{epochs: {job.training.epochs}}}")
+    plain = load_job(f"name: my-job\ntraining: {{epochs: {trained(job).epochs}}}")
 
     assert [rung.workers for rung in job.resources.ladder] == [1, 2]
     shown = {
-        "training": job.training.model_copy(
-            update={name: getattr(plain.training, name) for name in ("labels", "shards", "augmentation")}
+        "training": trained(job).model_copy(
+            update={name: getattr(trained(plain), name) for name in ("labels", "shards", "augmentation")}
         ),
         "resources": plain.resources,
         "scaling": plain.scaling,
@@ -40,8 +41,8 @@ def test_its_values_are_the_defaults_but_for_what_a_first_job_should_show() -> N
 def test_it_trains_as_the_tuned_example_does() -> None:
     job, tuned = load_job(job_template()), load_job(EXAMPLE)
 
-    assert job.training.model_copy(update=LENGTH) == tuned.training.model_copy(update=LENGTH)
-    steps = [each.training.plan(DATASETS["digits"]).total_steps for each in (job, tuned)]
+    assert trained(job).model_copy(update=LENGTH) == trained(tuned).model_copy(update=LENGTH)
+    steps = [trained(each).plan(DATASETS["digits"]).total_steps for each in (job, tuned)]
     assert steps[0] == pytest.approx(steps[1], rel=0.05)
     assert (job.resources, job.scaling, job.checkpoint) == (tuned.resources, tuned.scaling, tuned.checkpoint)
 
@@ -67,8 +68,8 @@ def test_what_is_commented_out_is_right_too() -> None:
     """Whoever removes a '#' in front of a field gets a job that is read."""
     for line in job_template().splitlines():
         name = re.match(r"^ *# ([a-z_]+): \S*[^.]$", line)
-        if name and name[1] in {"image", "region", "steps"}:
-            continue  # these exclude what stands beside them: the local fleet, and epochs
+        if name and name[1] in {"image", "region", "steps", "command", "config", "working_dir", "threads"}:
+            continue  # these exclude what stands beside them: the local fleet, epochs, and training
         if name:
             load_job(job_template().replace(line, line.replace("# ", "", 1), 1))
 
@@ -80,7 +81,7 @@ def test_a_section_that_is_commented_out_is_right_too() -> None:
     lines[start:end] = [line.replace("  # ", "  ", 1) for line in lines[start:end]]
     job = load_job("\n".join(lines).replace("dataset: digits", "dataset: folder"))
 
-    assert job.training.folders == Folders(labelled="data/train", test="data/test")
+    assert trained(job).folders == Folders(labelled="data/train", test="data/test")
 
 
 def test_lines_fit_a_terminal() -> None:

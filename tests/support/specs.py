@@ -26,3 +26,9 @@ def job_spec(
         limits=Limits(**(limits or {})),
         checkpoint=Checkpoint(**({"every": 10.0} | (checkpoint or {}))),
     )
+
+
+def trained(spec: JobSpec) -> TrainingConfig:
+    """What a job trains with elastic's own trainer, as most do."""
+    assert spec.training is not None, f"{spec.name} runs a program of its own"
+    return spec.training

@@ -24,7 +24,7 @@ def fetch(
     output: OutputOption = Format.TABLE,
     store: StoreOption = None,
 ) -> None:
-    """Download model, metrics and config into a folder.
+    """Download model, metrics and config into a folder; of a program of your own, all that its checkpoint holds.
 
     Of a running job as of its last checkpoint. When it is broken off, the same command goes on.
     """
@@ -46,7 +46,7 @@ def fetch(
             "step": fetched.step,
             "final": fetched.final,
             "model": fetched.model,
-            "files": {path.name: size for path, size in fetched.files.items()},
+            "files": {str(path.relative_to(fetched.directory)): size for path, size in fetched.files.items()},
         },
         names=lambda: [str(path) for path in fetched.files],
         table=lambda: "\n".join(f"{path}  {text.size(size)}" for path, size in fetched.files.items()),
@@ -56,6 +56,9 @@ def fetch(
 
 def _say_how_to_load(fetched: "Fetched") -> None:
     kind = "final" if fetched.final else f"not final: as of step {fetched.step:,}, its last checkpoint"
+    if not fetched.loading_lines():
+        say(f"All files of the checkpoint ({kind}), as your program has written them.")
+        return
     say(f"The {fetched.model} ({kind}). To load it:")
     say("")
     for line in fetched.loading_lines():

@@ -1,5 +1,6 @@
 """`elastic submit`: put a job into the store, and see to it that a controller carries it out."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +78,7 @@ def read_job(file: Path, overrides: list[str], job_name: str | None = None) -> "
 
     Paths in it are from the file's directory on, for an agent works in another.
     """
+    from orchestrator.cli.own_program import with_program_of_here
     from orchestrator.spec.load import load_job
     from orchestrator.spec.places import with_absolute_paths
 
@@ -84,7 +86,9 @@ def read_job(file: Path, overrides: list[str], job_name: str | None = None) -> "
         spec, base = load_job(sys.stdin.read(), overrides, name="standard input", job_name=job_name), Path.cwd()
     else:
         spec, base = load_job(file, overrides, job_name=job_name), file.parent
-    return spec.model_copy(update={"training": with_absolute_paths(spec.training, base)})
+    if spec.training is not None:
+        return spec.model_copy(update={"training": with_absolute_paths(spec.training, base)})
+    return with_program_of_here(spec, base.absolute(), os.environ)
 
 
 def _require_folders(spec: "JobSpec") -> None:
@@ -93,8 +97,9 @@ def _require_folders(spec: "JobSpec") -> None:
 
     if spec.resources.fleet == "pool":
         return  # its machines have directories of their own
-    for name in FOLDERS if spec.training.folders is not None else ():
-        place = getattr(spec.training.folders, name)
+    folders = spec.training.folders if spec.training is not None else None
+    for name in FOLDERS if folders is not None else ():
+        place = getattr(folders, name)
         if place is not None and not is_url(place) and not Path(place).is_dir():
             what = "is not a directory" if Path(place).exists() else "there is no such directory"
             raise UsageError(f"training.folders.{name}: {place}: {what}; relative paths begin at the job file")
@@ -111,10 +116,14 @@ def print_spec(spec: "JobSpec", output: Format) -> None:
 
 
 def _described(spec: "JobSpec") -> str:
+    from orchestrator.spec.own_program import described_command
+
     training = spec.training
-    length = text.count(training.epochs, "epoch") if training.epochs else text.count(training.steps or 0, "step")
     sizes = sorted({spec.resources.ladder[rung].world_size for rung in spec.allowed_rungs})
     workers = f"{sizes[0]} to {sizes[-1]} workers" if len(sizes) > 1 else text.count(sizes[0], "worker")
+    if training is None:
+        return f"{described_command(spec.command or ())}, {workers}"
+    length = text.count(training.epochs, "epoch") if training.epochs else text.count(training.steps or 0, "step")
     labels = f"{training.labels:,} labels" if isinstance(training.labels, int) else f"{training.labels} labelled"
     images = training.folders.labelled if training.folders else training.dataset
     return f"{training.method} with {training.model.name} on {images}, {labels}, {length}, {workers}"
