@@ -1,11 +1,12 @@
 """What the doctor looks at: each check says what it saw, and changes nothing but the probe's own keys in the store."""
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,7 +91,7 @@ def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
         on_store("controller", check_controller),
         on_store("ec2", lambda store: check_ec2(store, invocation)),
         on_store("pool", lambda store: check_pool(store, invocation)),
-        check_docker,
+        lambda: check_docker(invocation.environ),
         lambda: check_aws(needed=url.startswith("s3:")),
     ]
 
@@ -253,24 +254,39 @@ def check_pool(store: Store, invocation: Invocation) -> Finding:
     return Finding("pool", Verdict.OK, seen)
 
 
-def check_docker() -> Finding:
-    """A Docker engine. No job needs one here: on this machine jobs run as processes."""
-    only_for = "not needed: jobs run as processes here"
-    if shutil.which("docker") is None:
-        return Finding("docker", Verdict.OK, f"not installed; {only_for}")
+def check_docker(environ: Mapping[str, str]) -> Finding:
+    """A Docker engine: only jobs with an image need one."""
+    from orchestrator.fleets.engine import EngineError, connect
+
     try:
-        asked = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            text=True,
-            timeout=DOCKER_TIMEOUT_S,
-            check=False,
+        client = connect(environ, DOCKER_TIMEOUT_S)
+    except EngineError as error:
+        verdict = Verdict.OK if error.may_pass else Verdict.WARN
+        return Finding("docker", verdict, str(error), "only jobs with resources.image need one here")
+    with contextlib.closing(client):
+        info, version = client.info(), client.version()["Version"]
+    runtimes = info.get("Runtimes") or {}
+    seen = f"engine {version}, which runs jobs with resources.image"
+    if has_gpus() and "nvidia" not in runtimes and shutil.which("nvidia-container-runtime-hook") is None:
+        advice = (
+            "install nvidia-container-toolkit and run `nvidia-ctk runtime configure`, or GPUs stay out of containers"
         )
-    except subprocess.TimeoutExpired:
-        return Finding("docker", Verdict.OK, f"the engine does not answer; {only_for}")
-    if asked.returncode != 0:
-        return Finding("docker", Verdict.OK, f"installed, but no engine can be reached; {only_for}")
-    return Finding("docker", Verdict.OK, f"engine {asked.stdout.strip()}; {only_for}")
+        return Finding("docker", Verdict.WARN, f"{seen}; no NVIDIA runtime", advice)
+    return Finding("docker", Verdict.OK, seen)
+
+
+def has_gpus() -> bool:
+    """Whether NVML sees any."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    try:
+        return bool(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def check_aws(*, needed: bool) -> Finding:

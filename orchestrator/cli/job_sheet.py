@@ -47,9 +47,17 @@ def _facts(state: JobState, status: JobStatus, now: datetime) -> Iterator[tuple[
         "generation",
         f"{status.generation}, {text.count(status.resizes, 'resize')}, {text.count(status.lost_steps, 'step')} lost",
     )
+    if status.image is not None:
+        yield "image", _image(state, status.image)
     yield "checkpoint", f"step {status.committed_step:,}" if status.checkpoint else "none yet"
     yield "spent", _spent(status)
     yield "times", _times(status, now)
+
+
+def _image(state: JobState, digest: str) -> str:
+    """As the job names it, and what that was."""
+    named = state.spec.resources.image
+    return digest if named in (None, digest) else f"{named}, {digest}"
 
 
 def _progress(spec: JobSpec, status: JobStatus) -> str:

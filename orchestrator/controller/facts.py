@@ -42,6 +42,7 @@ def take_in(draft: Draft) -> None:
     if draft.running is not None:
         _take_in_seal(draft)
         _note_progress(draft)
+        _take_in_image(draft)
         _take_in_first_step(draft)
         _take_in_end(draft)
 
@@ -227,6 +228,17 @@ def _note_progress(draft: Draft, *, at_end: bool = False) -> None:
     percent = recent_percent(samples)
     if percent is not None:
         draft.set(utilization_percent=percent, utilization_source=samples[0].source)
+
+
+def _take_in_image(draft: Draft) -> None:
+    """What the workers run in, as the first instance that has it tells."""
+    running = draft.running
+    if running is None or running.image:
+        return
+    beats = [draft.seen.view(instance).heartbeat for instance in running.instances]
+    told = (beat.image for beat in beats if beat is not None and beat.generation == running.number and beat.image)
+    if (image := next(told, "")) and draft.record.generation is not None:
+        draft.set(generation=draft.record.generation.model_copy(update={"image": image}))
 
 
 def _take_in_first_step(draft: Draft) -> None:

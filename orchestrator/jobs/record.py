@@ -78,6 +78,8 @@ class Generation(BaseModel):
     drain_age_s: float | None = None
     """The same as an age of the job."""
     drain_reason: str | None = None
+    image: str = ""
+    """The container image that its workers ran in, by its digest; empty where they are processes."""
     outcome: Outcome | None = None
     stalled: bool = False
     """Whether it was ended because its workers came no further."""

@@ -67,6 +67,8 @@ class JobStatus(BaseModel):
     resizes: int
     failures: int
     lost_steps: int
+    image: str | None
+    """The container image that its workers run in, or ran in last, by its digest; None: they are processes."""
     spend_usd: float
     usd_per_hour: float
     """What its instances cost now."""
@@ -94,7 +96,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         name=record.name,
         phase=record.phase,
         reason=record.fleet_trouble
-        or next((told for beat in beats if (told := beat.complaint or beat.activity)), record.reason),
+        or next((told for beat in (*beats, *_beats_of_boot(state)) if (told := _doing(beat))), record.reason),
         wanted=record.wanted,
         generation=generation.number if generation else 0,
         generation_phase=generation.phase if generation else None,
@@ -113,6 +115,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         resizes=record.resizes,
         failures=record.failures,
         lost_steps=record.lost_steps,
+        image=(record.generation.image if record.generation else "") or None,
         spend_usd=round(record.spend_usd(now), 6),
         usd_per_hour=round(record.usd_per_hour, 6),
         max_cost_usd=spec.limits.max_cost,
@@ -135,6 +138,20 @@ def _beats_of(state: JobState) -> list[Heartbeat]:
         return []
     beats = (state.heartbeats.get(instance) for instance in generation.instances)
     return [beat for beat in beats if beat is not None and beat.generation == generation.number]
+
+
+def _beats_of_boot(state: JobState) -> list[Heartbeat]:
+    """Where nothing runs, the heartbeats of the instances that are coming up: an image may take minutes to pull."""
+    running, upcoming = state.record.generation, state.record.upcoming
+    is_running = running is not None and running.phase is not GenerationPhase.ENDED
+    if upcoming is None or is_running or state.record.phase.over:
+        return []
+    beats = (state.heartbeats.get(instance) for instance in upcoming.instances)
+    return [beat for beat in beats if beat is not None and beat.state == "booting"]
+
+
+def _doing(beat: Heartbeat) -> str:
+    return beat.complaint or beat.activity
 
 
 def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", "cpu"] | None]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from orchestrator.store import open_store
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic, ElasticProcess
+from tests.support.docker_engine import Engine
 from tests.support.moto_server import environment, make_bucket, running_moto
 from tests.support.s3_servers import running_rclone, seaweed_server, seaweed_store, use_server
 
@@ -86,29 +86,19 @@ def test_a_store_that_cannot_be_opened_fails_once_for_each_check_on_it(
     assert {f.name for f in findings if f.verdict is Verdict.FAIL} == {"store", "disk", "controller", "ec2"}
 
 
-def fake_docker(directory: Path, script: str) -> None:
-    path = directory / "docker"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+@pytest.mark.requires("docker")
+def test_a_docker_engine_is_told_with_its_version(docker_engine: Engine) -> None:
+    finding = checks.check_docker(os.environ)
+    version = docker_engine.docker("version", "--format", "{{.Server.Version}}")
+    assert finding.verdict is Verdict.OK
+    assert finding.seen == f"engine {version}, which runs jobs with resources.image"
 
 
-@pytest.mark.parametrize(
-    ("script", "verdict", "seen"),
-    [("echo 20.10.24", Verdict.OK, "engine 20.10.24"), ("exit 1", Verdict.OK, "no engine can be reached")],
-)
-def test_docker_is_asked_for_its_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verdict: Verdict, seen: str
-) -> None:
-    fake_docker(tmp_path, script)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    finding = checks.check_docker()
-    assert (finding.verdict, seen in finding.seen) == (verdict, True)
-    assert "not needed: jobs run as processes here" in finding.seen
-
-
-def test_without_docker_nothing_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert checks.check_docker().verdict is Verdict.OK
+def test_without_docker_nothing_is_wrong(tmp_path: Path) -> None:
+    finding = checks.check_docker({"DOCKER_HOST": f"unix://{tmp_path}/docker.sock"})
+    assert finding.verdict is Verdict.OK
+    assert f"there is no Docker engine at unix://{tmp_path}/docker.sock" in finding.seen
+    assert finding.advice == "only jobs with resources.image need one here"
 
 
 def test_missing_credentials_matter_only_for_s3(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def submit(
     where = invocation.open_store(store)
     require_conditional_writes(where, invocation.nonce)
     require_account(where, spec.resources)
+    _require_engine(spec, invocation)
     if not no_daemon:
         require_daemon_startable(where)
     submit_job(where, spec, invocation.now(), invocation.nonce)
@@ -103,6 +104,15 @@ def _require_folders(spec: "JobSpec") -> None:
         if place is not None and not is_url(place) and not Path(place).is_dir():
             what = "is not a directory" if Path(place).exists() else "there is no such directory"
             raise UsageError(f"training.folders.{name}: {place}: {what}; relative paths begin at the job file")
+
+
+def _require_engine(spec: "JobSpec", invocation: Invocation) -> None:
+    """Raises EngineError when workers are to run in containers on this machine and it has no Docker engine."""
+    if spec.resources.image is None or spec.resources.fleet != "local":
+        return
+    from orchestrator.fleets.engine import connect
+
+    connect(invocation.environ).close()
 
 
 def print_spec(spec: "JobSpec", output: Format) -> None:
