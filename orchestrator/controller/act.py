@@ -94,7 +94,8 @@ class Actor:
         nonce = self.nonce()
         watch.writes[nonce] = watch.observed_at_s
         watch.record.wrote(document.swap(self.store, layout.record_key(watch.job), stored, record, lambda: nonce))
-        watch.writes = {nonce: watch.observed_at_s}
+        watch.writes.clear()
+        watch.writes[nonce] = watch.observed_at_s
         if record.upcoming is not None:
             watch.never_was |= {*record.upcoming.instances}.difference(instances_of(stored.value))
 

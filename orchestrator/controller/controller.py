@@ -47,8 +47,12 @@ class Controller:
         pace: Pace = QUICK,
         keep_leading: Callable[[], bool] | None = None,
         spread: Spread = one_by_one,
+        writes: dict[str, dict[str, float]] | None = None,
     ) -> None:
-        """`still_leading` may be asked by any thread, `keep_leading` (which may also renew the lease) by one alone."""
+        """`still_leading` may be asked by any thread, `keep_leading` (which may also renew the lease) by one alone.
+
+        `writes`: per job, what this process has written of it, also in earlier leaderships (see `JobWatch.writes`).
+        """
         self._store = store
         self._fleets = fleets
         self._now = now
@@ -62,6 +66,7 @@ class Controller:
         self._actor = Actor(store, nonce, monotonic, still_leading, self._todo.drop, self._tell)
         self._collector = Collector(store, monotonic, still_leading, self._complain)
         self._watches: dict[str, JobWatch] = {}
+        self._writes = {} if writes is None else writes
         self._unsubmitted: dict[str, int] = {}  # jobs without a record, and at which listing they had none
         self._complaints: dict[str, str] = {}
         self._is_busy = True
@@ -108,7 +113,9 @@ class Controller:
     def _watch(self, job: str) -> JobWatch:
         """What is remembered of a job; nothing, where its name has been removed and submitted again."""
         mark, known = self._todo.jobs[job].mark, self._watches.get(job)
-        return known if known is not None and known.mark == mark else JobWatch.of(job, mark)
+        if known is not None and known.mark == mark:
+            return known
+        return JobWatch.of(job, mark, self._writes.setdefault(job, {}))
 
     def _load(self, job: str) -> None:
         """Read what is not known yet of a job, where that can be done."""
@@ -168,6 +175,7 @@ class Controller:
         elif not self._todo.waiting(watch.job) and self._collector.collect(spec, record):
             self._todo.settle(watch.job)
             self._watches.pop(watch.job, None)
+            self._writes.pop(watch.job, None)
 
     def _is_quiet(self, watch: JobWatch) -> bool:
         """Whether nothing has changed since the last decision of a job for which nothing is due soon."""

@@ -47,6 +47,7 @@ class Duty:
         self._pace = pace
         self._spread = spread
         self._controller: Controller | None = None
+        self._writes: dict[str, dict[str, float]] = {}
         self._leading: int | None = None  # the epoch; 0: standing by; None: not known yet
         self._away = ""
         self._busy_at_s = monotonic()
@@ -108,4 +109,5 @@ class Duty:
             log=self._log,
             pace=self._pace,
             spread=self._spread,
+            writes=self._writes,
         )

@@ -155,9 +155,10 @@ class JobWatch:
     """When the last decision was made that changed nothing; None: none since something has changed."""
 
     @classmethod
-    def of(cls, job: str, mark: str | None = None) -> "JobWatch":
+    def of(cls, job: str, mark: str | None = None, writes: dict[str, float] | None = None) -> "JobWatch":
+        """`writes`: what this process has written of it before."""
         record, head = Watched(layout.record_key(job), JobRecord), Watched(layout.head_key(job), Head)
-        return cls(job, record=record, head=head, mark=mark)
+        return cls(job, record=record, head=head, mark=mark, writes={} if writes is None else writes)
 
     @property
     def is_loaded(self) -> bool:
