@@ -48,7 +48,7 @@ while step < config["steps"]:
     drawn = torch.randint(1437, (config["batch"],), generator=torch.Generator().manual_seed(step))[rank::world]
     loss = nn.functional.cross_entropy(model(pixels[drawn]), digits[drawn])
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     step += 1
     if rank == 0 and step % config["report_every"] == 0:

@@ -16,6 +16,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
 from tests.cli.stored_jobs import JOB_YAML, NOW, change, finish, put_pending, put_training, tell
+from tests.support.specs import trained
 
 PROMISED_FIELDS = {
     "name", "phase", "generation", "size", "step", "total_steps", "metrics", "utilization_percent",
@@ -39,7 +40,7 @@ def test_submit_puts_the_job_into_the_store_and_prints_its_name(elastic: Elastic
     assert (outcome.code, outcome.out) == (0, "mine\n")
     assert "elastic follow mine" in outcome.err
     assert "elastic daemon" in outcome.err
-    assert load_spec(store, "mine").training.seed == 3
+    assert trained(load_spec(store, "mine")).seed == 3
     assert load_record(store, "mine").value.phase is JobPhase.PENDING
 
 
@@ -74,7 +75,7 @@ def test_relative_paths_begin_at_the_job_file(elastic: Elastic, store: Store, tm
     outcome = elastic("submit", str(tmp_path / "own.yaml"), "--no-daemon")
     assert outcome.code == 0
     assert f"mean_teacher with resnet18 on {tmp_path}/train, 100% labelled, 1 epoch" in outcome.err
-    folders = load_spec(store, "own").training.folders
+    folders = trained(load_spec(store, "own")).folders
     assert folders is not None
     assert (folders.labelled, folders.test) == (str(tmp_path / "train"), "s3://a-bucket/test")
 

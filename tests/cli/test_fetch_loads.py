@@ -15,6 +15,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import ElasticProcess
 from tests.cli.stored_jobs import NOW
+from tests.support.specs import trained
 from tests.trainer.launch import start
 
 TRY_IT = """
@@ -38,7 +39,7 @@ def train_and_commit(store: Store, directory: Path, *changes: str) -> None:
     job = "name: digits\ntraining: {steps: 2, batch: 8, labelled_batch: 4, shards: 2}\n"
     spec = load_job(job, [f"training.{change}" for change in changes])
     submit_job(store, spec, NOW, nonce)
-    with start(directory, spec.training.model_dump(mode="json", exclude_none=True)) as run:
+    with start(directory, trained(spec).model_dump(mode="json", exclude_none=True)) as run:
         run.finish()
         (final,) = run.checkpoints()
     prefix = layout.checkpoint_prefix("digits", 2, 1)
