@@ -11,12 +11,11 @@ RUN python3 -m venv tools \
     && tools/bin/pip install --constraint docker/constraints.txt hatchling \
     && python3 -m venv --without-pip /opt/elastic
 COPY pyproject.toml ./
-COPY docker/dependencies.py docker/
-# Compiled files that hold no time and are not compared with their sources, so that they are the same in every build.
+COPY docker/compile.py docker/dependencies.py docker/
 RUN python3 docker/dependencies.py controller > requirements.txt \
     && tools/bin/pip --python /opt/elastic/bin/python install \
         --constraint docker/constraints.txt --requirement requirements.txt \
-    && /opt/elastic/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/elastic/lib \
+    && /opt/elastic/bin/python docker/compile.py /opt/elastic/lib \
     && find /opt/elastic -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 # elastic itself, and the one directory that it may write. Changes with every change.
@@ -29,7 +28,7 @@ COPY orchestrator orchestrator
 COPY docker/moving.py /layer/share/elastic/
 RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
     && tools/bin/pip --python /opt/elastic/bin/python install --no-deps --no-index --prefix /layer wheels/*.whl \
-    && /opt/elastic/bin/python -m compileall -q --invalidation-mode unchecked-hash /layer/lib \
+    && /opt/elastic/bin/python docker/compile.py /layer/lib \
     && mkdir -p /home/elastic \
     && find /layer /home/elastic -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 

@@ -19,12 +19,11 @@ FROM ${BASE}
 # PyPI's torch is the one with CUDA, and brings all of it but the driver. Gigabytes, so it comes first and alone.
 ARG TORCH="torch==2.15.0 torchvision==0.29.2"
 ARG SOURCE_DATE_EPOCH=1577836800
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# Compiled files that hold no time and are not compared with their sources, so that they are the same in every build.
+COPY docker/compile.py /opt/elastic/share/elastic/
 # hadolint ignore=DL3013,SC2086
 RUN python3 -m venv /opt/elastic \
     && /opt/elastic/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile ${TORCH} \
-    && { /opt/elastic/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/elastic/lib || true; } \
+    && /opt/elastic/bin/python /opt/elastic/share/elastic/compile.py /opt/elastic/lib \
     && find /opt/elastic -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 WORKDIR /tmp
 COPY pyproject.toml /tmp/build/
@@ -32,11 +31,11 @@ COPY docker/constraints.txt docker/dependencies.py /tmp/build/docker/
 RUN python3 build/docker/dependencies.py trainer > build/requirements.txt \
     && /opt/elastic/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile \
         --constraint build/docker/constraints.txt --requirement build/requirements.txt \
-    && /opt/elastic/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/elastic/lib \
+    && /opt/elastic/bin/python /opt/elastic/share/elastic/compile.py /opt/elastic/lib \
     && rm -r build
 COPY --from=wheel /wheels /tmp/wheels
 RUN /opt/elastic/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile --no-deps --no-index wheels/*.whl \
-    && /opt/elastic/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/elastic/lib \
+    && /opt/elastic/bin/python /opt/elastic/share/elastic/compile.py /opt/elastic/lib \
     && rm -r wheels
 # An agent gives ranks a directory of their own to work in, and /tmp; the image is read-only to them.
 ENV PATH=/opt/elastic/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

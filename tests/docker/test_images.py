@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.requires("docker"), pytest.mark.timeout(1800)]
 
 CONTROLLER_BOUND_BYTES = 250e6
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--network", "none", "--cap-drop", "ALL")
+HOME = ("--tmpfs", "/home/elastic:mode=700,uid=10001,gid=10001")
 
 
 def inspected(engine: Engine, image: str) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def inspected(engine: Engine, image: str) -> dict[str, Any]:
 @pytest.fixture
 def daemon(docker_engine: Engine, images: Images) -> Iterator[str]:
     """A controller on a store of its own, inside its container."""
-    options = [*HARDENED, "--env", "ELASTIC_STORE=file:///tmp/store"]
+    options = [*HARDENED, *HOME, "--env", "ELASTIC_STORE=file:///tmp/store"]
     container = docker_engine.docker("run", "--detach", *options, images.controller)
     yield container
     docker_engine.docker("rm", "--force", container)
