@@ -1,8 +1,7 @@
-"""Whole jobs in containers of the trainer's own image: they resize, drain, and survive, with a process's very weights."""
+"""Whole jobs in containers of the trainer's image: they resize, drain and survive, with a process's very weights."""
 
 import json
 import os
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def in_processes(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> s
     root = tmp_path_factory.mktemp("in-processes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(libraries))
-        system = System(root, random.Random(1), root / "state", System.at(root, 1).store)
+        system = System.at(root, seed=1)
         system.start_daemon()
         try:
             system.submit()

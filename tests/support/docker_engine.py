@@ -57,6 +57,20 @@ def missing() -> str | None:
     return f"no Docker engine answers, and there is no {', '.join(absent)} to start one" if absent else None
 
 
+def compose_command() -> list[str] | None:
+    """Docker's own plugin, or the command that was there before it; None: neither is."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        with contextlib.suppress(FileNotFoundError):
+            if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+                return command
+    return None
+
+
+def compose_missing() -> str | None:
+    """Why compose.yaml cannot be run; None: it can."""
+    return None if compose_command() is not None else "there is no docker compose, and no docker-compose"
+
+
 @dataclass(frozen=True)
 class Engine:
     """A Docker engine that answers, with an image of Debian and Python in it."""

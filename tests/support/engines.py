@@ -27,6 +27,7 @@ def _tmpfs() -> str | None:
 # Each gives None when the engine is here, else why it is not.
 ENGINES: dict[str, Callable[[], str | None]] = {
     "docker": docker_engine.missing,
+    "compose": docker_engine.compose_missing,
     "chromium": _command("chromium", "chromium-browser", "google-chrome"),
     "seaweedfs": _command("weed"),
     "ministack": _command("ministack"),
