@@ -199,8 +199,12 @@ class RunDirectory:
             yield {"note": f"a line of progress.jsonl is no JSON object and is passed over: {self._lines.strange}"}
 
     def rank_logs(self, local_rank: int) -> list[LocalFile]:
-        """Where torchrun puts what a rank prints."""
+        """What a rank has printed: where torchrun puts it, or `container_logs`."""
         return [LocalFile(path) for path in sorted(self.logs.glob(f"*/attempt_0/{local_rank}/std*.log"))]
+
+    def container_logs(self, local_rank: int) -> Path:
+        """Where the agent puts what a rank prints in a container: beside where torchrun would."""
+        return self.logs / "containers" / "attempt_0" / str(local_rank)
 
     @property
     def progress_log(self) -> LocalFile:

@@ -4,13 +4,15 @@
 
 It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it at that step with code 3
 or `fail_code` (0: before it has reported any), `stuck_at` has it stand still there, `loads_s` has it say for so long
-what it loads, `child` has it start a process of its own, `eat` has it take ever more memory.
+what it loads, `child` has it start a process of its own, `eat` has it take ever more memory,
+`talks` has it print every step, `meets` has it reach the first rank over the network before the first step.
 """
 
 import faulthandler
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,11 +48,15 @@ def main() -> int:
         return int(config.get("fail_code", 3))
     load(run_dir, config.get("loads_s", 0.0))
     eaten: list[bytearray] = []
+    if config.get("meets"):
+        meet(rank)
     while step < config["steps"] and not drain.asked:
         time.sleep(config.get("step_s", 0.01))
         step += 1
         eaten.append(bytearray(os.urandom(config.get("eat", 0))))
         report(run_dir, rank, step, config)
+        if config.get("talks"):
+            print(f"step {step}", flush=True)
         if step == config.get("stuck_at"):
             stand_still()
         if step == config.get("fail_at"):
@@ -66,6 +72,26 @@ def main() -> int:
 def stand_still() -> None:
     while True:
         time.sleep(600)
+
+
+def meet(rank: int) -> None:
+    """Have a line from the first rank, or give every other one."""
+    address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    if rank == 0:
+        with socket.create_server(("", address[1])) as listener:
+            for _ in range(int(os.environ["WORLD_SIZE"]) - 1):
+                listener.accept()[0].close()
+    else:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(address, 5).close()
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+    print("met", flush=True)
 
 
 def resume(run_dir: Path) -> int:

@@ -85,3 +85,16 @@ def test_that_nothing_more_is_shipped_of_the_logs_is_told_and_training_goes_on(
         "nothing more of what the workers print will be shipped: see agent.log"
     ]
     assert machine.committed == 180
+
+
+def test_an_image_that_is_pulled_is_told_and_is_no_idleness(tmp_path: Path) -> None:
+    machine = VirtualMachine(tmp_path, idle_exit_s=60)
+    machine.cold, machine.pulling = True, "pulling trainer:1: 40 % of 2.1 GiB"
+    machine.live(600)
+    assert (machine.beat.state, machine.beat.activity) == ("booting", "pulling trainer:1: 40 % of 2.1 GiB")
+    machine.cold, machine.pulling = False, ""
+    machine.launchers[0].image = "trainer@sha256:1"
+    machine.live(3)
+    assert (machine.beat.state, machine.beat.activity, machine.beat.image) == ("ready", "", "trainer@sha256:1")
+    machine.live(70)
+    assert machine.ended_s is not None, "with the image there and no work it ends as ever"

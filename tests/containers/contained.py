@@ -39,6 +39,7 @@ class Contained:
         patience: Patience | None = None,
         instance: str = "digits-g1-0",
         agent: str = "agent-1",
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.engine = engine
         self.client: DockerClient = connect(os.environ)
@@ -47,7 +48,13 @@ class Contained:
         self.run = RunDirectory.of(self.work_dir, 1)
         self.home = Home(self.work_dir, instance, agent)
         self.workers = ContainerWorkers(
-            image or engine.base, self.work_dir / "launcher.log", self.home, os.environ, Threads(), program, patience
+            image or engine.base,
+            self.work_dir / "launcher.log",
+            self.home,
+            os.environ if environ is None else environ,
+            Threads(),
+            program,
+            patience,
         )
 
     def start(self, config: Mapping[str, Any], *, ranks: int = 1, gpus: tuple[int, ...] = (), **more: Any) -> None:

@@ -209,7 +209,7 @@ class Scene:
 
     def exit(
         self,
-        outcome: Literal["finished", "drained", "failed", "refused"],
+        outcome: Literal["finished", "drained", "failed", "refused", "lost"],
         *,
         step: int | None = None,
         message: str = "",
@@ -218,7 +218,7 @@ class Scene:
     ) -> "Scene":
         """The workers end; the agents stay. What is refused after steps is hopeless (4), unless told otherwise."""
         running = self.generation
-        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 4}[outcome] if code is None else code
+        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 4, "lost": 1}[outcome] if code is None else code
         exited = TrainerExit(outcome=outcome, code=code, message=message or outcome, step=step)
         for instance in instances or running.instances:
             self.says(instance, "stopped", generation=running.number, exit=exited)

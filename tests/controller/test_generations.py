@@ -275,6 +275,29 @@ def test_nobody_who_has_ended_is_told_to_stop() -> None:
         assert not [e for e in scene.effects if isinstance(e, Assign) and e.assignment.action == "stop"]
 
 
+def test_workers_that_were_lost_with_what_they_ran_in_have_not_failed_and_begin_again_where_they_were() -> None:
+    """As when a Docker engine is started again under their containers."""
+    scene = training(job_spec(limits={"max_failures": 0})).commit(40)
+    (instance,) = scene.generation.instances
+    scene.exit("lost")
+    assert (scene.record.failures, scene.record.losses) == (0, 1)
+    assert scene.phase is not JobPhase.FAILED
+    assert (scene.generation.number, scene.generation.cause, scene.generation.resume_step) == (2, "loss", 40)
+    assert scene.generation.instances == (instance,), "the instance is as good as before"
+
+
+def test_the_image_that_workers_run_in_is_kept_with_their_generation() -> None:
+    scene = training(job_spec())
+    assert scene.generation.image == ""
+    (instance,) = scene.generation.instances
+    view = scene.views[instance]
+    assert view.heartbeat is not None
+    beat = view.heartbeat.model_copy(update={"image": "trainer@sha256:1"})
+    scene.views[instance] = replace(view, heartbeat=beat)
+    scene.settle()
+    assert scene.generation.image == "trainer@sha256:1"
+
+
 def test_losses_are_no_failures() -> None:
     scene = training(job_spec(limits={"max_failures": 0}))
     for _ in range(4):
