@@ -15,13 +15,16 @@
 | exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
 """
 
+import errno
 import json
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -42,6 +45,23 @@ _STEP = re.compile(r"step-(\d{12})")
 _LONGEST_ACTIVITY = 300
 _LONGEST_NOTE = 500
 _LONGEST_STRANGE = 80
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open what a program has written to be read: a plain file, for a link would lead the agent out of a container.
+
+    And a pipe would let it wait for ever. Raises FileNotFoundError, also of what is no plain file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(error.errno, "is a link", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "is no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ class LocalFile:
     def read(self, offset: int, limit_bytes: int) -> bytes:
         """What lies there from an offset on; nothing if there is no such file yet."""
         try:
-            with open(self.path, "rb") as file:
+            with _open(self.path) as file:
                 file.seek(offset)
                 return file.read(limit_bytes)
         except FileNotFoundError:
@@ -86,6 +106,10 @@ class LocalCheckpoint:
 
     def files(self) -> list["FileOfCheckpoint"]:
         """Its files, in order. Raises UnfitCheckpoint."""
+        if self.path.is_symlink() or self.path.parent.is_symlink():
+            raise UnfitCheckpoint(
+                f"{self.path.name} is reached by a link: write checkpoints into the run directory itself"
+            )
         found = []
         for path in sorted(self.path.rglob("*")):
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
@@ -224,7 +248,7 @@ class ProgressReader:
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines that have been completed since the last call; what is not JSON is passed over."""
         try:
-            with open(self._path, "rb") as file:
+            with _open(self._path) as file:
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The run directory: whole checkpoints, whole lines, whatever else lies about."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,22 @@ def test_a_checkpoint_of_nothing_or_with_links_is_unfit(run: RunDirectory) -> No
     (place / "latest").symlink_to("/etc/hostname")
     with pytest.raises(UnfitCheckpoint, match="holds latest, which is neither a file nor a directory"):
         checkpoint.files()
+    elsewhere = run.path / "elsewhere"
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    with pytest.raises(UnfitCheckpoint, match="step-000000000007 is reached by a link"):
+        checkpoint.files()
+
+
+def test_what_is_no_plain_file_is_not_read(run: RunDirectory) -> None:
+    """A link would lead the agent out of the program's container, and a pipe let it wait for ever."""
+    secret = run.path / "secret"
+    secret.write_text('{"step": 1}\n')
+    run.progress.symlink_to(secret)
+    assert (list(run.new_lines()), run.progress_log.read(0, 100)) == ([], b"")
+    run.progress.unlink()
+    os.mkfifo(run.progress)
+    assert (list(run.new_lines()), run.progress_log.read(0, 100)) == ([], b"")
+    run.progress.unlink()
+    run.progress.write_text('{"step": 2}\n')
+    assert list(run.new_lines()) == [{"step": 2}]
