@@ -28,6 +28,7 @@ _ARGUMENTS = {
     "generation": 1,
     "chunk": 3,
     "stream": "rank00000",
+    "machine": "gpu-1",
 }
 RECORDS = {
     "spec_key",
@@ -37,6 +38,7 @@ RECORDS = {
     "pin_key",
     "request_key",
     "assignment_key",
+    "pool_machine_key",
 }
 """Whose keys are only ever created or swapped."""
 OTHERS = {"todo_key", "former_key", "decision_key", "manifest_key", "progress_key", "log_key", "heartbeat_key"}
@@ -49,7 +51,7 @@ def keys(names: set[str]) -> Iterator[str]:
         yield function(*(_ARGUMENTS[each] for each in inspect.signature(function).parameters))
 
 
-RECORD_KEYS = [lease.LEASE_KEY, layout.IDENTITY, cloud_account.ACCOUNT_KEY, *keys(RECORDS)]
+RECORD_KEYS = [lease.LEASE_KEY, layout.IDENTITY, layout.POOL_ORDERS, cloud_account.ACCOUNT_KEY, *keys(RECORDS)]
 OTHER_KEYS = [
     layout.BELL,
     *keys(OTHERS),

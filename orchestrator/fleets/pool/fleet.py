@@ -89,11 +89,8 @@ class PoolFleet:
             ordered = {name: machine for name in instances if (machine := orders.machine_of(name)) is not None}
             for machine in set(ordered.values()):
                 self._watched(machine).look(self.store)
-            seen = {name: self._seen(name, machine, orders) for name, machine in ordered.items()}
-            for name, sighting in seen.items():
-                if sighting.state is InstanceState.GONE:
-                    self._agents.pop(name, None)
-            return seen
+            self._agents = {name: agent for name, agent in self._agents.items() if name in ordered}
+            return {name: self._seen(name, machine, orders) for name, machine in ordered.items()}
 
     def terminate(self, instance: str) -> None:
         """Call the order off; its machine ends the instance as soon as it sees that."""

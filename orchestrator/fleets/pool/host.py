@@ -100,13 +100,15 @@ class PoolHost:
 
         Raises NameLost.
         """
+        self._look()
+        if self._state == "leaving":
+            self._drain()
+            if not self.alive:
+                self._state, self._leave_by_s = "gone", self.monotonic() + LAST_WORD_WITHIN_S
         try:
             if self._is_due("orders", self.pace.assignment_s):
                 self._read_orders()
-            self._look()
             self._carry_out()
-            if self._state == "leaving" and not self.alive:
-                self._state, self._leave_by_s = "gone", self.monotonic() + LAST_WORD_WITHIN_S
             self._tell()
         except StoreError as error:
             self._complain(f"the store is away, trying again: {error}")
@@ -159,8 +161,6 @@ class PoolHost:
             self._tell_of(new)
             for instance, order in new.items():
                 self._start(instance, order)
-        if self._state == "leaving":
-            self._drain()
 
     def _tell_of(self, new: Iterable[str]) -> None:
         """Before any of them is started: if that cannot be told, none is."""
