@@ -12,8 +12,8 @@ COPY LICENSE README.md pyproject.toml ./
 COPY deploy deploy
 COPY orchestrator orchestrator
 COPY trainer trainer
-RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
-    && touch --date="@${SOURCE_DATE_EPOCH}" /wheels /wheels/*.whl
+RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheel . \
+    && touch --date="@${SOURCE_DATE_EPOCH}" wheel wheel/*.whl
 
 FROM ${BASE}
 # PyPI's torch is the one with CUDA, and brings all of it but the driver. Gigabytes, so it comes first and alone.
@@ -33,10 +33,10 @@ RUN python3 build/docker/dependencies.py trainer > build/requirements.txt \
         --constraint build/docker/constraints.txt --requirement build/requirements.txt \
     && /opt/elastic/bin/python /opt/elastic/share/elastic/compile.py /opt/elastic/lib \
     && rm -r build
-COPY --from=wheel /wheels /tmp/wheels
-RUN /opt/elastic/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile --no-deps --no-index wheels/*.whl \
+COPY --from=wheel /build/wheel /tmp/wheel
+RUN /opt/elastic/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile --no-deps --no-index wheel/*.whl \
     && /opt/elastic/bin/python /opt/elastic/share/elastic/compile.py /opt/elastic/lib \
-    && rm -r wheels
+    && rm -r wheel
 # An agent gives ranks a directory of their own to work in, and /tmp; the image is read-only to them.
 ENV PATH=/opt/elastic/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NVIDIA_DRIVER_CAPABILITIES=compute,utility
