@@ -62,9 +62,10 @@ class Machine:
         if self._image is None:
             return TorchrunWorkers(log, self._environ, self._program)
         me = this_process(self._place.instance)
-        home = Home(self._work_dir.absolute(), self._place.instance, agent=f"{me.host}:{me.pid}:{me.started:g}")
-        if self._guard is None:
-            self._guard = Guard(home.agent, self._environ)
+        agent = f"{me.host}:{me.pid}:{me.started:g}"
+        if self._guard is None or not self._guard.lives:
+            self._guard = Guard(agent, self._environ)
+        home = Home(self._work_dir.absolute(), self._place.instance, agent, self._guard)
         return ContainerWorkers(
             self._image, log, home, self._environ, self.background, self._program, monotonic=self._monotonic
         )

@@ -11,7 +11,6 @@ from typing import Any
 from docker import DockerClient
 
 from orchestrator.agent.background import Threads
-from orchestrator.agent.containers.guard import Guard
 from orchestrator.agent.containers.workers import ContainerWorkers, Home, Patience
 from orchestrator.agent.launcher import Program
 from orchestrator.agent.run_directory import RunDirectory
@@ -115,7 +114,6 @@ class Contained:
 
     def close(self) -> None:
         self.end()
-        Guard(self.home.agent, os.environ).release(60)
         self.client.close()
 
 

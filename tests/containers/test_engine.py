@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.agent.containers.guard import Guard
+from orchestrator.agent.containers.guard import NONE, SOME
 from orchestrator.agent.containers.workers import Patience
 from orchestrator.agent.launcher import Program
 from orchestrator.fleets.engine import EngineError, remove_instance
@@ -194,9 +194,11 @@ def test_the_guard_removes_the_containers_of_an_agent_that_was_killed(
     contained.wait_for_steps()
     program = textwrap.dedent(
         """
-        import os, sys, time
-        from orchestrator.agent.containers.guard import Guard
-        print(Guard("killed", os.environ).pid, flush=True)
+        import os, time
+        import psutil
+        from orchestrator.agent.containers.guard import SOME, Guard
+        Guard("killed", os.environ).tell(SOME)
+        print(psutil.Process().children()[0].pid, flush=True)
         time.sleep(600)
         """
     )
@@ -214,8 +216,11 @@ def test_the_guard_spares_the_containers_of_others(contain: Callable[..., Contai
     contained = contain(agent="lives")
     contained.start(FOR_EVER)
     contained.wait_for_steps()
-    Guard("another", os.environ).release(60)
+    guard = [sys.executable, "-m", "orchestrator.agent.containers.guard"]
+    subprocess.run([*guard, "another"], input=SOME, check=True, timeout=60)
     assert contained.rows()
+    subprocess.run([*guard, "lives"], input=SOME + NONE, check=True, timeout=60)
+    assert contained.rows(), "it was told that there is nothing to remove"
 
 
 def test_whoever_ends_an_instance_ends_its_containers(contain: Callable[..., Contained], tmp_path: Path) -> None:

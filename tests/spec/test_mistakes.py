@@ -241,15 +241,20 @@ ONE_CHANGE = {
         "- {instance: g5.xlarge}",
         "8:18: resources.ladder.0.instance: the local fleet has no",
     ),
-    "image": (
+    "an image with a space in its name": (
         "resources:",
-        "resources:\n  image: trainer:1",
-        "7:10: resources.image: workers are processes on every fleet, containers are not built yet; remove image",
+        "resources:\n  image: trainer :1",
+        "7:10: resources.image: must be a name such as registry.example/trainer:1, without spaces",
     ),
-    "image on EC2": (
-        "resources:\n  ladder:\n    - {workers: 1}\n    - {workers: 2}",
-        "resources:\n  fleet: ec2\n  image: trainer:1\n  ladder:\n    - {instance: g6.xlarge}",
-        "8:10: resources.image: workers are processes on every fleet, containers are not built yet; remove image",
+    "memory of processes": (
+        "resources:",
+        "resources:\n  memory: 4GiB",
+        "7:11: resources.memory: is a container's, and workers without an image are processes; name image too",
+    ),
+    "memory that no Python starts in": (
+        "resources:",
+        "resources:\n  image: trainer:1\n  memory: 1MiB",
+        "8:11: resources.memory: must be at least 64MiB",
     ),
     "environment is no mapping": ("resources:", "resources:\n  env: [A=1]", "7:8: resources.env: must be a mapping"),
     "environment holds a number": (

@@ -68,8 +68,8 @@ def test_what_is_commented_out_is_right_too() -> None:
     """Whoever removes a '#' in front of a field gets a job that is read."""
     for line in job_template().splitlines():
         name = re.match(r"^ *# ([a-z_]+): \S*[^.]$", line)
-        if name and name[1] in {"image", "region", "steps", "command", "config", "working_dir", "threads"}:
-            continue  # these exclude what stands beside them: the local fleet, epochs, and training
+        if name and name[1] in {"memory", "region", "steps", "command", "config", "working_dir", "threads"}:
+            continue  # these exclude what stands beside them: processes, the local fleet, epochs, and training
         if name:
             load_job(job_template().replace(line, line.replace("# ", "", 1), 1))
 

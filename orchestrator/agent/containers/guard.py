@@ -1,12 +1,13 @@
 """Removes an agent's containers when the agent has ended, however it did: they do not die with it by themselves.
 
-A process in a session of its own, which holds the other end of a pipe. When the agent is gone the pipe is closed, by
-the kernel if by nobody else; then whatever carries the agent's label is removed, and the guard ends. An engine that is
-away meanwhile is waited for.
+A process in a session of its own, which holds the other end of a pipe and is told whether there are any. When the agent
+is gone the pipe is closed, by the kernel if by nobody else; then whatever carries the agent's label is removed, and the
+guard ends. An engine that is away meanwhile is waited for.
 
     python -m orchestrator.agent.containers.guard AGENT
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from orchestrator.agent.launcher import worker_environment
 from orchestrator.fleets.engine import AGENT_LABEL, EngineError, connect, is_absence, remove_containers
 from orchestrator.fleets.processes import MARKER
 
@@ -25,6 +27,10 @@ GIVE_UP_AFTER_S = 900.0
 """An engine that does not come back for so long: who ends the instance, or is started in its place, removes them."""
 
 
+SOME, NONE = b"1", b"0"
+"""What the guard is told: whether there is anything to remove, should the agent end now."""
+
+
 class Guard:
     """The agent's end of the pipe."""
 
@@ -34,27 +40,30 @@ class Guard:
             [sys.executable, "-m", "orchestrator.agent.containers.guard", agent],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={name: value for name, value in environ.items() if name != MARKER},
+            env={name: value for name, value in worker_environment(environ).items() if name != MARKER},
             start_new_session=True,
         )
 
     @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
+    def lives(self) -> bool:
+        """Whether it is there; somebody may have killed it."""
+        return self._process.poll() is None
 
-    def release(self, timeout_s: float) -> None:
-        """Have it do its work now, and wait for its end."""
+    def tell(self, word: bytes) -> None:
+        """SOME before there is a container, NONE when there is none any more."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout_s)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(word)
+            self._process.stdin.flush()
 
 
 def main() -> int:
     """Wait for the agent's end, then clear up."""
-    agent = sys.argv[1]
-    while sys.stdin.buffer.read(1):
-        pass
+    agent, there_are = sys.argv[1], NONE
+    while word := sys.stdin.buffer.read(1):
+        there_are = word
+    if there_are == NONE:
+        return 0
     give_up = time.monotonic() + GIVE_UP_AFTER_S
     while time.monotonic() < give_up:
         try:

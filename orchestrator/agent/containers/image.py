@@ -71,7 +71,7 @@ def find_image(client: "DockerClient", name: str) -> Image | None:
     except ImageNotFound:
         return None
     except APIError as error:
-        raise _why_not(name, error.explanation or str(error)) from error
+        raise why_not(name, error.explanation or str(error)) from error
     return Image(found["Id"], next(iter(found.get("RepoDigests") or ()), found["Id"]))
 
 
@@ -85,15 +85,16 @@ def pull_image(client: "DockerClient", name: str, doing: Callable[[str], None], 
         events: Iterable[Mapping[str, Any]] = client.api.pull(name, stream=True, decode=True)
         for event in events:
             if "error" in event:
-                raise _why_not(name, str(event["error"]))
+                raise why_not(name, str(event["error"]))
             doing(progress.take(event))
             if ending():
                 return
     except APIError as error:
-        raise _why_not(name, error.explanation or str(error)) from error
+        raise why_not(name, error.explanation or str(error)) from error
 
 
-def _why_not(name: str, said: str) -> ImageRefused | ImageNotHad:
+def why_not(name: str, said: str) -> ImageRefused | ImageNotHad:
+    """What the engine says against it, and whether it may pass."""
     said = " ".join(said.split())
     # A name that no resolver knows is a registry's that cannot be reached.
     advice = next((advice for words, advice in _REFUSALS.items() if words in said and "lookup " not in said), None)

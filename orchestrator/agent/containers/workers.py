@@ -19,6 +19,7 @@ from orchestrator.agent.background import Background, in_pieces
 from orchestrator.agent.containers.asking import AGAIN_AFTER_S, Engine, EngineAway, Killed
 from orchestrator.agent.containers.ends import REMOVED, RankEnd, end_of, failing, outcome
 from orchestrator.agent.containers.following import Follower
+from orchestrator.agent.containers.guard import NONE, SOME, Guard
 from orchestrator.agent.containers.image import Image, ImageNotHad, ImageRefused, find_image, pull_image
 from orchestrator.agent.containers.ranks import Crew, user_of_ranks
 from orchestrator.agent.containers.starting import (
@@ -75,6 +76,13 @@ class Home:
     instance: str
     agent: str
     """Names the agent's process: one that comes after it is another."""
+    guard: Guard | None = None
+    """Who removes them when the agent has ended."""
+
+    def there_are(self, word: bytes) -> None:
+        """Have the guard know."""
+        if self.guard is not None:
+            self.guard.tell(word)
 
 
 @dataclass
@@ -324,6 +332,7 @@ class ContainerWorkers:
             gpus=order.gpus,
             folders=present_folders(order.run),
         )
+        self._home.there_are(SOME)
         if os.geteuid() == 0 and user.uid:
             give(order.run.path, user)
         if crew.meeting.kind == "private":
@@ -420,7 +429,7 @@ class ContainerWorkers:
         rank.pid = state.get("Pid") or None
 
     def _signal(self, client: "DockerClient") -> None:
-        """What was asked for since the last look."""
+        """What was asked for since the last look. A rank that has only begun may not know the signal yet."""
         wishes = self._wishes
         rounds, stacks, wishes.stacks = wishes.drain_rounds, wishes.stacks, False
         for rank in self._standing.ranks:
@@ -430,14 +439,15 @@ class ContainerWorkers:
                 _send(client, rank, signal.SIGUSR1)
             if rank.asked >= rounds:
                 continue
-            if rank.asked and not _heeds(rank.pid, signal.SIGTERM):
+            if _heeds(rank.pid, signal.SIGTERM):
+                _send(client, rank, signal.SIGTERM)
+                rank.asked = rounds
+            elif rounds > 1:
                 # As the first process of its container it is not ended by a signal that it does not know.
                 self._say(f"rank {rank.number} does not know SIGTERM: it is ended")
                 rank.ended_by_us = True
                 _send(client, rank, signal.SIGKILL)
-            else:
-                _send(client, rank, signal.SIGTERM)
-            rank.asked = rounds
+                rank.asked = rounds
 
     def _end_the_others(self) -> Iterator[float]:
         """When one has failed, or drained, the others are not to go on."""
@@ -483,6 +493,7 @@ class ContainerWorkers:
         while self._wishes.order is not None and self._monotonic() < until:
             try:
                 if self._engine.ask_once(self._remove_all):
+                    self._home.there_are(NONE)
                     break
             except EngineError:
                 pass  # it is asked again
