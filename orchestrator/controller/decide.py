@@ -138,7 +138,9 @@ def reached_limit(draft: Draft) -> str | None:
     """The limit that is or was reached: what an end gives back begins nothing new."""
     if draft.record.limit is not None:
         return draft.record.limit
-    working, uses = _working(draft), draft.uses_now()
+    # Who drains needs no more time: that its lives are not made longer any more says nothing of the budget.
+    drains = draft.running is not None and draft.running.phase is GenerationPhase.DRAINING
+    working, uses = () if drains else _working(draft), draft.uses_now()
     limit = limit_reached(
         draft.seen.spec,
         age_s=draft.age_s,

@@ -1,7 +1,7 @@
 """The protocol between the controller and any source of instances."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -65,8 +65,8 @@ class LaunchRequest:
     """What an hour of it may come to: where a price can rise above that, the fleet ends it. None: whatever it costs."""
     count: int = 1
     """How many of these its generation needs, it included: where all of them cannot be had, one is of no use."""
-    beside: tuple[str, ...] = ()
-    """The other instances of its generation, there already or not."""
+    beside: tuple[str, ...] = field(default=(), compare=False)
+    """The other instances of its generation, there already or not. They may change until this one is launched."""
     image: str | None = None
     """The image whose containers its workers run in; None: they are processes."""
 

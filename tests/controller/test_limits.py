@@ -198,3 +198,17 @@ def test_a_rung_that_could_not_be_had_is_tried_again_after_ten_minutes_though_th
     scene.jump(days * 86_400).train(21, percent=95.0, samples=60)
     scene.pass_time(601).train(30, percent=95.0, samples=120)
     assert scene.upcoming.rung == 1
+
+
+def test_a_pause_that_drains_when_the_allowance_runs_low_is_a_pause_and_no_end_of_the_budget() -> None:
+    scene = training(job_spec(limits={"max_cost": 0.25}), price_usd_per_hour=1.0)
+    [use] = scene.record.uses
+    assert use.allowance_s is not None
+    scene.pass_time(use.allowance_s - DRAIN_BEFORE_S - scene.record.age_s - 5.0).settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.TRAINING)
+    scene.ask("pause").settle()
+    assert scene.is_in(JobPhase.RUNNING, GenerationPhase.DRAINING)
+    scene.pass_time(20.0).settle()
+    assert scene.record.limit is None
+    scene.commit(40).exit("drained", step=40)
+    assert scene.is_in(JobPhase.PAUSED)
