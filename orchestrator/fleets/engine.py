@@ -30,6 +30,13 @@ ANSWERS_WITHIN_S = 20.0
 """An engine that says nothing for so long counts as away."""
 
 
+REMOVES_WITHIN_S = 5.0
+"""The same where somebody waits who has other things to do."""
+
+
+_USUAL_HOST = "unix:///var/run/docker.sock"
+
+
 class EngineError(ElasticError):
     """The Docker engine is not there, or does not let itself be asked."""
 
@@ -40,12 +47,13 @@ class EngineError(ElasticError):
 
 
 def connect(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> "DockerClient":
-    """The engine that DOCKER_HOST names, else the machine's own; it has answered once. Raises EngineError."""
+    """The engine that `host_of` names; it has answered once. Raises EngineError."""
     import docker
     from docker.errors import DockerException
 
     try:
-        client = docker.from_env(environment=dict(environ), timeout=int(timeout_s), max_pool_size=64)
+        settings = {**environ, "DOCKER_HOST": host_of(environ)}
+        client = docker.from_env(environment=settings, timeout=int(timeout_s), max_pool_size=64)
     except DockerException as error:
         raise unreachable(error, environ) from error
     try:
@@ -58,9 +66,24 @@ def connect(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> 
     return client
 
 
+def host_of(environ: Mapping[str, str]) -> str:
+    """DOCKER_HOST, else the socket that the docker command has been told to use (its context), else the usual one."""
+    from docker.context import ContextAPI
+    from docker.errors import DockerException
+
+    if named := environ.get("DOCKER_HOST"):
+        return named
+    try:
+        context = ContextAPI.get_context(environ.get("DOCKER_CONTEXT"))
+    except DockerException:
+        context = None
+    host = str(context.Host) if context is not None else ""
+    return host if host.startswith("unix://") else _USUAL_HOST
+
+
 def unreachable(error: Exception, environ: Mapping[str, str]) -> EngineError:
     """What it means that the engine cannot be asked, and what to do."""
-    where = environ.get("DOCKER_HOST") or "/var/run/docker.sock"
+    where = host_of(environ)
     causes = list(_causes(error))
     if any(isinstance(cause, PermissionError) for cause in causes):
         return EngineError(
@@ -121,7 +144,7 @@ def remove_network(client: "DockerClient", network_id: str) -> bool:
 def remove_instance(environ: Mapping[str, str], work_dir: str) -> None:
     """Remove the containers of an instance. Raises EngineError."""
     try:
-        client = connect(environ)
+        client = connect(environ, REMOVES_WITHIN_S)
         with contextlib.closing(client):
             remove_containers(client, WORK_DIR_LABEL, work_dir)
     except EngineError:

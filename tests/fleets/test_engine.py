@@ -1,0 +1,54 @@
+"""Which Docker engine is meant, and what is said when there is none."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from requests.exceptions import ConnectionError
+from urllib3.exceptions import ProtocolError
+
+from orchestrator.fleets.engine import EngineError, connect, host_of, unreachable
+
+
+def test_docker_host_is_meant_before_all() -> None:
+    assert host_of({"DOCKER_HOST": "unix:///mine.sock"}) == "unix:///mine.sock"
+
+
+def test_the_socket_of_the_docker_commands_context_is_meant_else_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert host_of({}) == "unix:///var/run/docker.sock"
+    rootless = tmp_path / "contexts" / "meta" / hashlib.sha256(b"rootless").hexdigest()
+    rootless.mkdir(parents=True)
+    endpoint = {"docker": {"Host": "unix:///run/user/1000/docker.sock", "SkipTLSVerify": False}}
+    (rootless / "meta.json").write_text(json.dumps({"Name": "rootless", "Metadata": {}, "Endpoints": endpoint}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "rootless"}))
+    assert host_of({}) == "unix:///run/user/1000/docker.sock"
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "gone"}))
+    assert host_of({}) == "unix:///var/run/docker.sock"
+
+
+def test_no_engine_is_one_sentence_that_says_where_and_what_to_do(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/docker.sock"
+    with pytest.raises(EngineError) as error:
+        connect({"DOCKER_HOST": nowhere})
+    assert str(error.value) == f"there is no Docker engine at {nowhere}: install and start one, or set DOCKER_HOST"
+    assert error.value.may_pass
+
+
+def test_an_engine_that_refuses_connections_is_told_from_none() -> None:
+    with pytest.raises(EngineError, match=r"no Docker engine answers at tcp://127.0.0.1:1: start it") as error:
+        connect({"DOCKER_HOST": "tcp://127.0.0.1:1"})
+    assert error.value.may_pass
+
+
+def test_a_socket_that_may_not_be_used_will_not_be_usable_later() -> None:
+    """As the SDK has it: the cause is an argument of an argument. Root, as which tests may run, may use every socket."""
+    cause = ProtocolError("Connection aborted.", PermissionError(13, "Permission denied"))
+    error = unreachable(ConnectionError(cause), {"DOCKER_HOST": "unix:///docker.sock"})
+    assert str(error) == (
+        "permission to use the Docker engine at unix:///docker.sock is denied: add this user to the group docker"
+    )
+    assert not error.may_pass
