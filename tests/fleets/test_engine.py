@@ -45,7 +45,7 @@ def test_an_engine_that_refuses_connections_is_told_from_none() -> None:
 
 
 def test_a_socket_that_may_not_be_used_will_not_be_usable_later() -> None:
-    """As the SDK has it: the cause is an argument of an argument. Root, as which tests may run, may use every socket."""
+    """As the SDK has it: the cause is an argument of an argument. Root may use every socket, so it is made by hand."""
     cause = ProtocolError("Connection aborted.", PermissionError(13, "Permission denied"))
     error = unreachable(ConnectionError(cause), {"DOCKER_HOST": "unix:///docker.sock"})
     assert str(error) == (
