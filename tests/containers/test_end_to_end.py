@@ -110,7 +110,7 @@ def in_processes(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> s
 
 
 def test_one_container_becomes_two_by_measured_utilisation(system: ContainedSystem, in_processes: str) -> None:
-    rule = {"up_above": 20, "down_below": 10, "window": "2s", "warm_up": "1s", "cooldown": "1h"}
+    rule = {"up_above": 5, "down_below": 1, "window": "2s", "warm_up": "1s", "cooldown": "1h"}
     system.submit_contained(TWO_INSTANCES, scaling=rule)
     system.wait_until_stepping(2, after=1)
 
