@@ -146,7 +146,8 @@ class TorchrunWorkers:
         if program.executable is None:
             return program.filled(run)
         tied = ["-I", "-S", attached.__file__, str(self._process.pid), program.working_dir or ""]
-        return [*tied, program.executable, *program.filled(run)]
+        # torchrun puts the rank's numbers where an argument has ${local_rank} and the like, and takes $$ for $.
+        return [each.replace("$", "$$") for each in (*tied, program.executable, *program.filled(run))]
 
     def ask_to_drain(self, *, again: bool = False) -> None:
         """SIGTERM to the ranks themselves: torchrun would turn their exit code into its own.

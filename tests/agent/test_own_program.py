@@ -67,7 +67,7 @@ def test_each_worker_runs_it_where_it_lies_with_torchruns_environment(launch: La
         'echo "$(pwd)|$1|$2|$3|$RANK of $WORLD_SIZE|$MASTER_ADDR|$OMP_NUM_THREADS" > "$ELASTIC_RUN_DIR/said-$RANK"\n'
         'test "$ELASTIC_CONFIG" = "$2" && test -n "$MASTER_PORT" && echo "hello from $LOCAL_RANK"\n'
     )
-    command = ("sh", "program.sh", "{run_dir}/x", "{config}", '{"lr": 1, "to": "{run_dir}"}')
+    command = ("sh", "program.sh", "{run_dir}/x", "{config}", '{"lr": 1, "to": "{run_dir}", "as": "$$ ${local_rank}"}')
     launched = launch(*command, ranks=2, working_dir=str(home))
     ended = launched.wait()
     assert (ended.outcome, ended.code) == ("finished", 0)
@@ -75,7 +75,7 @@ def test_each_worker_runs_it_where_it_lies_with_torchruns_environment(launch: La
     for rank in (0, 1):
         where, place, config, braces, which, address, threads = launched.wait_for(f"said-{rank}").split("|")
         assert (where, place, config) == (str(home), f"{run.path}/x", str(run.config))
-        assert (braces, which) == (f'{{"lr": 1, "to": "{run.path}"}}', f"{rank} of 2")
+        assert (braces, which) == (f'{{"lr": 1, "to": "{run.path}", "as": "$$ ${{local_rank}}"}}', f"{rank} of 2")
         assert (address, threads) == ("127.0.0.1", "3")
         assert "".join(log.path.read_text() for log in run.rank_logs(rank)) == f"hello from {rank}\n"
 
@@ -93,7 +93,7 @@ def test_asked_to_drain_it_exits_with_75(launch: Launch) -> None:
     [
         (("no-such-program", "x"), None, "cannot run no-such-program: No such file or directory; see command in"),
         (("sh", "-c", "true"), "/no/such/place", "cannot work in /no/such/place: No such file or directory; see wor"),
-        (("python3", "no-such.py"), "/", "python3: can't open file '/no-such.py': [Errno 2] No such file or directory"),
+        (("python3", "no-such.py"), "/usr", "can't open file '/usr/no-such.py': [Errno 2] No such file or directory"),
     ],
 )
 def test_what_cannot_be_started_is_refused_in_one_sentence(
