@@ -189,8 +189,8 @@ class FakeAgent:
         commit(self._store, self.request.job, self._assignment.epoch, manifest, self._nonce)
         self._committed = self._step
 
-    def _end(self, outcome: Literal["finished", "drained", "failed", "refused"]) -> None:
-        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 2}[outcome]
+    def _end(self, outcome: Literal["finished", "drained", "failed", "refused", "lost"]) -> None:
+        code = {"finished": 0, "drained": 75, "failed": 1, "refused": 2, "lost": 1}[outcome]
         self._exit = TrainerExit(outcome=outcome, code=code, message=outcome, step=self._step)
         self._state = "stopped"
 
