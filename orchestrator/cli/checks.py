@@ -92,7 +92,7 @@ def checks_for(invocation: Invocation, store_url: str | None) -> list[Check]:
         on_store("ec2", lambda store: check_ec2(store, invocation)),
         on_store("pool", lambda store: check_pool(store, invocation)),
         lambda: check_docker(invocation.environ),
-        lambda: check_aws(needed=url.startswith("s3:")),
+        lambda: check_aws(needed=url.startswith("s3:") and not invocation.environ.get("ELASTIC_S3_ACCESS_KEY_ID")),
     ]
 
 

@@ -15,6 +15,7 @@ from orchestrator.cloud_setup import stack as stacks
 from orchestrator.cloud_setup.bucket import Bucket, check_bucket_region, find_bucket
 from orchestrator.cloud_setup.clients import Caller, Clients
 from orchestrator.cloud_setup.image import Image, find_image
+from orchestrator.cloud_setup.keys import parameter_of, send_keys, wanted_arn
 from orchestrator.cloud_setup.network import Network, find_network
 from orchestrator.cloud_setup.place import ENDPOINT, Place, place_of, taken_back
 from orchestrator.cloud_setup.refusals import code_of
@@ -29,6 +30,7 @@ from orchestrator.store import document
 from orchestrator.store.document import Nonce, Stored
 from orchestrator.store.probe import require_conditional_writes
 from orchestrator.store.protocol import Conflict, Object, Store, StoreError
+from orchestrator.store.s3_keys import PARAMETER
 
 PACKAGES: Final = "control/packages/"
 DEFAULT_VOLUME_GIB: Final = 100
@@ -76,6 +78,11 @@ class Intention:
     elsewhere: Clients | None
     """Of the other region that controllers launch in so far."""
 
+    @property
+    def reads_keys(self) -> bool:
+        """Whether instances read the store's own keys from SSM."""
+        return bool(self.wanted.parameters["StoreKeysArn"])
+
 
 @dataclass(frozen=True)
 class Made:
@@ -89,6 +96,8 @@ class Made:
     package_sent: bool
     account_written: bool
     makes_bucket: bool
+    keys_sent: bool = False
+    """Whether the store's own keys were put into SSM just now."""
 
 
 def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
@@ -124,6 +133,7 @@ def intend(clients: Clients, wishes: Wishes, ports: Ports) -> Intention:
         "RootDevice": image.root_device,
         "VolumeGiB": str(volume_gib),
         "DataArns": _data_arns(wishes, before, caller.partition),
+        "StoreKeysArn": wanted_arn(wishes.stack, place.makes_bucket, before, caller, clients.region, ports.environ),
     }
     takes_back = stack is None and place.makes_bucket and bucket is not None
     wanted = stacks.Wanted(wishes.stack, template_body(), parameters, takes_back)
@@ -147,8 +157,11 @@ def set_up(clients: Clients, wishes: Wishes, ports: Ports) -> Made:
         stack = stacks.carry_out(clients, planned, ports.sleep, ports.tell)
     assert stack is not None, "a stack that is not there cannot be unchanged"
     store = intention.place.store(clients, intention.caller, ports.environ)
-    if endpoint := ports.environ.get(ENDPOINT):
+    keys_sent = intention.reads_keys and send_keys(clients, wishes.stack, ports.environ)
+    if (endpoint := ports.environ.get(ENDPOINT)) and not intention.reads_keys:
         ports.tell(f"the store is at {endpoint}, which has to accept the credentials of the instances' role")
+    if endpoint and not endpoint.startswith("https://"):
+        ports.tell(f"instances get out by HTTPS alone, and so may not reach {endpoint}")
     require_conditional_writes(store, ports.nonce)
     _settle_identity(store, intention.wanted.parameters["StoreId"])
     key = f"{PACKAGES}{wheel.sha256}/{wheel.name}"
@@ -160,7 +173,7 @@ def set_up(clients: Clients, wishes: Wishes, ports: Ports) -> Made:
     account = _account(intention, stack, key, ports.environ)
     written = _write(store, account, ports.nonce)
     changes = planned.changes if planned else ()
-    return Made(stack, account, store.url, changes, sent, written, intention.place.makes_bucket)
+    return Made(stack, account, store.url, changes, sent, written, intention.place.makes_bucket, keys_sent)
 
 
 def _usable_bucket(
@@ -254,7 +267,10 @@ def _account(intention: Intention, stack: Stack, package_key: str, environ: Mapp
         ami_parameter=intention.image.parameter,
         store_url=intention.place.url,
         package_key=package_key,
-        environment=intention.place.environment(intention.caller, environ),
+        environment={
+            **intention.place.environment(intention.caller, environ),
+            **({PARAMETER: parameter_of(intention.wanted.name)} if intention.reads_keys else {}),
+        },
     )
 
 

@@ -6,6 +6,7 @@ from orchestrator.cloud_setup import living
 from orchestrator.cloud_setup import stack as stacks
 from orchestrator.cloud_setup.bucket import count_objects, find_bucket, remove_bucket
 from orchestrator.cloud_setup.clients import Caller, Clients
+from orchestrator.cloud_setup.keys import remove_keys
 from orchestrator.cloud_setup.living import check_no_instances, without_document
 from orchestrator.cloud_setup.place import Place, place_of
 from orchestrator.cloud_setup.setting_up import Ports
@@ -60,6 +61,8 @@ def remove_stack(clients: Clients, removal: Removal, ports: Ports) -> None:
             ports.sleep(living.SHOWN_WITHIN_S)
             _check_no_instances(clients, removal.stack)
     stacks.remove(clients, removal.stack, ports.sleep, ports.tell)
+    if removal.stack.parameters.get("StoreKeysArn"):
+        remove_keys(clients, removal.stack.name)
 
 
 def remove_its_bucket(clients: Clients, removal: Removal) -> int:

@@ -3,10 +3,10 @@
 Small objects are written by PutObject, conditional where it matters (`s3_requests` says how they are repeated); large
 files go in parts (`s3_upload`, `s3_download`) to keys that are never used again.
 
-Settings are botocore's own: credentials, profile, `AWS_REGION`, `AWS_ENDPOINT_URL_S3`; and three of elastic's, which
-every request then carries that can: `ELASTIC_BUCKET_OWNER`, the account that the bucket must belong to;
-`ELASTIC_S3_SSE`, how the service is to encrypt what is written (`AES256` or `aws:kms`; without, as the bucket is set
-up), and `ELASTIC_S3_KMS_KEY_ID`, with which key.
+Settings are botocore's own: credentials, profile, `AWS_REGION`, `AWS_ENDPOINT_URL_S3`; the store's own keys, where it
+has any (`s3_keys`); and three of elastic's, which every request then carries that can: `ELASTIC_BUCKET_OWNER`, the
+account that the bucket must belong to; `ELASTIC_S3_SSE`, how the service is to encrypt what is written (`AES256` or
+`aws:kms`; without, as the bucket is set up), and `ELASTIC_S3_KMS_KEY_ID`, with which key.
 
 General purpose buckets only: directory buckets (S3 Express) list in no order.
 """
@@ -27,6 +27,7 @@ from orchestrator.store import s3_download, s3_upload
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, Unchanged
 from orchestrator.store.s3_endpoint import check_endpoint, is_amazons, is_billed, settings_explained
+from orchestrator.store.s3_keys import Keys, store_keys
 from orchestrator.store.s3_requests import TRIES, NotModified, Requests
 
 if TYPE_CHECKING:
@@ -216,7 +217,8 @@ def make_client(
     with settings_explained():
         # Every SDK of AWS reads AWS_REGION but this one, and it is what an instance is told.
         session = session or boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
-        client = session.client("s3", config=config)
+        keys = store_keys(os.environ)
+        client = _client(session, config, keys)
     check_endpoint(client.meta.endpoint_url)
     if not is_amazons(client.meta.endpoint_url):
         # A server of one's own: seldom has it a name for each bucket, or S3's newest checksums.
@@ -225,10 +227,16 @@ def make_client(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        client = session.client("s3", config=config.merge(own))
+        client = _client(session, config.merge(own), keys)
     if settings is not None:
         _say_always(client, settings)
     return client
+
+
+def _client(session: boto3.session.Session, config: Config, keys: Keys | None) -> "S3Client":
+    """By the store's own keys or, without any, by the session's credentials."""
+    access_key_id, secret_access_key = (keys.access_key_id, keys.secret_access_key) if keys else (None, None)
+    return session.client("s3", config=config, aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
 
 
 def _say_always(client: "S3Client", settings: Settings) -> None:

@@ -83,9 +83,9 @@ def test_with_a_bucket_of_ones_own_none_is_made_nor_its_policy_changed() -> None
     assert statements("InstancePolicy", MakeBucket="false") == statements("InstancePolicy")
 
 
-@pytest.mark.parametrize("policy", ["InstancePolicy", "DataPolicy", "ControllerPolicy"])
+@pytest.mark.parametrize("policy", ["InstancePolicy", "DataPolicy", "KeysPolicy", "ControllerPolicy"])
 def test_a_statement_has_a_name_and_no_right_is_for_everything(policy: str) -> None:
-    for statement in statements(policy):
+    for statement in statements(policy, StoreKeysArn="arn:aws:ssm:us-east-1:123456789012:parameter/elastic/e/store"):
         assert statement["Sid"]
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert [action for action in actions if "*" in action] == []

@@ -95,7 +95,27 @@ def bootstrap(
     elif diff:
         _show_changes(clients, wishes, ports, output)
     else:
+        if wishes.store_url is not None:
+            _ask_for_keys(stack, yes, invocation)
         _set_up(clients, wishes, ports, output)
+
+
+def _ask_for_keys(stack: str, yes: bool, invocation: Invocation) -> None:
+    """Whether the store's own keys may go to where instances read them. Raises UsageError, Abort."""
+    from orchestrator.cloud_setup.keys import parameter_of
+    from orchestrator.store.s3_keys import KEY_ID, keys_of
+
+    if keys_of(invocation.environ) is None or yes:
+        return
+    parameter = parameter_of(stack)
+    if not on_terminal():
+        raise UsageError(
+            f"nobody can be asked here whether the store's keys ({KEY_ID}) may go into the SSM parameter {parameter}, "
+            "from where instances read them: say so with --yes"
+        )
+    typer.confirm(
+        f"Put the store's keys into the SSM parameter {parameter}, for instances to read", abort=True, err=True
+    )
 
 
 def _set_up(clients: "Clients", wishes: "Wishes", ports: "Ports", output: Format) -> None:
@@ -111,7 +131,7 @@ def _set_up(clients: "Clients", wishes: "Wishes", ports: "Ports", output: Format
         names=lambda: [part.name for part in parts],
         table=lambda: made_table(parts),
     )
-    if not made.changes and not made.package_sent and not made.account_written:
+    if not made.changes and not made.package_sent and not made.account_written and not made.keys_sent:
         say("Nothing had to be changed.")
     say("At rest this costs nothing but the bytes in the bucket.")
     suggest(

@@ -27,6 +27,22 @@ readonly SILENT_LIMIT_S=${ELASTIC_SILENT_LIMIT_S:-900}
 readonly IDLE_EXIT=${ELASTIC_IDLE_EXIT:-540s}
 # An instance is paid for from its launch, and the kernel starts somewhat later.
 readonly LAUNCH_TAKES_S=30
+# What is fetched before there is an elastic: by the store's own keys, if SSM has them, else by the rights of the role.
+readonly FETCH='
+import json, os, sys
+import boto3
+from botocore.config import Config
+
+region, parameter, keys = os.environ["AWS_REGION"], os.environ.get("ELASTIC_S3_PARAMETER"), {}
+if parameter:
+    ssm = boto3.client("ssm", region_name=region)
+    known = json.loads(ssm.get_parameter(Name=parameter, WithDecryption=True)["Parameter"]["Value"])
+    keys = {"aws_access_key_id": known["access_key_id"], "aws_secret_access_key": known["secret_access_key"]}
+endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", ".amazonaws.")
+style = "auto" if ".amazonaws." in endpoint else "path"
+s3 = boto3.client("s3", region_name=region, config=Config(s3={"addressing_style": style}), **keys)
+s3.download_file(*sys.argv[1:])
+'
 # Set at the end of what has to come to its end, else the instance's is near.
 IS_WELL=""
 
@@ -66,8 +82,7 @@ install_agent() {
     uv=$(command -v uv) || uv=$(fetch_uv)
     "$uv" venv --quiet --allow-existing --python '>=3.11' "$VENV"
     "$uv" pip install --quiet --python "$VENV" boto3
-    "$VENV/bin/python" -c 'import sys, boto3; boto3.client("s3").download_file(*sys.argv[1:])' \
-        "$BUCKET" "$KEY" "$wheel"
+    "$VENV/bin/python" -c "$FETCH" "$BUCKET" "$KEY" "$wheel"
     sha256sum --check --quiet <<<"$PACKAGE_SHA256  $wheel"
     if [[ -n $IMAGE ]]; then
         # The workers' image has what they need, and these are gigabytes: here they are wanted for no Python.

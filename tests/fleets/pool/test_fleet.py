@@ -100,7 +100,7 @@ def test_launched_twice_by_two_controllers_it_is_ordered_once(pool: Pool) -> Non
 def test_two_controllers_at_once_never_give_the_same_room_twice(pool: Pool) -> None:
     """One reads the orders, and before it writes its own the other has taken the last room."""
     other = pool.fleet()
-    raced = []
+    raced: list[str] = []
 
     def overtaken(operation: str, key: str, call: Callable[[], object]) -> object:
         if operation in ("create", "replace") and key == layout.POOL_ORDERS and not raced:

@@ -308,8 +308,13 @@ def test_a_host_of_this_machine_is_known_to_live_or_to_be_dead(bench: Bench) -> 
 
 def test_of_a_host_elsewhere_its_next_word_is_waited_for(bench: Bench) -> None:
     put(bench, report("a"))
+
+    def speaks() -> None:
+        if bench.now_s > 5:
+            put(bench, report("a", count=2))
+
     with pytest.raises(UsageError, match="join under another name with --name"):
-        take(bench, lambda: bench.now_s > 5 and put(bench, report("a", count=2)))
+        take(bench, speaks)
     assert bench.now_s < SILENT_AFTER_S
     assert take(bench) is not None
     assert len(bench.logged) == 2
