@@ -149,8 +149,8 @@ def test_a_container_is_killed(system: ContainedSystem, in_processes: str) -> No
     system.engine.docker("kill", "--signal", "KILL", system.containers()[1])
 
     assert system.succeed() == in_processes
-    (ended, *_) = system.events(EventKind.GENERATION_ENDED)
-    assert "rank 1" in ended.message and "SIGKILL" in ended.message, system.story()
+    (failed,) = system.events(EventKind.WORKER_FAILED)
+    assert "rank 1 was killed by SIGKILL" in failed.message, system.story()
     assert system.record.last_generation == 2
 
 
