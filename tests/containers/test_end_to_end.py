@@ -159,7 +159,7 @@ def test_what_needs_more_memory_than_it_has_is_told(system: ContainedSystem) -> 
 
     system.wait_for_phase(JobPhase.FAILED)
 
-    assert "64 MiB of memory; raise resources.memory" in system.story(), system.story()
+    assert "64MiB of memory; raise resources.memory" in system.story(), system.story()
     system.wait_until_nothing_is_left()
 
 
