@@ -33,6 +33,8 @@ class PoolMachine:
     held: Mapping[str, tuple[str, Given]]
     """By instance, the job and what is taken."""
     free: Given
+    ending: frozenset[str] = frozenset()
+    """Of these, those that were called off and end."""
 
     @property
     def instances(self) -> dict[str, Hosted | None]:
@@ -88,12 +90,16 @@ def _machine(report: Report, orders: Orders, now: datetime) -> PoolMachine:
     seen_s = max(0.0, (now - report.at).total_seconds())
     is_silent = report.state != "gone" and seen_s > SILENT_AFTER_S
     held = held_on(report, orders) if report.state != "gone" else {}
+    ending = frozenset(held).difference(orders.current)
+    if is_silent:  # whether they have ended nobody can tell, and they do as soon as it can be told
+        held, ending = {name: part for name, part in held.items() if name not in ending}, frozenset()
     return PoolMachine(
         report=report,
         state="silent" if is_silent else report.state,
         seen_s=seen_s,
         held=held,
         free=free_of(report, (given for _, given in held.values())),
+        ending=ending,
     )
 
 

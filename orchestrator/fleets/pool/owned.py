@@ -9,7 +9,7 @@ from orchestrator.fleets.pool.listing import read_pool
 
 
 class OwnedInPool:
-    """Instances that were ordered from machines of the pool and are not known to have ended."""
+    """Instances that were ordered from machines of the pool, neither called off nor known to have ended."""
 
     def __init__(self, fleet: PoolFleet) -> None:
         self._fleet = fleet
@@ -30,6 +30,7 @@ class OwnedInPool:
             )
             for look in read_pool(self._fleet.store, now)
             for name, hosted in look.instances.items()
+            if name not in look.ending
         ]
 
     def end(self, id: str) -> None:

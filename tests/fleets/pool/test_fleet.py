@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.fleets.pool.fleet import PoolFleet
+from orchestrator.fleets.pool.listing import read_pool
 from orchestrator.fleets.pool.owned import OwnedInPool
 from orchestrator.fleets.pool.records import SILENT_AFTER_S, Hosted, Orders, Report
 from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, Sighting
@@ -310,5 +311,8 @@ def test_what_belongs_to_no_job_is_found_on_the_machines_and_ended(pool: Pool, f
     assert (owned.instance, owned.where, owned.usd_per_hour) == (NAME, "the pool, a", 0.0)
     held.end(owned.id)
     assert pool.orders.current == {}
-    pool.tell("a")
-    assert held.owned() == []
+    assert held.owned() == [], "it ends as soon as its machine hears of that"
+    [look] = read_pool(pool.store, pool.now())
+    assert (sorted(look.held), sorted(look.ending), look.free.gpus) == ([NAME], [NAME], ())
+    [look] = read_pool(pool.store, pool.now() + timedelta(seconds=2 * SILENT_AFTER_S))
+    assert (look.state, look.held) == ("silent", {}), "of a machine that is not heard"
