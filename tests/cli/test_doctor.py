@@ -19,7 +19,7 @@ from tests.support.s3_servers import running_rclone, seaweed_server, seaweed_sto
 
 __all__ = ["seaweed_server", "seaweed_store"]
 
-ALL_CHECKS = ["python", "torch", "gpu", "cpu", "store", "disk", "controller", "ec2", "docker", "aws"]
+ALL_CHECKS = ["python", "torch", "gpu", "cpu", "store", "disk", "controller", "ec2", "pool", "docker", "aws"]
 
 
 class CarelessStore(MemoryStore):
@@ -46,7 +46,7 @@ def test_the_table_says_what_to_do(elastic: Elastic, store: Store, monkeypatch: 
     assert outcome.code == 1
     assert "✘ fail  torch" in outcome.out
     assert "→ uv sync" in outcome.out
-    assert "1 of 10 checks failed" in outcome.err
+    assert "1 of 11 checks failed" in outcome.err
 
 
 def test_a_store_that_ignores_conditions_fails() -> None:
@@ -83,7 +83,7 @@ def test_a_store_that_cannot_be_opened_fails_once_for_each_check_on_it(
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(checks, "check_torch", lambda: Finding("torch", Verdict.OK, "not asked"))
     findings = checks.run_checks(checks.checks_for(Invocation(environ={}), str(tmp_path / "file")))
-    assert {f.name for f in findings if f.verdict is Verdict.FAIL} == {"store", "disk", "controller", "ec2"}
+    assert {f.name for f in findings if f.verdict is Verdict.FAIL} == {"store", "disk", "controller", "ec2", "pool"}
 
 
 @pytest.mark.requires("docker")
