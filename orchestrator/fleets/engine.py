@@ -119,11 +119,14 @@ def remove_containers(client: "DockerClient", label: str, value: str) -> int:
     from docker.errors import APIError
 
     carrying = {"label": f"{label}={value}"}
-    for container in _listed(client, carrying):
+    containers = _listed(client, carrying)
+    # The network between instances carries the label of the one that made it, and any of them may leave last.
+    joined = {name for container in containers for name in container["NetworkSettings"]["Networks"]}
+    for container in containers:
         with contextlib.suppress(APIError):  # gone meanwhile, or on its way
             client.api.remove_container(container["Id"], force=True, v=True)
-    networks = client.api.networks(filters=carrying)
-    for network in networks:
+    shared = [each for each in client.api.networks(filters={"label": NETWORK_LABEL}) if each["Name"] in joined]
+    for network in [*client.api.networks(filters=carrying), *shared]:
         remove_network(client, network["Id"])
     return len(_listed(client, carrying))
 
