@@ -79,6 +79,8 @@ class Controller:
         if self._todo.refresh(busy=self._is_busy):
             jobs = [job for job in sorted(self._todo.jobs) if self._unsubmitted.get(job) != self._todo.listings]
             self._watches = {job: self._watch(job) for job in jobs}
+            for job in set(self._writes).difference(jobs):  # another leader has settled it
+                del self._writes[job]
             self._collector.begin_tick(jobs)
             self._look_at(jobs, epoch)
             alive = sum(map(self._is_alive, jobs))
