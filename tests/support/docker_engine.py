@@ -30,6 +30,7 @@ BASE_RECIPE: Final = Path(__file__).parents[2] / "docker" / "base.sh"
 _OWN_NEEDS: Final = ("dockerd", "containerd", "iptables", "unshare", "nsenter", "ip")
 _DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 _ANSWER_BOUND_S: Final = 20.0
+_END_BOUND_S: Final = 300.0  # gigabytes of images are removed
 
 
 def answering_host() -> str | None:
@@ -187,7 +188,7 @@ def running_engine(environ: Mapping[str, str]) -> Iterator[Engine]:
         with contextlib.suppress(BrokenPipeError):
             assert process.stdin is not None
             process.stdin.close()
-        process.wait(_ANSWER_BOUND_S * 3)
+        process.wait(_END_BOUND_S)
 
 
 @pytest.fixture(scope="session")
