@@ -139,6 +139,7 @@ class PoolHost:
                 self._hosted[instance] = hosted.model_copy(update=update)
                 if seen.state is InstanceState.GONE:
                     self.log(f"{instance} has ended")
+                    self.local.terminate(instance)  # its containers outlive an agent that was killed with its guard
 
     def _carry_out(self) -> None:
         """Start what is ordered, end what is not."""
@@ -146,7 +147,7 @@ class PoolHost:
         for instance in [name for name in self._hosted if name not in mine]:
             if self._hosted[instance].state is not InstanceState.GONE:
                 self.log(f"{instance} is not wanted any more")
-                self.local.terminate(instance)
+            self.local.terminate(instance)  # also one that has ended: the engine may have been away when it did
             del self._hosted[instance]
         new = {name: order for name, order in mine.items() if name not in self._hosted}
         for instance, order in new.items():

@@ -142,6 +142,22 @@ def test_what_is_ordered_here_runs_and_what_is_called_off_ends(bench: Bench) -> 
     assert (list(bench.report().instances), bench.report().orders_seq) == (["other-g1-n0-a0"], 2)
 
 
+def test_what_an_agent_that_ended_has_left_is_removed_at_once_and_once_more_when_it_is_called_off(bench: Bench) -> None:
+    """An agent that is killed together with its guard leaves its containers, and the engine may be away just then."""
+    host = bench.host()
+    bench.order(NAME)
+    bench.turn(host)
+    assert isinstance(host.local, Processes)
+    host.local.states[NAME] = InstanceState.GONE
+    bench.turn(host, times=3)
+    assert asked(host) == [("launch", NAME), ("terminate", NAME)]
+    assert bench.state() is InstanceState.GONE
+    bench.order()
+    bench.turn(host)
+    assert asked(host)[2:] == [("terminate", NAME)]
+    assert bench.report().instances == {}
+
+
 def test_another_machines_orders_are_left_alone(bench: Bench) -> None:
     host = bench.host()
     bench.order(NAME, machine="b")
