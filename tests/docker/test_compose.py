@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from orchestrator.fleets.pool.host import DRAIN_WITHIN_S, LAST_WORD_WITHIN_S
 from orchestrator.rehearsal.serving import executable
 from tests.support.docker_engine import Engine, compose_command
 from tests.support.docker_images import DOCKER, Images
@@ -124,3 +125,9 @@ def test_what_is_pinned_and_bound_in_the_files() -> None:
     for service in services["compose.yaml"].values():
         assert service["cap_drop"] == ["ALL"]
         assert not re.search(r":latest|^[^:]+$", service["image"].rsplit("-", 1)[-1].rstrip("}"))
+
+
+def test_the_agent_is_given_the_time_that_what_runs_there_needs_to_commit() -> None:
+    agent = YAML(typ="safe").load(DOCKER / "compose.yaml")["services"]["agent"]
+
+    assert float(agent["stop_grace_period"].removesuffix("s")) >= DRAIN_WITHIN_S + LAST_WORD_WITHIN_S
