@@ -12,8 +12,8 @@ ENDED_BY_US = -signal.SIGTERM
 """The code of a rank that was ended because another had."""
 
 _REFUSALS = (BAD_INPUT, HOPELESS)
-_LEAST_TELLING = {BAD_INPUT: -1, HOPELESS: -1, ENDED_BY_US: 1}
-"""Order among the exit codes of ranks: who refused knows best why, who was ended knows nothing."""
+_LEAST_TELLING = {BAD_INPUT: -1, HOPELESS: -1, DRAINED: 1, ENDED_BY_US: 1}
+"""Order among the exit codes of ranks: who refused knows best why, who drained or was ended knows nothing."""
 
 _LONGEST_LINE = 600
 """Of what a rank said last: a sentence with a remedy or two."""

@@ -95,10 +95,10 @@ def test_ranks_are_the_agents_user_or_one_without_rights() -> None:
 def test_what_a_config_names_is_shown_and_no_more() -> None:
     config = {
         "data_dir": "/data",
-        "folders": {"labelled": "/data/mine", "unlabelled": "s3://bucket/x", "test": "/images/test", "other": "/etc"},
+        "folders": {"labelled": "/data/mine", "unlabelled": "s3://bucket/x", "test": "/images/test", "voices": "/v"},
         "model": {"weights": "/weights.pt"},
     }
-    assert folders_of(config) == (Path("/data"), Path("/images/test"), Path("/weights.pt"))
+    assert folders_of(config) == (Path("/data"), Path("/images/test"), Path("/v"), Path("/weights.pt"))
     assert folders_of({"model": {"weights": "imagenet"}, "data_dir": None, "folders": None}) == ()
     assert folders_of({"data_dir": "not/absolute", "folders": ["/etc"], "model": "x"}) == ()
 
@@ -181,3 +181,5 @@ def test_the_first_that_failed_by_itself_is_told(tmp_path: Path) -> None:
     assert outcome({0: RankEnd(75, "1"), 1: RankEnd(0, "2"), 2: RankEnd(-15, "3")}, run, 0).outcome == "drained"
     assert outcome({0: RankEnd(0), 1: RankEnd(0)}, run, 0).outcome == "finished"
     assert outcome({**ends, 7: RankEnd(255, "9", with_engine=True)}, run, 4).outcome == "lost"
+    after_drain = outcome({0: RankEnd(75, "1"), 1: RankEnd(-9, "2", "had no memory left")}, run, 0)
+    assert (after_drain.outcome, after_drain.message) == ("failed", "rank 1 had no memory left")
