@@ -26,6 +26,7 @@ from orchestrator.fleets.processes import (
     age_s,
     end_marked_processes,
     is_alive,
+    is_running,
     marked_processes,
     read_identity,
 )
@@ -154,6 +155,10 @@ class LocalFleet:
         remove_containers_of(directory, self.environ)
         self._reap()
         _remove_runs(directory)
+
+    def is_clear(self, instance: str) -> bool:
+        """Whether no process of an instance lives here, whatever became of its agent."""
+        return not any(is_running(process) for process in marked_processes(str(self._directory(instance))))
 
     def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:  # noqa: ARG002
         """One's own machine, which costs nothing by the hour."""

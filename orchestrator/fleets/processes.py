@@ -63,7 +63,7 @@ def processes_by_marker(variable: str = MARKER) -> dict[str, list[psutil.Process
     for process in psutil.process_iter():
         try:
             marker = process.environ().get(variable)
-            if marker and process.pid != os.getpid() and _running(process):
+            if marker and process.pid != os.getpid() and is_running(process):
                 found.setdefault(marker, []).append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -71,7 +71,10 @@ def processes_by_marker(variable: str = MARKER) -> dict[str, list[psutil.Process
 
 
 def end_marked_processes(marker: str, grace_s: float, variable: str = MARKER) -> None:
-    """SIGTERM, then after the grace SIGKILL, to all that carry the marker, until none is left."""
+    """SIGTERM, then after the grace SIGKILL, to all that carry the marker, until none is left.
+
+    After ten seconds it gives up: a process that waits for a disk or a GPU does not end until that answers.
+    """
     processes = marked_processes(marker, variable)
     if grace_s > 0:
         for process in processes:
@@ -79,7 +82,7 @@ def end_marked_processes(marker: str, grace_s: float, variable: str = MARKER) ->
         psutil.wait_procs(processes, timeout=grace_s)
     give_up = time.monotonic() + 10
     while time.monotonic() < give_up:
-        alive = [process for process in marked_processes(marker, variable) if _running(process)]
+        alive = [process for process in marked_processes(marker, variable) if is_running(process)]
         if not alive:
             return
         for process in alive:
@@ -94,7 +97,8 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
         return
 
 
-def _running(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
+    """Whether it is there still, and not only waits to be waited for."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -25,6 +25,8 @@ DRAIN_WITHIN_S = LEAVE_WITHIN_S + 30.0
 """Agents that have been asked to end give up by themselves before this."""
 LAST_WORD_WITHIN_S = 10.0
 STORE_AWAY_S = 1.0
+END_AGAIN_S = 15.0
+"""What cannot be ended at once, such as a process that waits for a disk that is away, is ended again after this."""
 LOOK_AT_AGENTS_S = 1.0
 SWEEP_EVERY_S = 3600.0
 
@@ -61,7 +63,8 @@ class PoolHost:
     stored: Stored[Report] | None
     """The report that stands in the bucket: of whoever had the name before, if anybody."""
     _orders: Watched = field(init=False)
-    _seen: Orders = field(default_factory=Orders)
+    _seen: Orders | None = None
+    """The orders as they were read last; None: not yet."""
     _hosted: dict[str, Hosted] = field(default_factory=dict)
     _state: Literal["ready", "leaving", "gone"] = "ready"
     _count: int = 0
@@ -103,12 +106,10 @@ class PoolHost:
         self._look()
         if self._state == "leaving":
             self._drain()
-            if not self.alive:
+            if not self.alive or self.monotonic() >= self._leave_by_s + LAST_WORD_WITHIN_S:
                 self._state, self._leave_by_s = "gone", self.monotonic() + LAST_WORD_WITHIN_S
         try:
-            if self._is_due("orders", self.pace.assignment_s):
-                self._read_orders()
-            self._carry_out()
+            self._carry_out(self._read_orders())
             self._tell()
         except StoreError as error:
             self._complain(f"the store is away, trying again: {error}")
@@ -120,10 +121,19 @@ class PoolHost:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def _read_orders(self) -> None:
-        found = self._orders.look(self.store)
-        if found is not None:
-            self._seen = document.parse(self.store, found, Orders).value
+    def _read_orders(self) -> Orders:
+        """As they are, or were a moment ago. Raises StoreError: what was not read stays due."""
+        if self._is_due("orders", self.pace.assignment_s):
+            try:
+                found = self._orders.look(self.store)
+                if found is not None:
+                    self._seen = document.parse(self.store, found, Orders).value
+            except StoreError:
+                del self._due["orders"]
+                raise
+        if self._seen is None:  # nobody has written any
+            self._seen = Orders()
+        return self._seen
 
     def _look(self) -> None:
         """How those that were started are."""
@@ -134,21 +144,19 @@ class PoolHost:
         sightings = self.local.describe(self.alive)
         for instance in self.alive:
             hosted, seen = self._hosted[instance], sightings.get(instance)
-            if seen is not None:
+            if seen is not None and (seen.state is not InstanceState.GONE or self._end(instance)):
                 update = {"state": seen.state, "lived_s": seen.lived_s or hosted.lived_s}
                 self._hosted[instance] = hosted.model_copy(update=update)
                 if seen.state is InstanceState.GONE:
                     self.log(f"{instance} has ended")
-                    self.local.terminate(instance)  # its containers outlive an agent that was killed with its guard
 
-    def _carry_out(self) -> None:
+    def _carry_out(self, orders: Orders) -> None:
         """Start what is ordered, end what is not."""
-        mine = self._seen.of(self.equipment.name)
+        mine = orders.of(self.equipment.name)
         for instance in [name for name in self._hosted if name not in mine]:
-            if self._hosted[instance].state is not InstanceState.GONE:
-                self.log(f"{instance} is not wanted any more")
-            self.local.terminate(instance)  # also one that has ended: the engine may have been away when it did
-            del self._hosted[instance]
+            # Also one that has ended: its containers may not have been reached when it did.
+            if self._end(instance, "it is not wanted any more"):
+                del self._hosted[instance]
         new = {name: order for name, order in mine.items() if name not in self._hosted}
         for instance, order in new.items():
             why = self._why_not(order)
@@ -162,6 +170,21 @@ class PoolHost:
             self._tell_of(new)
             for instance, order in new.items():
                 self._start(instance, order)
+
+    def _end(self, instance: str, why: str = "") -> bool:
+        """End it and remove what is left of it, such as the containers of an agent that was killed with its guard.
+
+        False: processes of it live on, and it keeps what it was given.
+        """
+        if self._is_due(f"end {instance}", END_AGAIN_S):
+            if why and self._hosted[instance].state is not InstanceState.GONE:
+                self.log(f"{instance} is ended: {why}")
+            self.local.terminate(instance)
+            if self.local.is_clear(instance):
+                del self._due[f"end {instance}"]
+                return True
+            self.log(f"{instance} is not ended yet: processes of it cannot be killed, or not now")
+        return False
 
     def _tell_of(self, new: Iterable[str]) -> None:
         """Before any of them is started: if that cannot be told, none is."""
@@ -197,8 +220,11 @@ class PoolHost:
         is_over = self.monotonic() >= self._leave_by_s
         if is_over or self._is_due("drain", DRAIN_WITHIN_S):
             for instance in self.alive:
-                self.log(f"{instance} is {'ended' if is_over else 'asked to commit and to end'}")
-                (self.local.terminate if is_over else self.local.drain)(instance)
+                if is_over:
+                    self._end(instance, "it has not committed in time")
+                else:
+                    self.log(f"{instance} is asked to commit and to end")
+                    self.local.drain(instance)
 
     # --- what is told ------------------------------------------------------------------------------------------------
 
@@ -225,7 +251,7 @@ class PoolHost:
             cores=equipment.cores,
             gpus=equipment.gpus,
             labels=dict(equipment.labels),
-            orders_seq=self._seen.seq,
+            orders_seq=self._seen.seq if self._seen is not None else 0,
             instances=self._hosted,
         )
         key = layout.pool_machine_key(equipment.name)

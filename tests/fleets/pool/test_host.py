@@ -12,12 +12,12 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.fleets.local import LocalFleet, Machine
 from orchestrator.fleets.pool.equipment import address_towards, default_name, equipment_of
-from orchestrator.fleets.pool.host import DRAIN_WITHIN_S, Equipment, NameLost, PoolHost
+from orchestrator.fleets.pool.host import DRAIN_WITHIN_S, END_AGAIN_S, Equipment, NameLost, PoolHost
 from orchestrator.fleets.pool.joining import take_name
 from orchestrator.fleets.pool.records import SILENT_AFTER_S, Given, Host, Order, Orders, Report
 from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.jobs import layout
-from orchestrator.jobs.pace import QUICK
+from orchestrator.jobs.pace import QUICK, THRIFTY, Pace
 from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.owner import this_process
@@ -36,6 +36,7 @@ class Processes(LocalFleet):
         self.asked: list[tuple[str, str]] = []
         self.states: dict[str, InstanceState] = {}
         self.refusal = ""
+        self.lives_on: set[str] = set()
 
     def launch_on(self, request: LaunchRequest, gpus: Sequence[int]) -> None:  # noqa: ARG002
         if self.refusal:
@@ -53,6 +54,9 @@ class Processes(LocalFleet):
         self.asked.append(("terminate", instance))
         self.states[instance] = InstanceState.GONE
 
+    def is_clear(self, instance: str) -> bool:
+        return instance not in self.lives_on
+
 
 @dataclass
 class Bench:
@@ -67,7 +71,9 @@ class Bench:
     def nonce(self) -> str:
         return f"n{next(self.nonces)}"
 
-    def host(self, name: str = "a", store: Store | None = None, gpus: int = 1, disk: str = "disk") -> PoolHost:
+    def host(
+        self, name: str = "a", store: Store | None = None, gpus: int = 1, disk: str = "disk", pace: Pace = QUICK
+    ) -> PoolHost:
         """One that has taken over from whoever had the name; machines with one disk have what the other started."""
         where = store or self.store
         owner = this_process("test")
@@ -86,7 +92,7 @@ class Bench:
             now=lambda: NOW,
             monotonic=lambda: self.now_s,
             log=self.logged.append,
-            pace=QUICK,
+            pace=pace,
             stored=stands,
         )
 
@@ -223,6 +229,57 @@ def test_the_next_host_on_the_same_machine_adopts_what_runs(bench: Bench) -> Non
     bench.turn(second)
     assert asked(second) == []
     assert bench.state() is InstanceState.RUNNING
+
+
+def test_what_it_adopts_is_ended_by_no_orders_that_it_could_not_read(bench: Bench) -> None:
+    first = bench.host()
+    bench.order(NAME)
+    bench.turn(first)
+    (bench.directory / "disk" / NAME).mkdir(parents=True)
+    failed: list[str] = []
+
+    def away(operation: str, key: str, call: Callable[[], object]) -> object:
+        if key == layout.POOL_ORDERS and len(failed) < 3:
+            failed.append(key)
+            raise StoreError("away")
+        return call()
+
+    second = bench.host(store=InterposedStore(bench.store, away), pace=THRIFTY)
+    bench.turn(second, times=6)
+    assert (len(failed), asked(second)) == (3, [])
+    assert bench.state() is InstanceState.RUNNING
+    assert bench.report().life == second.life
+
+
+def test_what_cannot_be_killed_keeps_its_place_until_it_has_ended(bench: Bench) -> None:
+    host = bench.host()
+    assert isinstance(host.local, Processes)
+    bench.order(NAME)
+    bench.turn(host)
+    host.local.lives_on = {NAME}
+    bench.order()
+    bench.turn(host, times=5)
+    assert asked(host) == [("launch", NAME), ("terminate", NAME)]
+    assert (bench.state(), bench.report().runs(NAME)) == (InstanceState.RUNNING, True)
+    assert sum("cannot be killed" in line for line in bench.logged) == 1
+    host.local.lives_on.clear()
+    bench.now_s += END_AGAIN_S
+    bench.turn(host)
+    assert bench.report().instances == {}
+
+
+def test_who_leaves_does_not_wait_for_ever_for_what_cannot_be_killed(bench: Bench) -> None:
+    host = bench.host()
+    assert isinstance(host.local, Processes)
+    bench.order(NAME)
+    bench.turn(host)
+    host.local.lives_on = {NAME}
+    host.leave()
+    bench.now_s += DRAIN_WITHIN_S
+    assert bench.turn(host) is not None
+    bench.now_s += END_AGAIN_S
+    assert bench.turn(host, times=1) is None
+    assert bench.report().state == "gone"
 
 
 def test_what_ran_on_another_machine_of_the_name_is_gone_and_not_started_again(bench: Bench) -> None:
