@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator.spec.instance_types import find_gpu_type, why_no_type
 from orchestrator.spec.names import JOB_NAME_PATTERN, is_job_name, looks_secret
 from orchestrator.spec.own_program import Command, Config, command_misfits, config_misfits, working_dir_misfits
-from orchestrator.spec.places import place_misfits
+from orchestrator.spec.places import place_misfits, shown_misfits
 from orchestrator.spec.units import Duration, PositiveDuration, Size, format_duration, format_size
 from trainer.config import Misfit, Strict, TrainingConfig, refuse
 
@@ -328,8 +328,8 @@ class JobSpec(Strict):
     )
     working_dir: str | None = Field(
         None,
-        description="With a command: the directory that it runs in; without it that of the job file, and in a "
-        "container what its image says.",
+        description="With a command: the directory that it runs in; without it that of the job file. In a "
+        "container it is one of the image, from its root, without it the one that the image says.",
         examples=["src"],
     )
     resources: Resources = Field(default_factory=Resources)
@@ -367,6 +367,8 @@ class JobSpec(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         misfits = [*self._program_misfits(), *self._shard_misfits(), *self._bound_misfits()]
+        if self.resources.image is not None:
+            misfits += shown_misfits(self.trainer_config, "config" if self.training is None else "training")
         refuse(misfits if self.training is None else [*misfits, *place_misfits(self.training)])
         return self
 
@@ -375,7 +377,7 @@ class JobSpec(Strict):
             return self._trainer_misfits()
         misfits = [*command_misfits(self.command), *config_misfits(self.config or {})]
         if self.working_dir is not None:
-            misfits += working_dir_misfits(self.working_dir)
+            misfits += working_dir_misfits(self.working_dir, in_image=self.resources.image is not None)
         if self.training is not None:
             message = "is for elastic's own trainer; with command, write what your program needs under config"
             misfits.append(Misfit((("training",), ("command",)), message))

@@ -19,6 +19,13 @@ from orchestrator.spec.places import SecretMisfit, is_url
 from trainer.config import Misfit
 
 _OPTION = re.compile(r"--?([A-Za-z][A-Za-z0-9_-]*)(=.*)?", re.DOTALL)
+# A vocabulary's own words, such as pad_token: what is called so opens no door.
+_OF_A_VOCABULARY = re.compile(
+    r"(?<![a-z0-9])(pad|bos|eos|sos|eot|eod|unk|cls|class|sep|mask|start|stop|end|special|image|max|min|num|per)"
+    r"_tokens?(?![a-z0-9])",
+    re.IGNORECASE,
+)
+_DESCRIBED_CHARACTERS = 100
 _NO_SECRET = (
     "looks like a secret, and whoever can read the bucket can read it here; "
     "give your program its rights by the role of its instance, or by a file on it"
@@ -51,7 +58,7 @@ def command_misfits(command: tuple[str, ...]) -> Iterator[Misfit]:
         yield Misfit((("command", 0),), "must be a program, such as python")
     for i, argument in enumerate(command):
         option = _OPTION.fullmatch(argument)
-        if option is not None and looks_secret(option[1].replace("-", "_")):
+        if option is not None and _names_a_secret(option[1].replace("-", "_")):
             yield SecretMisfit((("command", i),), _NO_SECRET)
 
 
@@ -60,8 +67,12 @@ def config_misfits(config: Config) -> Iterator[Misfit]:
     for path, value in _leaves(config, ("config",)):
         if isinstance(value, float) and not math.isfinite(value):
             yield Misfit((path,), "must be a finite number")
-        elif isinstance(value, str) and isinstance(path[-1], str) and looks_secret(path[-1]):
+        elif isinstance(value, str) and isinstance(path[-1], str) and _names_a_secret(path[-1]):
             yield SecretMisfit((path,), _NO_SECRET)
+
+
+def _names_a_secret(name: str) -> bool:
+    return looks_secret(_OF_A_VOCABULARY.sub("", name))
 
 
 def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -76,10 +87,13 @@ def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
         yield path, value
 
 
-def working_dir_misfits(working_dir: str) -> Iterator[Misfit]:
-    """What is no directory of an instance or image, as far as its name tells."""
+def working_dir_misfits(working_dir: str, *, in_image: bool) -> Iterator[Misfit]:
+    """What is no directory of an instance or, with `in_image`, of an image, as far as its name tells."""
     if is_url(working_dir) or "\0" in working_dir or not working_dir.strip():
         yield Misfit((("working_dir",),), "must be a directory where the program runs, such as src or /app")
+    elif in_image and not working_dir.startswith("/"):
+        message = "must be a path of the image from its root, such as /app, for the program runs in a container"
+        yield Misfit((("working_dir",), ("resources", "image")), message)
 
 
 def absolute_working_dir(working_dir: str | None, base: Path) -> str:
@@ -88,5 +102,6 @@ def absolute_working_dir(working_dir: str | None, base: Path) -> str:
 
 
 def described_command(command: tuple[str, ...]) -> str:
-    """It as a person would type it, without the directory of its program."""
-    return shlex.join([Path(command[0]).name, *command[1:]])
+    """It as a person would type it, on one line that is not too long, without the directory of its program."""
+    line = " ".join(shlex.join([Path(command[0]).name, *command[1:]]).split())
+    return line if len(line) <= _DESCRIBED_CHARACTERS else f"{line[: _DESCRIBED_CHARACTERS - 1].rstrip()}…"

@@ -1,7 +1,8 @@
 """Where a job's images and weights lie: directories of a machine, or prefixes of a bucket. Pure."""
 
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ FOLDERS = ("labelled", "unlabelled", "test")
 """The fields of `training.folders` that name places."""
 
 _NAMED_WEIGHTS = ("none", "imagenet")
+_OF_EVERY_CONTAINER = ("/", "/dev", "/proc", "/sys", "/tmp")
+"""What a container has of its own at these places, so that nothing of the machine can be shown there."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[sS]3:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NO_CREDENTIALS = (
@@ -53,6 +56,31 @@ def place_misfits(training: TrainingConfig) -> Iterator[Misfit]:
             yield Misfit((path,), "must be a directory or s3://BUCKET/PREFIX, with two slashes before the bucket")
         elif _BUCKET.fullmatch(bucket) is None:
             yield Misfit((path,), "names no bucket: write s3://BUCKET/PREFIX, with the bucket's name as S3 allows it")
+
+
+def places_in(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What a config names for data, with its path in it: data_dir, model.weights, and all under folders.
+
+    It may be the trainer's, or that of a program of one's own, which need have none of these fields.
+    """
+    model, folders = config.get("model"), config.get("folders")
+    named: dict[tuple[str, ...], Any] = {("data_dir",): config.get("data_dir")}
+    if isinstance(model, Mapping) and model.get("weights") not in _NAMED_WEIGHTS:
+        named["model", "weights"] = model.get("weights")
+    if isinstance(folders, Mapping):
+        named |= {("folders", name): place for name, place in folders.items()}
+    for path, place in named.items():
+        if isinstance(place, str) and place:
+            yield path, place
+
+
+def shown_misfits(config: Mapping[str, Any], section: str) -> Iterator[Misfit]:
+    """What cannot be shown to a container under its own path; `section`: the field of the job that `config` is."""
+    for path, place in places_in(config):
+        where = "/" + posixpath.normpath(place).lstrip("/")  # which leaves two slashes as they are
+        if place.startswith("/") and where in _OF_EVERY_CONTAINER:
+            message = f"cannot be shown to a container, which has a {where} of its own; name a directory within"
+            yield Misfit(((section, *path),), message)
 
 
 def _no_path(place: str) -> str | None:

@@ -119,5 +119,54 @@ def test_words_of_machine_learning_are_no_secrets() -> None:
     assert job.trainer_config["tokenizer"] == "bpe"
 
 
+@pytest.mark.parametrize("name", ["pad_token", "eos_token", "mask_token_id", "model_max_token", "per_token_loss"])
+def test_a_vocabularys_own_words_are_no_secrets(name: str) -> None:
+    option = name.replace("_", "-")
+
+    job = load_job(f"name: own\ncommand: [run, --{option}, <x>]\nconfig: {{tokens: {{{name}: <x>}}}}\n")
+
+    assert job.trainer_config == {"tokens": {name: "<x>"}}
+
+
+@pytest.mark.parametrize("name", ["hf_token", "append_token", "pad_token_password", "token"])
+def test_a_word_of_a_vocabulary_hides_no_secret(name: str) -> None:
+    assert ["looks like a secret" in head for head in heads_of(f"name: own\ncommand: [run, --{name}]\n")] == [True]
+
+
+IMAGE = "command: [run]\nresources: {image: mine}\n"
+
+
+def test_in_a_container_the_program_runs_in_a_directory_of_the_image() -> None:
+    (head,) = heads_of(f"name: own\nworking_dir: src\n{IMAGE}")
+
+    assert "2:14: working_dir: must be a path of the image from its root, such as /app" in head
+    assert load_job(f"name: own\nworking_dir: /app\n{IMAGE}").working_dir == "/app"
+
+
+@pytest.mark.parametrize("place", ["/", "//", "/tmp/", "/data/../proc"])
+def test_what_a_container_has_of_its_own_is_not_shown_to_it(place: str) -> None:
+    heads = heads_of(f"name: own\nconfig: {{data_dir: {place}, folders: {{voices: {place}}}}}\n{IMAGE}")
+    trainers = heads_of(f"name: own\ntraining: {{steps: 1, data_dir: {place}}}\nresources: {{image: mine}}\n")
+
+    assert [head.split(": ")[1] for head in heads + trainers] == [
+        "config.data_dir", "config.folders.voices", "training.data_dir",
+    ]  # fmt: skip
+    assert all("cannot be shown to a container, which has a /" in head for head in heads)
+
+
+def test_what_lies_within_and_what_is_no_path_from_the_root_may_be_shown() -> None:
+    config = "{data_dir: /tmp/data, folders: {voices: /data, more: s3://b/x, size: 3}, model: {weights: none}}"
+
+    assert load_job(f"name: own\nconfig: {config}\n{IMAGE}").trainer_config["data_dir"] == "/tmp/data"
+
+
 def test_it_is_described_as_a_person_would_type_it() -> None:
     assert described_command(("/venv/bin/python", "train.py", "two words")) == "python train.py 'two words'"
+
+
+def test_a_long_program_on_the_command_line_is_described_on_one_line_and_cut() -> None:
+    described = described_command(("python", "-c", "import this\n\n" * 50))
+
+    assert described.startswith("python -c 'import this import this")
+    assert described.endswith("…")
+    assert (len(described), "\n" in described) == (100, False)

@@ -25,7 +25,7 @@ from orchestrator.fleets.engine import (
 )
 from orchestrator.fleets.processes import MARKER
 from orchestrator.jobs.instances import Assignment
-from orchestrator.spec.places import FOLDERS, is_url
+from orchestrator.spec.places import is_url, places_in
 
 NOBODY_UID = 10001
 """Ranks of an agent that is root are this user and group, which own nothing on the machine but the run directory."""
@@ -36,7 +36,6 @@ LOG_FILES = 2
 """What the engine keeps of what a rank prints: the agent has read it long before."""
 _MEMORY_FOLDER = "rw,exec,nosuid,nodev,mode=1777"
 """Of /tmp: torch compiles there, and loads what it has compiled."""
-_NAMED_WEIGHTS = ("none", "imagenet")
 
 
 @dataclass(frozen=True)
@@ -188,11 +187,6 @@ class RankContainer:
 
 def folders_of(config: Mapping[str, Any]) -> tuple[Path, ...]:
     """The local places that a config names for data: what a rank may read of the machine. None lies in another."""
-    model = config.get("model")
-    weights = model.get("weights") if isinstance(model, Mapping) else None
-    folders = config.get("folders")
-    named = [config.get("data_dir"), None if weights in _NAMED_WEIGHTS else weights]
-    named += [folders.get(name) for name in FOLDERS] if isinstance(folders, Mapping) else []
-    places = {Path(place) for place in named if isinstance(place, str) and place and not is_url(place)}
+    places = {Path(place) for _, place in places_in(config) if not is_url(place)}
     absolute = sorted(place for place in places if place.is_absolute() and not re.search(r"[\0\n]", str(place)))
     return tuple(place for place in absolute if not any(other in place.parents for other in absolute))
