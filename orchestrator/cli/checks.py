@@ -1,6 +1,5 @@
 """What the doctor looks at: each check says what it saw, and changes nothing but the probe's own keys in the store."""
 
-import contextlib
 import os
 import platform
 import shutil
@@ -256,17 +255,17 @@ def check_pool(store: Store, invocation: Invocation) -> Finding:
 
 def check_docker(environ: Mapping[str, str]) -> Finding:
     """A Docker engine: only jobs with an image need one."""
-    from orchestrator.fleets.engine import EngineError, connect
+    from orchestrator.fleets.engine import EngineError, described
 
     try:
-        client = connect(environ, DOCKER_TIMEOUT_S)
+        info = described(environ, DOCKER_TIMEOUT_S)
     except EngineError as error:
         verdict = Verdict.OK if error.may_pass else Verdict.WARN
         return Finding("docker", verdict, str(error), "only jobs with resources.image need one here")
-    with contextlib.closing(client):
-        info, version = client.info(), client.version()["Version"]
     runtimes = info.get("Runtimes") or {}
-    seen = f"engine {version}, which runs jobs with resources.image"
+    seen = f"engine {info['ServerVersion']}, which runs jobs with resources.image"
+    if not info.get("LiveRestoreEnabled"):
+        seen += "; when it is started again they end with it, and go on from their last commit (live-restore is off)"
     if has_gpus() and "nvidia" not in runtimes and shutil.which("nvidia-container-runtime-hook") is None:
         advice = (
             "install nvidia-container-toolkit and run `nvidia-ctk runtime configure`, or GPUs stay out of containers"

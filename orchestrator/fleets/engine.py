@@ -5,7 +5,7 @@ A container carries the work directory of its instance as a label, as processes 
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ElasticError
@@ -60,10 +60,17 @@ def connect(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> 
         client.ping()
     except Exception as error:
         client.close()
-        if is_absence(error):
+        if is_absence(error) or is_refusal(error):
             raise unreachable(error, environ) from error
         raise
     return client
+
+
+def described(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> dict[str, Any]:
+    """What the engine says of itself. Raises EngineError."""
+    with _asked(environ, timeout_s) as client:
+        info: dict[str, Any] = client.info()
+        return info
 
 
 def host_of(environ: Mapping[str, str]) -> str:
@@ -101,14 +108,21 @@ def unreachable(error: Exception, environ: Mapping[str, str]) -> EngineError:
 
 
 def is_absence(error: Exception) -> bool:
-    """Whether an error says that the engine is away, and nothing about what was asked of it."""
+    """Whether an error says that the engine is away or in trouble, and nothing about what was asked of it."""
     from docker.errors import APIError, DockerException
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
     if isinstance(error, APIError):
-        return False
-    return isinstance(error, (DockerException, RequestException, HTTPError, OSError))
+        return bool(error.is_server_error())
+    return isinstance(error, (DockerException, RequestException, HTTPError, ConnectionError, TimeoutError))
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether an error is what the engine says against what was asked of it."""
+    from docker.errors import APIError
+
+    return isinstance(error, APIError)
 
 
 def remove_containers(client: "DockerClient", label: str, value: str) -> int:
@@ -146,16 +160,20 @@ def remove_network(client: "DockerClient", network_id: str) -> bool:
 
 def remove_instance(environ: Mapping[str, str], work_dir: str) -> None:
     """Remove the containers of an instance. Raises EngineError."""
-    try:
-        client = connect(environ, REMOVES_WITHIN_S)
-        with contextlib.closing(client):
-            remove_containers(client, WORK_DIR_LABEL, work_dir)
-    except EngineError:
-        raise
-    except Exception as error:
-        if is_absence(error):
-            raise unreachable(error, environ) from error
-        raise
+    with _asked(environ, REMOVES_WITHIN_S) as client:
+        remove_containers(client, WORK_DIR_LABEL, work_dir)
+
+
+@contextlib.contextmanager
+def _asked(environ: Mapping[str, str], timeout_s: float) -> "Iterator[DockerClient]":
+    """The engine for as long as it is asked something. Raises EngineError, whatever keeps it from answering."""
+    with contextlib.closing(connect(environ, timeout_s)) as client:
+        try:
+            yield client
+        except Exception as error:
+            if is_absence(error) or is_refusal(error):
+                raise unreachable(error, environ) from error
+            raise
 
 
 def _listed(client: "DockerClient", filters: Mapping[str, Any]) -> list[dict[str, Any]]:

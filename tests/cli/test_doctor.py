@@ -91,7 +91,9 @@ def test_a_docker_engine_is_told_with_its_version(docker_engine: Engine) -> None
     finding = checks.check_docker(os.environ)
     version = docker_engine.docker("version", "--format", "{{.Server.Version}}")
     assert finding.verdict is Verdict.OK
-    assert finding.seen == f"engine {version}, which runs jobs with resources.image"
+    restores = docker_engine.docker("info", "--format", "{{.LiveRestoreEnabled}}") == "true"
+    assert finding.seen.startswith(f"engine {version}, which runs jobs with resources.image")
+    assert ("live-restore is off" in finding.seen) is not restores
 
 
 def test_without_docker_nothing_is_wrong(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.agent.containers.guard import NONE, SOME
+from orchestrator.agent.containers.guard import NONE, SOME, Guard
 from orchestrator.agent.containers.workers import Patience
 from orchestrator.agent.launcher import Program
 from orchestrator.fleets.engine import EngineError, remove_instance
@@ -196,8 +196,8 @@ def test_the_guard_removes_the_containers_of_an_agent_that_was_killed(
         """
         import os, time
         import psutil
-        from orchestrator.agent.containers.guard import SOME, Guard
-        Guard("killed", os.environ).tell(SOME)
+        from orchestrator.agent.containers.guard import Guard
+        Guard("killed", os.environ).begins("run-1")
         print(psutil.Process().children()[0].pid, flush=True)
         time.sleep(600)
         """
@@ -210,6 +210,20 @@ def test_the_guard_removes_the_containers_of_an_agent_that_was_killed(
     agent.wait()
     wait_until(lambda: not contained.rows(), "its containers are removed", 30)
     wait_until(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE, "the guard ends", 30)
+
+
+def test_the_guard_goes_on_guarding_while_one_of_several_runs_has_containers(
+    contain: Callable[..., Contained],
+) -> None:
+    contained = contain(agent="goes-on")
+    contained.start(FOR_EVER)
+    contained.wait_for_steps()
+    guard = Guard("goes-on", os.environ)
+    guard.begins("run-1")
+    guard.begins("run-2")
+    guard.is_clear("run-1")
+    guard.leave()
+    wait_until(lambda: not contained.rows(), "the containers of the other are removed", 30)
 
 
 def test_the_guard_spares_the_containers_of_others(contain: Callable[..., Contained]) -> None:

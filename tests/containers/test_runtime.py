@@ -25,7 +25,12 @@ def test_they_finish_and_nothing_is_left(contain: Callable[..., Contained]) -> N
     assert contained.workers.gone()
 
 
-def test_each_rank_has_torchruns_environment_and_no_more_than_it_is_given(contain: Callable[..., Contained]) -> None:
+def test_each_rank_has_torchruns_environment_and_no_more_than_it_is_given(
+    contain: Callable[..., Contained], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proxies = {"default": {"httpProxy": "http://me:secret@proxy:3128"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     contained = contain()
     contained.start({"steps": 30, "step_s": 0.1}, ranks=2, env={"OMP_PROC_BIND": "true"})
     assert contained.wait().outcome == "finished", contained.told()
@@ -35,6 +40,7 @@ def test_each_rank_has_torchruns_environment_and_no_more_than_it_is_given(contai
         assert seen["WORLD_SIZE"] == seen["LOCAL_WORLD_SIZE"] == "2"
         assert seen["ELASTIC_RENDEZVOUS"] == f"file://{contained.run.path}/rendezvous-ranks"
         assert seen["OMP_PROC_BIND"] == "true"
+        assert not [value for value in seen.values() if "secret" in value]
         assert not [name for name in seen if name.startswith("AWS_") or name in ("ELASTIC_STORE", "DOCKER_HOST")]
 
 

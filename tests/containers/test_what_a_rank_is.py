@@ -16,7 +16,7 @@ from orchestrator.jobs.instances import AssignedProgram, Assignment
 WORK_DIR = Path("/state/instances/store-1/digits-g3-n0-a0")
 
 
-def crew(gpus: tuple[int, ...] = (), **order: Any) -> Crew:
+def crew(gpus: tuple[int, ...] = (), user: User = User(1000, 1000), **order: Any) -> Crew:  # noqa: B008 - frozen
     asked = {"epoch": 1, "job": "digits", "generation": 3, "action": "run", "workers": 2, "master_port": 29500, **order}
     return Crew(
         assignment=Assignment(**asked),
@@ -26,7 +26,7 @@ def crew(gpus: tuple[int, ...] = (), **order: Any) -> Crew:
         work_dir=WORK_DIR,
         agent="agent-1",
         instance="digits-g3-n0-a0",
-        user=User(1000, 1000),
+        user=user,
         own_address="10.0.0.7",
         gpus=gpus,
         folders=(),
@@ -90,6 +90,11 @@ def test_ranks_are_the_agents_user_or_one_without_rights() -> None:
     assert user_of_ranks(1000, 100, rootless=False) == User(1000, 100)
     assert user_of_ranks(0, 0, rootless=False) == User(NOBODY_UID, NOBODY_UID)
     assert user_of_ranks(1000, 100, rootless=True) == User(0, 0), "which is the agent's user outside"
+
+
+def test_user_numbers_are_the_same_inside_and_out() -> None:
+    assert crew().container(0, "").host["userns_mode"] == "host"
+    assert "userns_mode" not in crew(user=User(0, 0)).container(0, "").host, "without root there is no other"
 
 
 def test_what_a_config_names_is_shown_and_no_more() -> None:

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from requests.exceptions import ConnectionError
 from urllib3.exceptions import ProtocolError
 
-from orchestrator.fleets.engine import EngineError, connect, host_of, unreachable
+from orchestrator.cli.checks import Verdict, check_docker
+from orchestrator.fleets.engine import EngineError, connect, host_of, is_absence, remove_instance, unreachable
 
 
 def test_docker_host_is_meant_before_all() -> None:
@@ -52,3 +56,41 @@ def test_a_socket_that_may_not_be_used_will_not_be_usable_later() -> None:
         "permission to use the Docker engine at unix:///docker.sock is denied: add this user to the group docker"
     )
     assert not error.may_pass
+
+
+class InTrouble(BaseHTTPRequestHandler):
+    """An engine that greets, and then has a fault of its own."""
+
+    def do_GET(self) -> None:
+        greets = self.path == "/version"
+        body = json.dumps({"ApiVersion": "1.43"} if greets else {"message": "the database is locked"}).encode()
+        self.send_response(200 if greets or self.path.endswith("/_ping") else 500)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def in_trouble() -> Iterator[dict[str, str]]:
+    """What leads to such an engine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), InTrouble) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"DOCKER_HOST": f"tcp://127.0.0.1:{server.server_port}"}
+        server.shutdown()
+
+
+def test_an_engine_in_trouble_is_as_good_as_away(in_trouble: dict[str, str]) -> None:
+    with pytest.raises(EngineError, match=r"cannot be asked: .*the database is locked") as error:
+        remove_instance(in_trouble, "/state/instances/store-1/digits-g1")
+    assert error.value.may_pass
+    finding = check_docker(in_trouble)
+    assert (finding.verdict, "the database is locked" in finding.seen) == (Verdict.OK, True)
+
+
+def test_a_full_disk_is_not_an_engine_that_is_away() -> None:
+    assert not is_absence(OSError(28, "No space left on device"))
+    assert is_absence(BrokenPipeError()) and is_absence(TimeoutError())

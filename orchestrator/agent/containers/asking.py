@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator.fleets.engine import EngineError, connect, is_absence, unreachable
+from orchestrator.fleets.engine import EngineError, connect, is_absence, is_refusal, unreachable
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -20,6 +20,10 @@ class EngineAway(Exception):
         super().__init__(str(error))
         self.away_s = away_s
         self.has_answered = has_answered
+
+
+class EngineRefused(Exception):
+    """The engine is there and says no, where nothing but yes was expected."""
 
 
 class Killed(Exception):
@@ -59,9 +63,9 @@ class Engine:
         return self._client
 
     def ask(self, what: "Callable[[DockerClient], T]") -> Generator[float, None, T]:
-        """The answer, when there is one; yields after how many seconds to go on. Raises EngineAway, Killed.
+        """The answer, when there is one; yields after how many seconds to go on.
 
-        And what the engine itself says against it (APIError).
+        Raises EngineAway, EngineRefused, Killed.
         """
         while True:
             if self._is_killed():
@@ -77,7 +81,7 @@ class Engine:
             yield AGAIN_AFTER_S
 
     def ask_once(self, what: "Callable[[DockerClient], T]") -> T:
-        """The answer. Raises EngineError when there is none."""
+        """The answer. Raises EngineError when there is none, EngineRefused."""
         try:
             if self._client is None:
                 self._client = connect(self._environ)
@@ -85,13 +89,14 @@ class Engine:
         except EngineError:
             self._note_absence()
             raise
-        except (Killed, AssertionError):
-            raise
         except Exception as error:
-            if not is_absence(error):
-                raise
-            self._note_absence()
-            raise unreachable(error, self._environ) from error
+            if is_absence(error):
+                self._note_absence()
+                raise unreachable(error, self._environ) from error
+            if is_refusal(error):
+                said = " ".join(str(error).split())
+                raise EngineRefused(f"the Docker engine refuses what was asked of it: {said}") from error
+            raise
         self._has_answered, self.away_since = True, None
         return answer
 

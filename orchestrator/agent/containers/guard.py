@@ -11,12 +11,13 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.agent.launcher import worker_environment
-from orchestrator.fleets.engine import AGENT_LABEL, EngineError, connect, is_absence, remove_containers
+from orchestrator.fleets.engine import AGENT_LABEL, EngineError, connect, is_absence, is_refusal, remove_containers
 from orchestrator.fleets.processes import MARKER
 
 if TYPE_CHECKING:
@@ -43,14 +44,33 @@ class Guard:
             env={name: value for name, value in worker_environment(environ).items() if name != MARKER},
             start_new_session=True,
         )
+        self._runs: set[str] = set()
+        self._lock = threading.Lock()  # the next generation's thread begins while the last one's clears
 
     @property
     def lives(self) -> bool:
         """Whether it is there; somebody may have killed it."""
         return self._process.poll() is None
 
-    def tell(self, word: bytes) -> None:
-        """SOME before there is a container, NONE when there is none any more."""
+    def begins(self, run: str) -> None:
+        """Before a run has its first container."""
+        with self._lock:
+            self._runs.add(run)
+            self._tell(SOME)
+
+    def is_clear(self, run: str) -> None:
+        """When none of its containers is left."""
+        with self._lock:
+            self._runs.discard(run)
+            if not self._runs:
+                self._tell(NONE)
+
+    def leave(self) -> None:
+        """The agent's end, as the guard sees it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def _tell(self, word: bytes) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(word)
@@ -75,7 +95,7 @@ def main() -> int:
             if not error.may_pass:
                 return 1
         except Exception as error:
-            if not is_absence(error):
+            if not (is_absence(error) or is_refusal(error)):
                 raise
         time.sleep(AGAIN_AFTER_S)
     return 1

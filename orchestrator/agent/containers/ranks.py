@@ -156,6 +156,8 @@ class Crew:
                 "config": {"max-size": str(LOG_FILE_BYTES), "max-file": str(LOG_FILES)},
             },
         }
+        if self.user.uid:  # of an engine that gives containers user numbers of their own: not to these
+            host["userns_mode"] = "host"
         if assignment.program is not None and assignment.program.working_dir is not None:
             config["working_dir"] = assignment.program.working_dir
         if assignment.memory_bytes is not None:  # no swap beyond it

@@ -96,7 +96,10 @@ def _make(client: "DockerClient", wanted: RankContainer) -> str:
         networking = client.api.create_networking_config({wanted.host["network_mode"]: endpoint})  # type: ignore[arg-type]
     try:
         made = client.api.create_container(
-            **wanted.config, host_config=client.api.create_host_config(**wanted.host), networking_config=networking
+            **wanted.config,
+            host_config=client.api.create_host_config(**wanted.host),
+            networking_config=networking,
+            use_config_proxy=False,  # it may have a password in it
         )
     except APIError as error:
         if error.status_code != 409:

@@ -5,6 +5,7 @@ The engine may be away for a while. Containers that live on meanwhile are follow
 with it are lost, like an instance.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.agent.background import Background, in_pieces
-from orchestrator.agent.containers.asking import AGAIN_AFTER_S, Engine, EngineAway, Killed
+from orchestrator.agent.containers.asking import AGAIN_AFTER_S, Engine, EngineAway, EngineRefused, Killed
 from orchestrator.agent.containers.ends import REMOVED, RankEnd, end_of, failing, outcome
 from orchestrator.agent.containers.following import Follower
-from orchestrator.agent.containers.guard import NONE, SOME, Guard
+from orchestrator.agent.containers.guard import Guard
 from orchestrator.agent.containers.image import Image, ImageNotHad, ImageRefused, find_image, pull_image
 from orchestrator.agent.containers.ranks import Crew, user_of_ranks
 from orchestrator.agent.containers.starting import (
@@ -78,11 +79,6 @@ class Home:
     """Names the agent's process: one that comes after it is another."""
     guard: Guard | None = None
     """Who removes them when the agent has ended."""
-
-    def there_are(self, word: bytes) -> None:
-        """Have the guard know."""
-        if self.guard is not None:
-            self.guard.tell(word)
 
 
 @dataclass
@@ -201,7 +197,9 @@ class ContainerWorkers:
 
     def start(self, run: Run, assignment: Assignment, *, own_address: str, gpus: tuple[int, ...]) -> None:
         """Begin to train."""
-        self._wishes.order = _Order(RunDirectory(run.path), assignment, own_address, gpus)
+        directory = RunDirectory(run.path)
+        directory.keep_container_logs()
+        self._wishes.order = _Order(directory, assignment, own_address, gpus)
         self._task.wake()
 
     def ask_to_drain(self, *, again: bool = False) -> None:
@@ -275,6 +273,8 @@ class ContainerWorkers:
             return ended
         except NotStarted as never:
             return never.ended
+        except EngineRefused as refused:
+            return _failed(str(refused))
         except ImageRefused as refused:
             return TrainerExit(outcome="refused", code=BAD_INPUT, message=str(refused))
         except EngineAway as away:
@@ -286,7 +286,9 @@ class ContainerWorkers:
     def _get_ready(self) -> Iterator[float]:
         """Remove what an agent before this one has left; have the image."""
         work_dir = str(self._home.work_dir)
-        yield from self._engine.ask(lambda client: remove_containers(client, WORK_DIR_LABEL, work_dir))
+        while (yield from self._engine.ask(lambda client: remove_containers(client, WORK_DIR_LABEL, work_dir))):
+            self._do("the containers of an agent before this one are removed")
+            yield AGAIN_AFTER_S
         for pause_s in (*PULL_PAUSES_S, None):
             try:
                 image = yield from self._engine.ask(self._find_or_pull)
@@ -332,7 +334,8 @@ class ContainerWorkers:
             gpus=order.gpus,
             folders=present_folders(order.run),
         )
-        self._home.there_are(SOME)
+        if self._home.guard is not None:
+            self._home.guard.begins(str(order.run.path))
         if os.geteuid() == 0 and user.uid:
             give(order.run.path, user)
         if crew.meeting.kind == "private":
@@ -371,7 +374,6 @@ class ContainerWorkers:
 
     def _followed(self, crew: Crew, local_rank: int, container_id: str) -> Rank:
         directory = crew.run.container_logs(local_rank)
-        directory.mkdir(parents=True, exist_ok=True)
         followers = [
             Follower(self._engine.client, container_id, stream, directory / f"{stream}.log", self._task.wake)
             for stream in ("stdout", "stderr")
@@ -490,20 +492,24 @@ class ContainerWorkers:
     def _clear(self) -> Iterator[float]:
         """Remove containers and network. An engine that is away is waited for."""
         until = self._monotonic() + self._patience.clear_s
-        while self._wishes.order is not None and self._monotonic() < until:
+        while (order := self._wishes.order) is not None and self._monotonic() < until:
             try:
                 if self._engine.ask_once(self._remove_all):
-                    self._home.there_are(NONE)
+                    if self._home.guard is not None:
+                        self._home.guard.is_clear(str(order.run.path))
                     break
             except EngineError:
                 pass  # it is asked again
+            except EngineRefused as refused:
+                self._say(str(refused))
             yield AGAIN_AFTER_S
         for rank in self._standing.ranks:
             for follower in rank.followers:
                 follower.finish()
         self._standing.cleared = True
         self._engine.close()
-        self._log.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def _remove_all(self, client: "DockerClient") -> bool:
         assert self._wishes.order is not None
@@ -528,7 +534,8 @@ class ContainerWorkers:
 
     def _say(self, message: str) -> None:
         self._last_said = message
-        self._log.write(message + "\n")
+        with contextlib.suppress(OSError):  # a full disk: what is told of is not to fail by it
+            self._log.write(message + "\n")
 
 
 def _failed(message: str) -> TrainerExit:
