@@ -110,6 +110,8 @@ def test_the_doctor_tells_of_the_pool(store: Store) -> None:
     [
         ([], "elastic agent --join URL"),
         (["--join", "file:///s", "--job", "digits"], "leave out --job"),
+        (["--join", "file:///s", "--image", "i", "--cloud", "ec2", "--age", "1s"], "leave out --image, --age, --cloud"),
+        (["--join", "file:///s", "--store", "file:///t", "--allowance", "1h"], "leave out --store, --allowance"),
         (["--instance", "i", "--workers", "1"], "needs --job, --work-dir, --idle-exit, --cores too"),
         (["--instance", "i", "--name", "one"], "--name and --label go with --join"),
         (["--join", "STORE", "--name", "a b"], "'a b' is no name of a machine"),

@@ -130,8 +130,11 @@ def agent(
     one = {"instance": instance, "job": job, "workers": workers, "work-dir": work_dir, "idle-exit": idle_exit}
     given = [f"--{option}" for option, value in one.items() if value is not None]
     if join is not None:
+        others = {"store": store, "image": image, "allowance": allowance, "age": age or None}
+        given += [f"--{option}" for option, value in others.items() if value is not None]
+        given += ["--cloud"] if cloud is not Cloud.NONE else []
         if given:
-            raise UsageError(f"--join gives the machine to any job: leave out {', '.join(given)}")
+            raise UsageError(f"--join gives the machine to any job of the store it names: leave out {', '.join(given)}")
         _join(invocation, join, name=name, cores=cores, gpus=gpus, labels=labels or [], address=address)
         return
     if not given:
