@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import UsageError
 from orchestrator.fleets.pool.host import DRAIN_WITHIN_S
 from tests.deploy.test_controller_unit import COMMAND, analyze
 
@@ -43,6 +44,7 @@ def test_agents_are_let_end_by_their_host_and_outlive_one_that_crashes() -> None
     assert service["KillMode"] == "process"
     assert float(service["TimeoutStopSec"].removesuffix("s")) > DRAIN_WITHIN_S
     assert (service["User"], service["Restart"]) == ("elastic", "on-failure")
+    assert service["RestartPreventExitStatus"] == str(UsageError.exit_code), "which no other try mends"
     assert not {"PrivateTmp", "ProtectProc", "ProcSubset", "PrivatePIDs", "DynamicUser"} & set(service)
     page = (UNIT.parent / "README.md").read_text()
     assert "useradd --system" in page
