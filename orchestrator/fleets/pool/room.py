@@ -1,14 +1,15 @@
 """Which machine of the pool an instance is given, and what of it. Pure.
 
-Whole GPUs of the kind that is asked for or, on machines without any, cores. Room that nobody holds goes first. What the
-same job's other generations hold is taken only where there is no other: they end before the new one starts.
+Whole GPUs of the kind that is asked for or, on machines without any, cores. GPUs go first where both will do, and a
+generation has the one or the other. Then goes room that nobody holds. What the same job's other generations hold is
+taken only where there is no other: they end before the new one starts.
 """
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orchestrator.fleets.pool.records import Given, Gpu, Orders, Report, free_of, held_on, kinds_of
+from orchestrator.fleets.pool.records import Given, Gpu, Order, Orders, Report, free_of, held_on, kinds_of
 from orchestrator.fleets.protocol import LaunchRequest
 
 ANY = "any"
@@ -25,23 +26,57 @@ class Room:
 
 
 def find_room(request: LaunchRequest, reports: Sequence[Report], orders: Orders) -> Room | None:
-    """The best place for an instance on machines that take orders; None: there is none."""
-    together = reachable(request, reports, orders)
-    rooms = [room for report in together for room in _rooms(request, report, orders)]
-    return min(rooms, key=lambda room: (*room[0], room[1].machine))[1] if rooms else None
+    """The best place for an instance on machines that take orders; None: there is none.
+
+    Nor is there one where those of its generation that are still without would find none.
+    """
+    return next(
+        (room for room in _best(request, reports, orders) if _leaves_room(request, room, reports, orders)), None
+    )
 
 
-def why_no_room(request: LaunchRequest, reports: Sequence[Report], orders: Orders, silent: Sequence[str]) -> str:
-    """What was wanted and what there is, for a person."""
+def _best(request: LaunchRequest, reports: Sequence[Report], orders: Orders) -> list[Room]:
+    """Where it could be, the best place first."""
+    others = _placed(request, reports, orders)
+    near = [
+        report for report in reports if all(_can_talk(report, other) and _is_alike(report, other) for other in others)
+    ]
+    rooms = [room for report in near for room in _rooms(request, report, orders)]
+    return [room for _, room in sorted(rooms, key=lambda room: (*room[0], room[1].machine))]
+
+
+def _leaves_room(request: LaunchRequest, room: Room, reports: Sequence[Report], orders: Orders) -> bool:
+    """Whether those of its generation that are still without a place find one too, each after the other."""
+    everyone = {request.instance, *request.beside}
+    for name in request.beside if request.count > 1 else ():
+        if orders.machine_of(name) is None:
+            order = Order(machine=room.machine, seq=orders.seq + 1, request=request, given=room.given)
+            orders = orders.with_order(request.instance, order)
+            request = replace(request, instance=name, beside=tuple(everyone - {name}))
+            rooms = _best(request, reports, orders)
+            if not rooms:
+                return False
+            room = rooms[0]
+    return True
+
+
+def why_no_room(request: LaunchRequest, reports: Sequence[Report], orders: Orders, unheard: Sequence[str]) -> str:
+    """What was wanted and what there is, for a person. `unheard`: machines that are left out, by their names."""
     wanted = _wanted(request)
     if not reports:
-        unheard = f" that can be heard ({', '.join(silent)} cannot)" if silent else ""
-        return f"{wanted} wanted, and the pool has no machine{unheard}: join one with elastic agent --join"
+        there = f" that can be heard ({', '.join(unheard)} cannot)" if unheard else ""
+        return f"{wanted} wanted, and the pool has no machine{there}: join one with elastic agent --join"
     told = "; ".join(_told(report, orders) for report in sorted(reports, key=lambda report: report.machine))
+    told += f"; nothing is heard of {', '.join(unheard)}" if unheard else ""
     if not any(matches(request.instance_type, report) for report in reports):
         return f"{wanted} wanted, and no machine of the pool is called so: {told}"
-    near = reachable(request, reports, orders)
-    if any(_rooms(request, report, orders) for report in reports if report not in near):
+    others = _placed(request, reports, orders)
+    roomy = [report for report in reports if any(True for _ in _rooms(request, report, orders))]
+    alike = [report for report in roomy if all(_is_alike(report, other) for other in others)]
+    if roomy and not alike:
+        have = "GPUs" if others[0].gpus else "no GPUs"
+        return f"{wanted} wanted on a machine that has {have}, as those of its generation have: {told}"
+    if alike and not any(all(_can_talk(report, other) for other in others) for report in alike):
         return (
             f"{wanted} wanted beside the others of its generation, which another machine cannot reach by their "
             f"addresses (elastic agent --join --address): {told}"
@@ -54,13 +89,17 @@ def matches(instance_type: str, report: Report) -> bool:
     return bool(_fitting(instance_type, report)) or (not report.gpus and _is_called(instance_type, report))
 
 
-def reachable(request: LaunchRequest, reports: Sequence[Report], orders: Orders) -> list[Report]:
-    """The machines on which an instance can talk to the others of its generation that have a place already."""
+def _placed(request: LaunchRequest, reports: Sequence[Report], orders: Orders) -> list[Report]:
+    """The machines of those of its generation that have a place already."""
     if request.count == 1:
-        return list(reports)
-    hosts = {name: report for report in reports for name in held_on(report, orders)}
-    others = [hosts[name] for name in request.beside if name in hosts]
-    return [report for report in reports if all(_can_talk(report, other) for other in others)]
+        return []
+    machines = {name: report for report in reports for name in held_on(report, orders)}
+    return [machines[name] for name in request.beside if name in machines]
+
+
+def _is_alike(one: Report, other: Report) -> bool:
+    """Whether both have GPUs, or neither: half of a generation on cores would hold up the other half."""
+    return bool(one.gpus) == bool(other.gpus)
 
 
 def _can_talk(one: Report, other: Report) -> bool:
@@ -69,10 +108,10 @@ def _can_talk(one: Report, other: Report) -> bool:
     return not any(ipaddress.ip_address(report.address).is_loopback for report in (one, other))
 
 
-def _rooms(request: LaunchRequest, report: Report, orders: Orders) -> Iterable[tuple[tuple[int, int, int], Room]]:
+def _rooms(request: LaunchRequest, report: Report, orders: Orders) -> Iterable[tuple[tuple[int, int, int, int], Room]]:
     """The place on a machine, if there is one, and how good it is: the least is the best.
 
-    Nothing that anybody holds; beside others of its generation; and where the least is left over.
+    GPUs; nothing that anybody holds; beside others of its generation; and where the least is left over.
     """
     held = {name: part for name, part in held_on(report, orders).items() if name != request.instance}
     beside = any(name in request.beside for name in held)
@@ -82,7 +121,7 @@ def _rooms(request: LaunchRequest, report: Report, orders: Orders) -> Iterable[t
         given = _take(request, report, free)
         if given is not None:
             left = len(free.gpus) - len(given.gpus) + free.cores - given.cores
-            yield (int(overlaps), int(not beside), left), Room(report.machine, given)
+            yield (int(not report.gpus), int(overlaps), int(not beside), left), Room(report.machine, given)
             return
 
 
@@ -124,13 +163,15 @@ def _words(name: str) -> list[str]:
 
 
 def _wanted(request: LaunchRequest) -> str:
+    """'1 GPU of l4 (without GPUs 2 cores)', and how many times that where one does not go without the others."""
     kind = "" if request.instance_type in (ANY, CPU) else f" of {request.instance_type}"
+    times = f"{request.count} times " if request.count > 1 else ""
     cores = request.workers * request.cores_per_worker
     if request.instance_type == CPU:
-        return f"{_count(cores, 'core')} of a machine without GPUs"
+        return f"{times}{_count(cores, 'core')} of a machine without GPUs"
     if request.instance_type == ANY:
-        return f"{_count(request.workers, 'GPU')}, or {_count(cores, 'core')} of a machine without GPUs,"
-    return f"{_count(request.workers, 'GPU')}{kind} (without GPUs {_count(cores, 'core')})"
+        return f"{times}{_count(request.workers, 'GPU')}, or {_count(cores, 'core')} of a machine without GPUs,"
+    return f"{times}{_count(request.workers, 'GPU')}{kind} (without GPUs {_count(cores, 'core')})"
 
 
 def _told(report: Report, orders: Orders) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.fleets.pool.records import Given, Order, Orders
+from orchestrator.fleets.pool.records import Given, Order, Orders, Report
 from orchestrator.fleets.pool.room import Room, find_room, why_no_room
 from orchestrator.fleets.protocol import InstanceState
 from tests.fleets.pool.reports import L4, RTX, hosted, report, request
@@ -88,3 +88,47 @@ def test_a_generation_stands_together_where_it_can_and_where_its_instances_can_t
 def test_an_empty_pool_says_how_to_join_it() -> None:
     assert "elastic agent --join" in why_no_room(request(), [], Orders(), [])
     assert "old-box cannot" in why_no_room(request(), [], Orders(), ["old-box"])
+
+
+def test_gpus_go_first_where_both_will_do_and_a_generation_has_the_one_or_the_other() -> None:
+    gpu, cpu = report("gpu", (L4,)), report("box", cores=2)
+    assert find_room(request(), [cpu, gpu], Orders()) == Room("gpu", Given(gpus=(0,)))
+    held = ordered("gpu", "digits-g1-n0-a0", gpus=(0,))
+    assert find_room(request("digits-g2-n0-a0"), [cpu, gpu], held) == Room("gpu", Given(gpus=(0,)))
+    second = request("digits-g1-n1-a0", count=2, beside=("digits-g1-n0-a0",))
+    assert find_room(second, [cpu, gpu], held) is None
+    assert "2 times 1 GPU, or 1 core of a machine without GPUs, wanted on a machine that has GPUs" in why_no_room(
+        second, [cpu, gpu], held, []
+    )
+
+
+@pytest.mark.parametrize(
+    ("machines", "first"),
+    [
+        ([report("a", (L4,))], None),
+        ([report("a", (L4, L4))], Room("a", Given(gpus=(0,)))),
+        ([report("a", (L4,)), report("b", (L4,))], Room("a", Given(gpus=(0,)))),
+        ([report("a", (L4,)), report("b", (L4,), address="127.0.0.1")], None),
+        ([report("a", (L4,)), report("box", cores=2)], Room("box", Given(cores=1))),
+        ([report("a", (L4,)), report("box", cores=1)], None),
+    ],
+)
+def test_one_is_given_no_place_where_the_others_of_its_generation_would_find_none(
+    machines: list[Report], first: Room | None
+) -> None:
+    one = request("digits-g1-n0-a0", count=2, beside=("digits-g1-n1-a0",))
+    assert find_room(one, machines, Orders()) == first
+    if first is None:
+        assert why_no_room(one, machines, Orders(), []).startswith("2 times 1 GPU, or 1 core")
+
+
+def test_a_reason_is_not_found_in_room_that_is_not_there() -> None:
+    """The other machine is out of reach and full as well."""
+    full = Orders(seq=1)
+    for machine, instance in (("a", "digits-g1-n0-a0"), ("b", "other-g1-n0-a0")):
+        order = Order(machine=machine, seq=1, request=request(instance), given=Given(gpus=(0,)))
+        full = full.with_order(instance, order)
+    second = request("digits-g1-n1-a0", count=2, beside=("digits-g1-n0-a0",))
+    machines = [report("a", (L4,)), report("b", (L4,), address="127.0.0.1")]
+    assert "cannot reach" not in why_no_room(second, machines, full, ["c"])
+    assert "nothing is heard of c" in why_no_room(second, machines, full, ["c"])
