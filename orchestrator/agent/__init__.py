@@ -15,7 +15,8 @@ The logic and the machine are apart, so that the simulator runs the same logic o
     logs          what was printed, in chunks         LogFile
     notices       what the controller should tell
 
-`machine` and what it makes (`launcher`, `run_directory`, `images`, `sampling`) are the real equipment. On EC2
+`machine` and what it makes (`launcher`, `run_directory`, `images`, `sampling`) are the real equipment; `plain_files`
+opens what a program has written, and follows no link. On EC2
 `interruptions` asks the metadata service (`imds`) in the background, and `Supervisor.taken_away` hears of it.
 
 - `Supervisor.turn()` does what is due and returns after how many seconds to be called again, None when the agent has

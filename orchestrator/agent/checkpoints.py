@@ -6,7 +6,7 @@ compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies
 
 import contextlib
 import errno
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,7 +119,12 @@ class Committer:
     def _pieces(self) -> Iterator[float]:
         while not (self._abandoned or self.superseded or self.fault):
             settling = self._settling  # read before looking: what is written before the end is then seen
-            waiting = [each for each in self._run.whole_checkpoints() if _mark(each) not in self._stuck]
+            there = self._look()
+            if there is None:
+                if not self.fault:
+                    yield RETRY_AFTER_S
+                continue
+            waiting = [each for each in there if _mark(each) not in self._stuck]
             if waiting and not (yield from self._try(waiting[-1])):
                 if not self.fault:
                     yield RETRY_AFTER_S
@@ -128,10 +133,20 @@ class Committer:
             for old in waiting:
                 old.remove()
             if waiting:  # what a disk does not let go is done with all the same
-                self._stuck = done.intersection(map(_mark, self._run.whole_checkpoints()))
+                self._stuck = done.intersection(map(_mark, self._look() or ()))
             if settling and not waiting:
                 break
             yield 0.0 if waiting else self._look_every_s
+
+    def _look(self) -> Sequence[LocalCheckpoint] | None:
+        """What the trainer has written; None: that cannot be seen now, or never, which is a fault then."""
+        try:
+            return self._run.whole_checkpoints()
+        except UnfitCheckpoint as error:
+            self.fault, self.hopeless = str(error), True
+        except OSError as error:
+            self._state = f"the trainer's checkpoints could not be looked at, trying again: {error}"
+        return None
 
     def _try(self, checkpoint: LocalCheckpoint) -> Generator[float, None, bool]:
         """Commit one checkpoint; False: not now, try again."""

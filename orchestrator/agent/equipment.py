@@ -76,7 +76,7 @@ class LocalCheckpoint(Protocol):
         ...
 
     def files(self) -> Sequence[CheckpointFile]:
-        """Its files, in order. Raises UnfitCheckpoint."""
+        """Its files, in order. Raises UnfitCheckpoint, OSError."""
         ...
 
     def remove(self) -> None:
@@ -108,7 +108,7 @@ class Run(Protocol):
         ...
 
     def whole_checkpoints(self) -> Sequence[LocalCheckpoint]:
-        """What the trainer has finished writing, oldest first."""
+        """What the trainer has finished writing, oldest first. Raises UnfitCheckpoint, OSError."""
         ...
 
     def new_lines(self) -> Iterator[Mapping[str, Any]]:

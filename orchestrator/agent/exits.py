@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.agent.plain_files import open_plain
 from orchestrator.agent.run_directory import BAD_INPUT, DRAINED, FINISHED, HOPELESS, RunDirectory
 from orchestrator.jobs.instances import TrainerExit
 
@@ -15,6 +16,7 @@ _REFUSALS = (BAD_INPUT, HOPELESS)
 _LEAST_TELLING = {BAD_INPUT: -1, HOPELESS: -1, DRAINED: 1, ENDED_BY_US: 1}
 """Order among the exit codes of ranks: who refused knows best why, who drained or was ended knows nothing."""
 
+_TAIL_BYTES = 4096
 _LONGEST_LINE = 600
 """Of what a rank said last: a sentence with a remedy or two."""
 
@@ -76,11 +78,12 @@ def last_line(paths: Sequence[Path]) -> str:
     """The last line with something in it, of standard error if it has one."""
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-                lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+            with open_plain(path) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+                text = file.read(_TAIL_BYTES).decode(errors="replace")
         except FileNotFoundError:
             continue
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if lines:
             return lines[-1][:_LONGEST_LINE]
     return ""

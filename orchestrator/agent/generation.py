@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from orchestrator.agent.checkpoints import Committer, Lineage, Tell
-from orchestrator.agent.equipment import Equipment, LogFile, Place, Workers
+from orchestrator.agent.equipment import Equipment, LogFile, Place, UnfitCheckpoint, Workers
 from orchestrator.agent.logs import LogShipper, Stream
 from orchestrator.agent.restoring import Restoring
 from orchestrator.agent.run_directory import (
@@ -338,8 +338,12 @@ class GenerationRun:
         told = self.progress
         if told is not None and told.total_steps is not None and told.step >= told.total_steps:
             return True
-        final = any(checkpoint.final for checkpoint in self._run.whole_checkpoints())
-        return final or (self._committer is not None and self._committer.final_committed)
+        if self._committer is not None and self._committer.final_committed:
+            return True
+        try:
+            return any(checkpoint.final for checkpoint in self._run.whole_checkpoints())
+        except (UnfitCheckpoint, OSError):  # the committer says so
+            return False
 
     def _doubted(self, ended: TrainerExit) -> TrainerExit:
         """An order that has trained before is not a bad one: what refuses it now may pass, as a network's absence does.

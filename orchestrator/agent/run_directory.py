@@ -15,19 +15,19 @@
 | exit 2 / 4 / other | trainer | cannot be done as asked / would end in the same way again / failed |
 """
 
-import errno
+import contextlib
 import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.agent import plain_files
 from orchestrator.agent.equipment import UnfitCheckpoint
 from orchestrator.jobs.head import ManifestFile
 from orchestrator.jobs.instances import TrainerProgress
@@ -45,23 +45,8 @@ _STEP = re.compile(r"step-(\d{12})")
 _LONGEST_ACTIVITY = 300
 _LONGEST_NOTE = 500
 _LONGEST_STRANGE = 80
-
-
-def _open(path: Path) -> BinaryIO:
-    """Open what a program has written to be read: a plain file, for a link would lead the agent out of a container.
-
-    And a pipe would let it wait for ever. Raises FileNotFoundError, also of what is no plain file.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise FileNotFoundError(error.errno, "is a link", str(path)) from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileNotFoundError(errno.ENOENT, "is no plain file", str(path))
-    return os.fdopen(descriptor, "rb")
+LOOK_BYTES = 4 * 1024**2
+"""How much of progress.jsonl is taken in at one look: a program may write as much as its disk holds."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +59,10 @@ class LocalFile:
     def name(self) -> str:
         return self.path.name
 
-    @property
-    def size_bytes(self) -> int:
-        return self.path.stat().st_size
-
-    def upload(self, store: Store, key: str) -> str:
-        """Put it under a key; returns its SHA-256."""
-        return store.upload(self.path, key)
-
     def read(self, offset: int, limit_bytes: int) -> bytes:
         """What lies there from an offset on; nothing if there is no such file yet."""
         try:
-            with _open(self.path) as file:
+            with plain_files.open_plain(self.path) as file:
                 file.seek(offset)
                 return file.read(limit_bytes)
         except FileNotFoundError:
@@ -102,45 +79,83 @@ class LocalCheckpoint:
     @property
     def final(self) -> bool:
         """Whether it is the last of the run: it holds the result."""
-        return (self.path / "result.json").exists()
+        try:
+            with plain_files.directory(*self._place) as descriptor:
+                return plain_files.is_plain("result.json", descriptor)
+        except OSError:
+            return False
 
     def files(self) -> list["FileOfCheckpoint"]:
-        """Its files, in order. Raises UnfitCheckpoint."""
-        if self.path.is_symlink() or self.path.parent.is_symlink():
+        """Its files, in order. Raises UnfitCheckpoint, OSError."""
+        try:
+            with plain_files.directory(*self._place) as descriptor:
+                found = [FileOfCheckpoint(self.path, names) for names in plain_files.files_below(descriptor)]
+        except NotADirectoryError:
             raise UnfitCheckpoint(
-                f"{self.path.name} is reached by a link: write checkpoints into the run directory itself"
-            )
-        found = []
-        for path in sorted(self.path.rglob("*")):
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise UnfitCheckpoint(
-                    f"{self.path.name} holds {path.relative_to(self.path)}, which is neither a file nor a directory: "
-                    "write what is to be kept into the checkpoint itself"
-                )
-            if path.is_file():
-                found.append(FileOfCheckpoint(path, self.path))
+                f"{self.path.name} is reached by a link, or a file: write checkpoints as directories into the run "
+                "directory itself"
+            ) from None
+        except plain_files.NotPlain as error:
+            raise UnfitCheckpoint(
+                f"{self.path.name} holds {error.name}, which is neither a file nor a directory, or lies too deep: "
+                "write what is to be kept into the checkpoint itself"
+            ) from None
         if not found:
             raise UnfitCheckpoint(
                 f"{self.path.name} is empty: write a checkpoint's files into a directory of another name beside it, "
                 "and rename that once they are whole"
             )
-        return found
+        return sorted(found, key=lambda file: file.names)
 
     def remove(self) -> None:
         """Free the disk."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        run, *above, name = self._place
+        try:
+            with plain_files.directory(run, *above) as descriptor:
+                plain_files.remove(name, descriptor)
+        except OSError:
+            return
+
+    @property
+    def _place(self) -> tuple[Path, str, str]:
+        """The run directory, and the names that lead on from there."""
+        return self.path.parent.parent, self.path.parent.name, self.path.name
 
 
 @dataclass(frozen=True)
-class FileOfCheckpoint(LocalFile):
-    """A file at any depth in a checkpoint."""
+class FileOfCheckpoint:
+    """A file at any depth in a checkpoint: a plain one, reached by no link, whenever it is looked at."""
 
     checkpoint: Path
+    names: tuple[str, ...]
+    """From the checkpoint's directory on."""
 
     @property
     def name(self) -> str:
-        """From the checkpoint's directory on, with slashes."""
-        return self.path.relative_to(self.checkpoint).as_posix()
+        """The same with slashes."""
+        return "/".join(self.names)
+
+    @property
+    def path(self) -> Path:
+        return self.checkpoint.joinpath(*self.names)
+
+    @property
+    def size_bytes(self) -> int:
+        with plain_files.opened(self._run, *self._names_in_run) as (_, status):
+            return status.st_size
+
+    def upload(self, store: Store, key: str) -> str:
+        """Put it under a key; returns its SHA-256. Raises StoreError, OSError."""
+        with plain_files.opened(self._run, *self._names_in_run) as (path, _):
+            return store.upload(path, key)
+
+    @property
+    def _run(self) -> Path:
+        return self.checkpoint.parent.parent
+
+    @property
+    def _names_in_run(self) -> tuple[str, ...]:
+        return self.checkpoint.parent.name, self.checkpoint.name, *self.names
 
 
 class RunDirectory:
@@ -182,19 +197,25 @@ class RunDirectory:
         One generation after the other works on an instance, and what lies in the directory of one that has ended was
         committed or given up.
         """
-        for path in [self.path, *self.path.parent.glob(f"{_RUN}*")]:
+        for path in [self.path, self._container_logs, *self.path.parent.glob(f"{_RUN}*")]:
             shutil.rmtree(path, ignore_errors=True)
         self.checkpoints.mkdir(parents=True)
         self.logs.mkdir()
         self.config.write_text(json.dumps(config, indent=2))
 
     def whole_checkpoints(self) -> list[LocalCheckpoint]:
-        """What the trainer has finished writing, oldest first."""
+        """What the trainer has finished writing, oldest first. Raises UnfitCheckpoint, OSError."""
         try:
-            names = [path for path in self.checkpoints.iterdir() if _STEP.fullmatch(path.name)]
+            with plain_files.directory(self.path, self.checkpoints.name) as descriptor:
+                names = sorted(name for name in os.listdir(descriptor) if _STEP.fullmatch(name))
         except FileNotFoundError:
             return []
-        return [LocalCheckpoint(path, int(path.name.removeprefix("step-"))) for path in sorted(names)]
+        except NotADirectoryError:
+            raise UnfitCheckpoint(
+                "checkpoints in the run directory is a link or a file: leave the directory as it was there, and write "
+                "checkpoints into it"
+            ) from None
+        return [LocalCheckpoint(self.checkpoints / name, int(name.removeprefix("step-"))) for name in names]
 
     def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
         """Have a file in `resume/` as the manifest says; what is wrong with what came, or None."""
@@ -223,12 +244,31 @@ class RunDirectory:
             yield {"note": f"a line of progress.jsonl is no JSON object and is passed over: {self._lines.strange}"}
 
     def rank_logs(self, local_rank: int) -> list[LocalFile]:
-        """What a rank has printed: where torchrun puts it, or `container_logs`."""
-        return [LocalFile(path) for path in sorted(self.logs.glob(f"*/attempt_0/{local_rank}/std*.log"))]
+        """What a rank has printed: where torchrun puts it, or what the agent keeps of a rank in a container."""
+        if self._container_logs.is_dir():
+            found = self._container_logs.glob(f"{local_rank}/std*.log")
+        else:
+            found = self.logs.glob(f"*/attempt_0/{local_rank}/std*.log")
+        return [LocalFile(path) for path in sorted(found)]
+
+    def keep_container_logs(self) -> None:
+        """The ranks of this generation are containers: what they print is read where the agent writes it, only there.
+
+        That is beside the run directory, for a container could put links into that, and the agent may be root. To be
+        called before the first of them is there. A disk that is full now is told of when there is something to write.
+        """
+        with contextlib.suppress(OSError):
+            self._container_logs.mkdir(exist_ok=True)
 
     def container_logs(self, local_rank: int) -> Path:
-        """Where the agent puts what a rank prints in a container: beside where torchrun would."""
-        return self.logs / "containers" / "attempt_0" / str(local_rank)
+        """The directory for what a rank prints in a container."""
+        directory = self._container_logs / str(local_rank)
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    @property
+    def _container_logs(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.logs")
 
     @property
     def progress_log(self) -> LocalFile:
@@ -242,20 +282,33 @@ class ProgressReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._within_long = False
+        """Whether the next byte is of a line whose beginning was passed over."""
         self.strange = ""
         """The beginning of the last line that was no JSON object, but for empty ones."""
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """The lines that have been completed since the last call; what is not JSON is passed over."""
+        """The lines that have been completed since the last call; what is not JSON is passed over.
+
+        At most `LOOK_BYTES` of them: the rest comes with the next call. A line that is longer is passed over.
+        """
         try:
-            with _open(self._path) as file:
+            with plain_files.open_plain(self._path) as file:
                 file.seek(self._offset)
-                data = file.read()
+                data = file.read(LOOK_BYTES)
         except FileNotFoundError:
             return
         whole = data[: data.rfind(b"\n") + 1]
+        if not whole and len(data) == LOOK_BYTES:
+            self._offset += len(data)
+            self._within_long = True
+            self._note_strange(data[: 4 * _LONGEST_STRANGE])
+            return
         self._offset += len(whole)
         for line in whole.splitlines():
+            if self._within_long:
+                self._within_long = False
+                continue
             try:
                 parsed = json.loads(line)
             except (ValueError, RecursionError):
@@ -263,7 +316,10 @@ class ProgressReader:
             if isinstance(parsed, dict):
                 yield parsed
             elif line.strip():
-                self.strange = line.decode("utf-8", "replace")[:_LONGEST_STRANGE]
+                self._note_strange(line)
+
+    def _note_strange(self, line: bytes) -> None:
+        self.strange = line.decode("utf-8", "replace")[:_LONGEST_STRANGE]
 
 
 def as_progress(line: Mapping[str, Any]) -> TrainerProgress | None:

@@ -54,6 +54,16 @@ def arriving(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def shown(path: Path) -> str:
+    """A path for a person: of a file that is handed on as it is open, the name that it has now."""
+    if path.parent != Path("/proc/self/fd"):
+        return str(path)
+    try:
+        return os.readlink(path)
+    except OSError:
+        return str(path)
+
+
 def copy(source: BinaryIO, target: BinaryIO, progress: Progress | None) -> str:
     """Copy all that is left of one open file to another; return its SHA-256."""
     digest = sha256()

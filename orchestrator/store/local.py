@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b, md5
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
-from orchestrator.store.disk import arriving, copy, explained, file_sha256, sync_directory
+from orchestrator.store.disk import arriving, copy, explained, file_sha256, shown, sync_directory
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import (
     UNCHANGED,
@@ -157,13 +157,12 @@ class LocalStore:
     def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
         target = self._path(key)
         temporary = self._temporary_path()
-        with explained(f"upload {path} as {key} to {self._url}"):
-            source = path.resolve(strict=True)
+        with explained(f"upload {shown(path)} as {key} to {self._url}"), open(path, "rb") as source:
             try:
                 if _linked(source, temporary):
                     digest = file_sha256(temporary)
                     if progress is not None:
-                        progress(source.stat().st_size)
+                        progress(os.fstat(source.fileno()).st_size)
                 else:
                     digest = _copied(source, temporary, progress)
                 with self._locked(key):
@@ -323,12 +322,19 @@ def _identity_tag(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def _linked(source: Path, target: Path) -> bool:
-    """Whether `source` could be hard-linked to `target` and made read-only: not across file systems or owners."""
-    with open(source, "rb") as file:
-        os.fsync(file.fileno())
+def _linked(source: BinaryIO, target: Path) -> bool:
+    """Whether an open file could be hard-linked to `target` and made read-only: not across file systems or owners.
+
+    It is the open file that is linked, whatever has its name by now. Another user's is left alone, also by root: who
+    owns a file may write to it again. Only Linux can link an open file.
+    """
+    descriptor = source.fileno()
+    os.fsync(descriptor)
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        return False
     try:
-        os.link(source, target)
+        # with a descriptor of a directory, though none is needed, os.link goes on from the first name to the file
+        os.link(f"/proc/self/fd/{descriptor}", target, src_dir_fd=descriptor)
         os.chmod(target, 0o444)
     except OSError:
         target.unlink(missing_ok=True)
@@ -336,9 +342,9 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def _copied(source: Path, target: Path, progress: Progress | None) -> str:
-    with open(source, "rb") as reader, open(target, "xb") as writer:
-        digest = copy(reader, writer, progress)
+def _copied(source: BinaryIO, target: Path, progress: Progress | None) -> str:
+    with open(target, "xb") as writer:
+        digest = copy(source, writer, progress)
         writer.flush()
         os.fsync(writer.fileno())
     target.chmod(0o444)

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from orchestrator.store.disk import arriving, explained
+from orchestrator.store.disk import arriving, explained, shown
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, StoreError, Unchanged
 
@@ -81,7 +81,7 @@ class MemoryStore:
 
     def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
         check_key(key)
-        with explained(f"read {path}"):
+        with explained(f"read {shown(path)}"):
             body = path.read_bytes()
         self.put(key, body)
         if progress is not None:

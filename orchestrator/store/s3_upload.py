@@ -18,7 +18,7 @@ from hashlib import md5, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.store.disk import explained
+from orchestrator.store.disk import explained, shown
 from orchestrator.store.parts import in_order, part_size
 from orchestrator.store.protocol import Missing, NotAllowed, Progress, ReplyLost, StoreError, Unsupported
 from orchestrator.store.s3_requests import Requests
@@ -42,12 +42,12 @@ def upload(
 
     `begun` has the ids of the uploads that were begun and not finished, by name: it is kept from one call to the next.
     """
-    with explained(f"read {path}"), open(path, "rb") as file:
+    with explained(f"read {shown(path)}"), open(path, "rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         part_bytes = part_size(size_bytes)
         if size_bytes > part_bytes:
             return _Upload(requests, begun, key, name, progress or _silent).send(file, part_bytes)
-        body = file.read()
+        body = file.read(size_bytes)
     digest = sha256(body)
     requests.send(
         key,

@@ -1,5 +1,6 @@
 """Checkpoints on their way to the bucket: nothing half is ever the head."""
 
+import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.agent import checkpoints
-from orchestrator.agent.run_directory import RunDirectory
+from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Manifest, load_manifest, seal
 from orchestrator.store.disk import file_sha256
@@ -200,3 +201,30 @@ def test_files_in_directories_of_a_checkpoint_are_kept_and_come_back(
     for file in manifest.files:
         assert fresh.bring(store, checkpoint + file.name, file) is None
     assert (fresh.resume / "shards" / "optimizer" / "0.bin").read_bytes() == b"moments"
+
+
+def test_nothing_can_be_committed_from_what_is_no_directory_of_checkpoints(agent: Agent, run: RunDirectory) -> None:
+    run.checkpoints.rename(run.path / "elsewhere")
+    run.checkpoints.symlink_to(run.path / "elsewhere")
+    wait_until(lambda: agent.committer.done, "it gives up", 10)
+    assert (agent.committer.hopeless, agent.committer.crashed) == (True, False)
+    assert "checkpoints in the run directory is a link or a file" in agent.committer.fault
+
+
+def test_checkpoints_that_cannot_be_looked_at_now_are_looked_at_again(
+    agent: Agent, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the agent has too many open files."""
+    looks: list[bool] = []
+
+    def refused_once(self: RunDirectory) -> list[LocalCheckpoint]:
+        looks.append(True)
+        if len(looks) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole_checkpoints(self)
+
+    whole_checkpoints = RunDirectory.whole_checkpoints
+    monkeypatch.setattr(RunDirectory, "whole_checkpoints", refused_once)
+    write(run, 10)
+    agent.wait_for(10)
+    assert looks

@@ -2,12 +2,18 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from orchestrator.agent.equipment import UnfitCheckpoint
-from orchestrator.agent.run_directory import ProgressReader, RunDirectory, as_activity, as_progress
+from orchestrator.agent.exits import last_line
+from orchestrator.agent.run_directory import LOOK_BYTES, ProgressReader, RunDirectory, as_activity, as_progress
+from orchestrator.store.local import LocalStore
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import StoreError
+from tests.agent.committing import write
 
 
 @pytest.fixture
@@ -161,3 +167,138 @@ def test_what_is_no_plain_file_is_not_read(run: RunDirectory) -> None:
     run.progress.unlink()
     run.progress.write_text('{"step": 2}\n')
     assert list(run.new_lines()) == [{"step": 2}]
+
+
+def test_a_socket_in_place_of_a_file_is_no_file(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.path)  # a socket's name is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("progress.jsonl")
+        assert (list(run.new_lines()), run.progress_log.read(0, 100)) == ([], b"")
+
+
+def test_a_look_takes_in_so_much_and_the_next_goes_on(run: RunDirectory) -> None:
+    line = b'{"step": 1, "pad": "' + b"x" * 1000 + b'"}\n'
+    count = LOOK_BYTES // len(line) + 10
+    run.progress.write_bytes(line * count)
+    first, second = list(run.new_lines()), list(run.new_lines())
+    assert len(first) == LOOK_BYTES // len(line)
+    assert len(first) + len(second) == count
+
+
+def test_a_line_without_end_is_passed_over(run: RunDirectory) -> None:
+    with open(run.progress, "wb") as file:
+        file.truncate(2 * LOOK_BYTES + 1)
+        file.seek(0, os.SEEK_END)
+        file.write(b'{"step": 1}\n{"step": 2}\n')
+    looks = [list(run.new_lines()) for _ in range(4)]
+    assert [[line.get("step") for line in look] for look in looks] == [[None], [], [2], []]
+    assert "is no JSON object and is passed over" in looks[0][0]["note"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_last_line_is_only_of_a_plain_file(run: RunDirectory, kind: str) -> None:
+    (run.path / "secret").write_text("of somebody else\n")
+    said = run.path / "stderr.log"
+    if kind == "link":
+        said.symlink_to(run.path / "secret")
+    else:
+        os.mkfifo(said)
+    (run.path / "stdout.log").write_text("its own\n")
+    assert last_line([said, run.path / "stdout.log"]) == "its own"
+
+
+def test_logs_of_containers_are_read_where_no_container_can_write(run: RunDirectory) -> None:
+    """A container makes a link in its run directory where torchrun would have put its log."""
+    run.keep_container_logs()
+    kept = run.container_logs(0) / "stderr.log"
+    kept.write_text("what it printed\n")
+    (run.path.parent / "secret").write_text("of somebody else\n")
+    forged = run.logs / "containers" / "attempt_0" / "0"
+    forged.mkdir(parents=True)
+    (forged / "stdout.log").symlink_to(run.path.parent / "secret")
+    assert [log.path for log in run.rank_logs(0)] == [kept]
+    assert run.path not in kept.parents
+    run.prepare({})
+    assert run.rank_logs(0) == []
+
+
+@pytest.mark.parametrize("instead", ["a file", "a link"])
+def test_a_checkpoints_directory_that_is_none_is_unfit(run: RunDirectory, tmp_path: Path, instead: str) -> None:
+    run.checkpoints.rmdir()
+    if instead == "a file":
+        run.checkpoints.write_text("")
+    else:
+        (tmp_path / "of-another" / "step-000000000001").mkdir(parents=True)
+        run.checkpoints.symlink_to(tmp_path / "of-another")
+    with pytest.raises(UnfitCheckpoint, match="checkpoints in the run directory is a link or a file"):
+        run.whole_checkpoints()
+
+
+def test_a_directory_below_another_and_so_on_is_unfit(run: RunDirectory) -> None:
+    checkpoint = write(run, 5)
+    checkpoint.path.joinpath(*["d"] * 40).mkdir(parents=True)
+    with pytest.raises(UnfitCheckpoint, match="lies too deep"):
+        checkpoint.files()
+
+
+SWAPPED = ["step-000000000005/state.bin", "step-000000000005", ""]
+"""What a program puts a link for, below the checkpoints, when the agent has looked at them already."""
+
+
+def swap(run: RunDirectory, what: str) -> Path:
+    """Put a link to another job's in the place of a run's; returns that job's checkpoint of the same step."""
+    other = RunDirectory(run.path.parent / "other")
+    other.prepare({})
+    theirs = write(other, 5).path
+    place = run.checkpoints / what
+    place.rename(run.path / "was")
+    place.symlink_to(other.checkpoints / what)
+    return theirs
+
+
+@pytest.mark.parametrize("what", SWAPPED)
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_what_was_swapped_for_a_link_is_not_uploaded(run: RunDirectory, tmp_path: Path, kind: str, what: str) -> None:
+    store = LocalStore(tmp_path / "store") if kind == "local" else MemoryStore()
+    (state,) = [file for file in write(run, 5).files() if file.name == "state.bin"]
+    theirs = swap(run, what) / "state.bin"
+    with pytest.raises((FileNotFoundError, NotADirectoryError)):
+        state.upload(store, "stolen")
+    with pytest.raises((FileNotFoundError, NotADirectoryError)):
+        _ = state.size_bytes
+    assert store.get("stolen") is None
+    assert theirs.stat().st_mode & 0o200, "it is as it was"
+
+
+@pytest.mark.parametrize("what", SWAPPED)
+def test_what_was_swapped_for_a_link_is_not_removed(run: RunDirectory, what: str) -> None:
+    checkpoint = write(run, 5, final=True)
+    theirs = swap(run, what)
+    (theirs / "result.json").write_text("{}")
+    assert checkpoint.final == (what == SWAPPED[0])
+    checkpoint.remove()
+    assert sorted(path.name for path in theirs.iterdir()) == ["meta.json", "result.json", "state.bin"]
+
+
+def test_a_pipe_in_a_checkpoint_holds_nobody(run: RunDirectory) -> None:
+    checkpoint = write(run, 5)
+    (state,) = [file for file in checkpoint.files() if file.name == "state.bin"]
+    state.path.unlink()
+    os.mkfifo(state.path)
+    with pytest.raises(FileNotFoundError):
+        state.upload(MemoryStore(), "key")
+    os.mkfifo(run.checkpoints / "step-000000000006")
+    for each in run.whole_checkpoints():
+        each.remove()
+    assert run.whole_checkpoints() == []
+
+
+def test_the_local_store_links_what_is_handed_on_as_it_is_open(run: RunDirectory, tmp_path: Path) -> None:
+    """Gigabytes need not be copied; and an error has the file's name."""
+    store = LocalStore(tmp_path / "store")
+    (state,) = [file for file in write(run, 5).files() if file.name == "state.bin"]
+    state.upload(store, "kept")
+    assert (tmp_path / "store" / "kept").samefile(state.path)
+    (tmp_path / "store" / "a-file").write_text("")
+    with pytest.raises(StoreError, match=f"Cannot upload {state.path} as a-file/below"):
+        state.upload(store, "a-file/below")

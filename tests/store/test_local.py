@@ -293,3 +293,34 @@ def test_a_read_only_file_system_is_refused_at_the_start(small_disk: Path) -> No
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StoreUnreachable, match="read-only"):
         LocalStore(small_disk / "store")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_file_is_copied_for_its_owner_may_write_to_it_again(local_root: Path, tmp_path: Path) -> None:
+    store, source = LocalStore(local_root), tmp_path / "source"
+    source.write_bytes(b"1")
+    os.chown(source, 10001, 10001)
+    store.upload(source, "key")
+    assert not (local_root / "key").samefile(source)
+    assert (local_root / "key").stat().st_uid == 0
+    assert source.stat().st_mode & 0o200, "nothing is done to it"
+
+
+def test_what_is_uploaded_is_what_was_opened(local_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever takes its name meanwhile."""
+    store, source, other = LocalStore(local_root), tmp_path / "source", tmp_path / "other"
+    source.write_bytes(b"1")
+    other.write_bytes(b"2")
+    fsync = os.fsync
+
+    def swapped_meanwhile(descriptor: int) -> None:
+        fsync(descriptor)
+        if not source.is_symlink():
+            source.unlink()
+            source.symlink_to(other)
+
+    monkeypatch.setattr(os, "fsync", swapped_meanwhile)
+    store.upload(source, "key")
+    found = store.get("key")
+    assert found is not None and found.body == b"1"
+    assert other.stat().st_mode & 0o200
