@@ -120,6 +120,8 @@ def _refusal(error: "APIError", crew: Crew, image_name: str, local_rank: int) ->
         why = f"the image {image_name} has no program {program}"
     elif "permission denied" in said and "exec" in said:
         why = f"the program {program} of the image {image_name} cannot be executed"
+    elif error.status_code == 400:  # what was asked for makes no sense to it, and will not the next time
+        why = f"the Docker engine refuses the container of rank {crew.global_rank(local_rank)}: {said}"
     else:
         message = f"the container of rank {crew.global_rank(local_rank)} could not be started: {said}"
         return TrainerExit(outcome="failed", code=1, message=message)
