@@ -5,6 +5,7 @@ import platform
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from ipaddress import AddressValueError, IPv4Address
 from urllib.parse import urlsplit
 
 from orchestrator.errors import UsageError
@@ -71,9 +72,12 @@ def address_towards(store_url: str, environ: Mapping[str, str]) -> str:
 def _checked(address: str) -> str:
     """An address that this machine has. Raises UsageError."""
     try:
-        socket.inet_aton(address)
+        if IPv4Address(address).is_unspecified:
+            raise UsageError(f"--address: by {address} no other machine reaches this one; name the one that they use")
         with socket.socket() as probe:
             probe.bind((address, 0))
+    except AddressValueError as error:
+        raise UsageError(f"--address: {address} is no IPv4 address; write one such as 192.168.0.7") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(f"--address: {address} is no IPv4 address of this machine ({reason})") from error

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.fleets.pool.records import FORGOTTEN_AFTER, SILENT_AFTER_S, Hosted, Order, Orders, Report
+from orchestrator.fleets.pool.records import (
+    FORGOTTEN_AFTER,
+    SILENT_AFTER_S,
+    SPEAKS_WITHIN_S,
+    Hosted,
+    Order,
+    Orders,
+    Report,
+    machine_of_key,
+)
 from orchestrator.fleets.pool.room import find_room, why_no_room
 from orchestrator.fleets.pool.stillness import Watched
 from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest, Offer, Sighting
@@ -67,19 +76,20 @@ class PoolFleet:
         raise FleetError(f"{layout.POOL_ORDERS} in {self.store.url} is written by many others now")
 
     def _choose(self, request: LaunchRequest, orders: Orders) -> Order:
-        """Raises LaunchError, and FleetError where machines are there that nobody has heard yet."""
-        self._look_for_machines()
+        """Raises LaunchError, and FleetError where machines have room of which nobody knows yet whether they live."""
+        self._look_for_machines(orders)
         ready = {name: report for name, report in self._reports().items() if report.state == "ready"}
         heard = [report for name, report in ready.items() if self._is_heard(name)]
         room = find_room(request, heard, orders)
-        unheard = [report for name, report in ready.items() if report not in heard and not self._is_silent(name)]
-        if room is None and find_room(request, unheard, orders) is not None:
-            names = ", ".join(sorted(report.machine for report in unheard))
+        if room is not None:
+            return Order(machine=room.machine, seq=orders.seq + 1, request=request, given=room.given)
+        awaited = [report for name, report in ready.items() if report not in heard and self._may_speak(name)]
+        if find_room(request, [*heard, *awaited], orders) is not None:
+            names = ", ".join(sorted(report.machine for report in awaited))
             raise FleetError(f"no word has come yet from {names}, by which it would be known that it is there")
-        if room is None:
-            silent = sorted(name for name in ready if self._is_silent(name))
-            raise LaunchError(why_no_room(request, heard, orders, silent), kind="capacity")
-        return Order(machine=room.machine, seq=orders.seq + 1, request=request, given=room.given)
+        known = [*heard, *awaited]
+        lost = {*ready, *self._unreadable()}.difference(report.machine for report in known)
+        raise LaunchError(why_no_room(request, known, orders, sorted(lost)), kind="capacity")
 
     def describe(self, instances: Iterable[str]) -> Mapping[str, Sighting]:
         """What the machines say of those that were ordered from them; one that has not taken an order starts."""
@@ -113,9 +123,11 @@ class PoolFleet:
     # --- what machines say -------------------------------------------------------------------------------------------
 
     def _seen(self, instance: str, machine: str, orders: Orders) -> Sighting:
+        if self._watched(machine).found is None:
+            return Sighting(InstanceState.GONE, why=f"{machine} is not in the pool any more")
         report = self._report(machine)
         if report is None:
-            return Sighting(InstanceState.GONE, why=f"{machine} is not in the pool any more")
+            return self._told_by_its_agent(instance, machine)
         hosted = report.instances.get(instance)
         if hosted is not None and hosted.state is InstanceState.GONE:
             return Sighting(InstanceState.GONE, hosted.lived_s, why=hosted.why)
@@ -140,10 +152,20 @@ class PoolFleet:
         if self._machines[machine].still_s < self.silent_after_s / 3:  # then its agents are listened for too
             self._agents.pop(instance, None)
             return False
+        agent = self._listen_to(instance)
+        return self._is_silent(machine) and agent.still_s >= self.silent_after_s * 2 / 3
+
+    def _told_by_its_agent(self, instance: str, machine: str) -> Sighting:
+        """Where its machine's report cannot be read."""
+        agent = self._listen_to(instance)
+        if agent.still_s >= self.silent_after_s:
+            return Sighting(InstanceState.GONE, why=f"it says nothing, and the report of {machine} cannot be read")
+        return Sighting(InstanceState.STARTING if agent.found is None else InstanceState.RUNNING)
+
+    def _listen_to(self, instance: str) -> Watched:
         agent = self._agents.setdefault(instance, Watched(layout.heartbeat_key(instance), self.monotonic))
         agent.look(self.store)
-        patience_s = self.silent_after_s * 2 / 3
-        return self._is_silent(machine) and agent.still_s >= patience_s
+        return agent
 
     def _is_silent(self, machine: str) -> bool:
         return self._watched(machine).still_s >= self.silent_after_s
@@ -151,19 +173,25 @@ class PoolFleet:
     def _is_heard(self, machine: str) -> bool:
         return self._watched(machine).has_moved and not self._is_silent(machine)
 
+    def _may_speak(self, machine: str) -> bool:
+        """Whether it has not been listened to for long enough to know."""
+        return self._watched(machine).still_s < SPEAKS_WITHIN_S
+
     # --- reading and writing -----------------------------------------------------------------------------------------
 
-    def _look_for_machines(self) -> None:
+    def _look_for_machines(self, orders: Orders) -> None:
         """Look at the reports of all machines; those of machines that are long gone are removed."""
-        names = [entry.key for entry in self.store.list(layout.POOL_MACHINES)]
-        machines = [key.removeprefix(layout.POOL_MACHINES).removesuffix(".json") for key in names]
+        keys = [entry.key for entry in self.store.list(layout.POOL_MACHINES)]
+        machines = [name for key in keys if (name := machine_of_key(key)) is not None]
         for name in set(self._machines).difference(machines):
             del self._machines[name]
         for name in machines:
             self._watched(name).look(self.store)
             report = self._report(name)
-            is_still = not self._is_heard(name) or (report is not None and report.state == "gone")
-            if report is not None and is_still and self.now() - report.at > FORGOTTEN_AFTER:
+            if report is None or orders.of(name):
+                continue
+            is_over = report.state == "gone" or self._is_silent(name)
+            if is_over and self.now() - report.at > FORGOTTEN_AFTER:
                 self._forget(name)
 
     def _forget(self, machine: str) -> None:
@@ -178,8 +206,15 @@ class PoolFleet:
         return {name: report for name in self._machines if (report := self._report(name)) is not None}
 
     def _report(self, machine: str) -> Report | None:
+        """None: there is none, or one that cannot be read; then nothing is expected of that machine."""
         found = self._watched(machine).found
-        return None if found is None else document.parse(self.store, found, Report).value
+        try:
+            return None if found is None else document.parse(self.store, found, Report).value
+        except StoreError:
+            return None
+
+    def _unreadable(self) -> list[str]:
+        return [name for name, watched in self._machines.items() if watched.found and self._report(name) is None]
 
     def _watched(self, machine: str) -> Watched:
         return self._machines.setdefault(machine, Watched(layout.pool_machine_key(machine), self.monotonic))

@@ -1,7 +1,7 @@
 """The pool as a person sees it: its machines, what is free on them, and what they run."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +15,11 @@ from orchestrator.fleets.pool.records import (
     free_of,
     held_on,
     kinds_of,
+    machine_of_key,
 )
 from orchestrator.jobs import layout
 from orchestrator.store import document
-from orchestrator.store.protocol import Store
+from orchestrator.store.protocol import Store, StoreError
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,40 @@ class PoolMachine:
         }
 
 
+@dataclass(frozen=True)
+class Pool:
+    """All that can be said of a store's pool."""
+
+    machines: tuple[PoolMachine, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """By the names of the machines whose reports cannot be read, why."""
+
+
 def read_pool(store: Store, now: datetime) -> list[PoolMachine]:
-    """The machines in order of their names; one that is gone or silent for a day is left out."""
-    keys = [entry.key for entry in store.list(layout.POOL_MACHINES)]
-    if not keys:
-        return []
-    orders = document.load(store, layout.POOL_ORDERS, Orders)
-    reports = [found.value for key in keys if (found := document.load(store, key, Report)) is not None]
-    return [
-        _machine(report, orders.value if orders is not None else Orders(), now)
-        for report in reports
-        if now - report.at < FORGOTTEN_AFTER
-    ]
+    """The machines of the pool whose reports can be read (see `look_at_pool`)."""
+    return list(look_at_pool(store, now).machines)
+
+
+def look_at_pool(store: Store, now: datetime) -> Pool:
+    """The machines in order of their names; one that is gone or silent for a day, and runs nothing, is left out."""
+    machines = [name for entry in store.list(layout.POOL_MACHINES) if (name := machine_of_key(entry.key)) is not None]
+    if not machines:
+        return Pool()
+    stored = document.load(store, layout.POOL_ORDERS, Orders)
+    orders = stored.value if stored is not None else Orders()
+    found, unreadable = list[PoolMachine](), dict[str, str]()
+    for name in machines:
+        read = store.get(layout.pool_machine_key(name))
+        if read is None:
+            continue
+        try:
+            report = document.parse(store, read, Report).value
+        except StoreError as error:
+            unreadable[name] = str(error)
+            continue
+        if now - report.at < FORGOTTEN_AFTER or orders.of(name):
+            found.append(_machine(report, orders, now))
+    return Pool(tuple(found), unreadable)
 
 
 def _machine(report: Report, orders: Orders, now: datetime) -> PoolMachine:

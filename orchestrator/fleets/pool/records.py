@@ -2,15 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from orchestrator.errors import UsageError
 from orchestrator.fleets.protocol import InstanceState, LaunchRequest
+from orchestrator.jobs import layout
 from orchestrator.store.document import Document
 
 SILENT_AFTER_S = 60.0
 """A machine that has said nothing for so long is lost, if the agents on it say nothing either."""
+SPEAKS_WITHIN_S = 25.0
+"""A machine that lives says something by then, however thrifty it is."""
+REMEMBERED = 500
+"""Of the orders that have ended no more than these are remembered, the newest: all machines read them all."""
 FORGOTTEN_AFTER = timedelta(days=1)
 """A machine that is gone for so long is not shown any more, and an order that has ended is not remembered."""
 
@@ -76,9 +83,11 @@ class Orders(Document):
         return self.model_copy(update={"current": {**self.current, instance: order}})
 
     def without(self, instance: str, now: datetime) -> Self:
-        """With one called off; what was called off long ago is forgotten."""
+        """With one called off; what was called off long ago is forgotten, or many orders before."""
         order = self.current[instance]
         kept = {name: ended for name, ended in self.ended.items() if now - ended.at < FORGOTTEN_AFTER}
+        newest = sorted(kept, key=lambda name: kept[name].seq)[1 - REMEMBERED :]
+        kept = {name: kept[name] for name in newest}
         kept[instance] = Ended(machine=order.machine, seq=self.seq + 1, at=now)
         current = {name: other for name, other in self.current.items() if name != instance}
         return self.model_copy(update={"current": current, "ended": kept})
@@ -119,7 +128,7 @@ class Report(Document):
     """By its own clock, for people: nobody decides by it."""
     joined_at: datetime
     address: str
-    """Where other machines reach its instances."""
+    """Where other machines reach its instances, in IPv4."""
     cores: int
     gpus: tuple[Gpu, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
@@ -128,10 +137,24 @@ class Report(Document):
     instances: dict[str, Hosted] = Field(default_factory=dict)
     """Those that were ordered from it and not called off, and those that still run."""
 
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        return str(IPv4Address(address))
+
     def runs(self, instance: str) -> bool:
         """Whether an instance is there, or about to start."""
         hosted = self.instances.get(instance)
         return hosted is not None and hosted.state is not InstanceState.GONE
+
+
+def machine_of_key(key: str) -> str | None:
+    """The machine whose report lies there; None: something else does."""
+    name = key.removeprefix(layout.POOL_MACHINES).removesuffix(".json")
+    try:
+        return name if layout.pool_machine_key(name) == key else None
+    except UsageError:
+        return None
 
 
 def held_on(report: Report, orders: Orders) -> dict[str, tuple[str, Given]]:

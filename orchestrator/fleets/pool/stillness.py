@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.fleets.pool.records import SILENT_AFTER_S
 from orchestrator.store.protocol import UNCHANGED, Object, Store
 
 NEAR_S = 15.0
-"""Two looks further apart tell nothing of the time between them: the reader may have been asleep, or the store away."""
+"""Of the time between two looks no more than this counts: the reader may have been asleep, or the store away."""
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Watched:
     found: Object | None = None
     """As it was read last."""
     has_moved: bool = False
-    """Whether it has changed last between two looks that were near each other: who wrote it was alive then."""
+    """Whether it was seen to change, and has been looked at without a long pause ever since."""
     _since_s: float = 0.0
     _looked_s: float | None = None
 
@@ -28,11 +29,14 @@ class Watched:
         now_s = self.monotonic()
         gap_s = None if self._looked_s is None else now_s - self._looked_s
         self._looked_s = now_s
-        if gap_s is None or (found is not UNCHANGED and (found is not None or self.found is not None)):
-            self.has_moved = gap_s is not None and gap_s <= NEAR_S and found is not None
+        if gap_s is None:
+            self._since_s = now_s
+        elif found is not UNCHANGED and (found is not None or self.found is not None):
+            self.has_moved = gap_s < SILENT_AFTER_S and found is not None
             self._since_s = now_s
         elif gap_s > NEAR_S:
-            self._since_s += gap_s
+            self.has_moved = False
+            self._since_s += gap_s - NEAR_S
         if found is not UNCHANGED:
             self.found = found
         return self.found

@@ -11,9 +11,18 @@ from typing import Any
 import pytest
 
 from orchestrator.fleets.pool.fleet import PoolFleet
-from orchestrator.fleets.pool.listing import read_pool
+from orchestrator.fleets.pool.listing import look_at_pool, read_pool
 from orchestrator.fleets.pool.owned import OwnedInPool
-from orchestrator.fleets.pool.records import SILENT_AFTER_S, Hosted, Orders, Report
+from orchestrator.fleets.pool.records import (
+    REMEMBERED,
+    SILENT_AFTER_S,
+    SPEAKS_WITHIN_S,
+    Given,
+    Hosted,
+    Order,
+    Orders,
+    Report,
+)
 from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, Sighting
 from orchestrator.jobs import layout
 from orchestrator.store import document
@@ -33,6 +42,8 @@ class Pool:
     now_s: float = 0.0
     nonces: Any = field(default_factory=count)
     machines: dict[str, Report] = field(default_factory=dict)
+    slow_s: float = 0.0
+    """So far are the machines' clocks behind."""
 
     def nonce(self) -> str:
         return f"n{next(self.nonces)}"
@@ -48,7 +59,7 @@ class Pool:
         for new in reports:
             self.machines[new.machine] = new
         for known in self.machines.values():
-            again = known.model_copy(update={"at": self.now(), "nonce": self.nonce()})
+            again = known.model_copy(update={"at": self.now() - timedelta(seconds=self.slow_s), "nonce": self.nonce()})
             self.store.put(layout.pool_machine_key(known.machine), again.model_dump_json().encode())
 
     def heard(self, fleet: PoolFleet, *reports: Report) -> None:
@@ -58,6 +69,10 @@ class Pool:
             fleet.launch(request("listening-g1-n0-a0", workers=1000))
         self.now_s += 1
         self.say()
+
+    def names(self) -> list[str]:
+        """What lies where reports do."""
+        return [entry.key.removeprefix(layout.POOL_MACHINES) for entry in self.store.list(layout.POOL_MACHINES)]
 
     def tell(self, machine: str, **instances: Hosted) -> None:
         named = {name.replace("_", "-"): one for name, one in instances.items()}
@@ -182,6 +197,62 @@ def test_a_machine_that_was_never_heard_is_not_trusted_and_one_that_is_silent_is
     assert pool.orders.current[NAME].machine == "a"
 
 
+def test_a_machine_of_which_nothing_is_known_yet_is_told_of_where_it_has_no_room_either(pool: Pool) -> None:
+    pool.say(report("a", (L4,)))
+    with pytest.raises(LaunchError, match=r"2 GPUs, .* wanted, and the pool has a: 1 of 1 NVIDIA L4 free"):
+        pool.fleet().launch(request(NAME, workers=2))
+
+
+@pytest.mark.parametrize("spoke_since", [True, False])
+def test_who_was_heard_an_hour_ago_is_not_trusted_and_is_found_dead(pool: Pool, spoke_since: bool) -> None:
+    fleet = pool.fleet()
+    pool.heard(fleet, report("a", (L4,)))
+    if not spoke_since:
+        with pytest.raises(LaunchError):
+            fleet.launch(request("listening-g1-n0-a0", workers=1000))
+    pool.now_s += 3600
+    with pytest.raises(FleetError, match="no word has come yet from a"):
+        fleet.launch(request(NAME))
+    for _ in range(2):
+        pool.now_s += SPEAKS_WITHIN_S / 2
+        with pytest.raises((FleetError, LaunchError)):
+            fleet.launch(request(NAME))
+    with pytest.raises(LaunchError, match=r"no machine that can be heard \(a cannot\)"):
+        fleet.launch(request(NAME))
+
+
+def test_a_controller_that_is_slow_hears_those_that_live_and_loses_those_that_do_not(pool: Pool) -> None:
+    """Each of its ticks takes longer than a machine takes to speak."""
+    fleet = pool.fleet()
+    pool.say(report("a", (L4,)))
+    for _ in range(2):
+        pool.now_s += 20
+        pool.say()
+        with pytest.raises((FleetError, LaunchError)):
+            fleet.launch(request("listening-g1-n0-a0", workers=1000))
+    fleet.launch(request(NAME))
+    pool.tell("a", digits_g1_n0_a0=hosted(gpus=(0,)))
+    assert fleet.describe([NAME])[NAME].state is InstanceState.RUNNING
+    for _ in range(8):
+        pool.now_s += 20
+        found = fleet.describe([NAME])[NAME]
+    assert found.state is InstanceState.GONE
+
+
+def test_for_two_that_go_together_none_is_ordered_where_there_is_room_for_one(pool: Pool) -> None:
+    """Else one would be ordered and called off again and again, each time under another name."""
+    fleet = pool.fleet()
+    pool.heard(fleet, report("a", (L4,)))
+    two = request(NAME, count=2, beside=("digits-g1-n1-a0",))
+    with pytest.raises(LaunchError, match=r"2 times 1 GPU, .* wanted, and the pool has a: 1 of 1 NVIDIA L4 free$"):
+        fleet.launch(two)
+    assert pool.orders == Orders()
+    pool.heard(fleet, report("b", (L4,)))
+    fleet.launch(two)
+    fleet.launch(request("digits-g1-n1-a0", count=2, beside=(NAME,)))
+    assert {order.machine for order in pool.orders.current.values()} == {"a", "b"}
+
+
 @pytest.mark.parametrize("state", ["leaving", "gone"])
 def test_a_machine_that_leaves_is_given_nothing(pool: Pool, state: str) -> None:
     fleet = pool.fleet()
@@ -257,13 +328,42 @@ def test_while_its_agent_speaks_no_job_is_ended_for_want_of_its_host(pool: Pool,
     assert pool.pass_time(fleet, SILENT_AFTER_S).state is InstanceState.GONE
 
 
-def test_time_in_which_nobody_could_look_tells_nothing_of_the_machine(pool: Pool, fleet: PoolFleet) -> None:
+def test_time_in_which_nobody_could_look_tells_little_of_the_machine(pool: Pool, fleet: PoolFleet) -> None:
     """The store was away for all of them, or this controller was asleep."""
     pool.tell("a", digits_g1_n0_a0=hosted(gpus=(0,)))
     pool.pass_time(fleet, 10)
     pool.now_s += 3600
-    assert pool.pass_time(fleet, SILENT_AFTER_S - 15).state is InstanceState.RUNNING
+    assert pool.pass_time(fleet, SILENT_AFTER_S - 30).state is InstanceState.RUNNING
     assert pool.pass_time(fleet, 30).state is InstanceState.GONE
+
+
+def test_what_cannot_be_read_of_one_machine_stops_no_other(pool: Pool) -> None:
+    fleet = pool.fleet()
+    pool.heard(fleet, report("a", (L4,)), report("b", (L4,)))
+    broken = pool.machines.pop("b").model_dump_json().replace("10.0.0.1", "10.1")
+    pool.store.put(layout.pool_machine_key("b"), broken.encode())
+    pool.store.put(f"{layout.POOL_MACHINES}notes.txt", b"hello")
+    fleet.launch(request(NAME))
+    assert pool.orders.current[NAME].machine == "a"
+    with pytest.raises(LaunchError, match=r"used by digits\); nothing is heard of b$"):
+        fleet.launch(request("other-g1-n0-a0"))
+    look = look_at_pool(pool.store, pool.now())
+    assert ([machine.report.machine for machine in look.machines], list(look.unreadable)) == (["a"], ["b"])
+    assert "no Report" in look.unreadable["b"]
+
+
+def test_of_an_instance_whose_machine_cannot_be_read_its_agent_tells(pool: Pool, fleet: PoolFleet) -> None:
+    """The machine may run a later version; what trains there is not ended for it."""
+    del pool.machines["a"]
+    pool.store.put(layout.pool_machine_key("a"), b"{}")
+    assert fleet.describe([NAME])[NAME].state is InstanceState.STARTING
+
+    def beat() -> None:
+        pool.store.put(layout.heartbeat_key(NAME), json.dumps({"count": pool.now_s}).encode())
+
+    assert pool.pass_time(fleet, 3 * SILENT_AFTER_S, beat).state is InstanceState.RUNNING
+    lost = pool.pass_time(fleet, SILENT_AFTER_S)
+    assert (lost.state, "the report of a cannot be read" in lost.why) == (InstanceState.GONE, True)
 
 
 def test_a_store_that_is_away_is_no_word_of_the_fleet(pool: Pool) -> None:
@@ -279,15 +379,36 @@ def test_a_store_that_is_away_is_no_word_of_the_fleet(pool: Pool) -> None:
 # --- what is left ---------------------------------------------------------------------------------------------------
 
 
-def test_a_machine_that_is_gone_for_a_day_is_forgotten(pool: Pool) -> None:
+def test_a_machine_that_is_gone_or_silent_for_a_day_is_forgotten(pool: Pool) -> None:
     fleet = pool.fleet()
     pool.heard(fleet, report("a", (L4,)), report("gone", state="gone"), report("silent"))
     del pool.machines["gone"], pool.machines["silent"]
-    for hours in (23, 2):
+    for hours, left in ((23, ["a.json", "gone.json", "silent.json"]), (2, ["a.json"])):
         pool.now_s += hours * 3600
-        pool.heard(fleet)
-        names = [entry.key.rpartition("/")[2] for entry in pool.store.list(layout.POOL_MACHINES)]
-        assert names == (["a.json", "gone.json", "silent.json"] if hours == 23 else ["a.json"])
+        for _ in range(int(SILENT_AFTER_S)):
+            pool.heard(fleet)
+        assert pool.names() == left
+
+
+def test_a_machine_whose_clock_is_days_behind_is_not_forgotten_while_it_speaks_or_is_to_run_something(
+    pool: Pool,
+) -> None:
+    """Nobody decides by its clock: also a controller that has just begun to listen."""
+    first = pool.fleet()
+    pool.heard(first, report("a", (L4,)))
+    first.launch(request(NAME))
+    pool.tell("a", digits_g1_n0_a0=hosted(gpus=(0,)))
+    pool.slow_s = 3 * 24 * 3600
+    pool.heard(first, report("b", (L4,)))
+    fleet = pool.fleet()
+    pool.heard(fleet)
+    assert pool.names() == ["a.json", "b.json"]
+    for _ in range(2 * int(SILENT_AFTER_S)):
+        pool.now_s += 1
+        with pytest.raises((FleetError, LaunchError)):
+            fleet.launch(request("listening-g1-n0-a0", workers=1000))
+    assert pool.names() == ["a.json"], "it has an order, and its agents may train on"
+    assert [look.report.machine for look in read_pool(pool.store, pool.now())] == ["a"]
 
 
 def test_what_was_called_off_is_remembered_for_a_day(pool: Pool, fleet: PoolFleet) -> None:
@@ -302,6 +423,18 @@ def test_what_was_called_off_is_remembered_for_a_day(pool: Pool, fleet: PoolFlee
         fleet.launch(request(new))
         fleet.terminate(new)
         assert sorted(ended()) == sorted(kept)
+
+
+def test_of_many_that_were_called_off_the_newest_are_remembered(pool: Pool) -> None:
+    orders = Orders()
+    for number in range(REMEMBERED + 10):
+        name = f"digits-g{number}-n0-a0"
+        order = Order(machine="a", seq=2 * number, request=request(name), given=Given())
+        orders = orders.with_order(name, order).model_copy(update={"seq": 2 * number})
+        orders = orders.without(name, NOW)
+    assert len(orders.ended) == REMEMBERED
+    assert "digits-g9-n0-a0" not in orders.ended
+    assert "digits-g10-n0-a0" in orders.ended
 
 
 def test_what_belongs_to_no_job_is_found_on_the_machines_and_ended(pool: Pool, fleet: PoolFleet) -> None:

@@ -417,7 +417,9 @@ def test_a_machine_gives_what_it_has_or_less() -> None:
         ({"gpus": "x"}, "'x' is neither all nor a list"),
         ({"labels": ("site",)}, "'site' is no label: write one such as site=lab"),
         ({"address": "192.0.2.1"}, "192.0.2.1 is no IPv4 address of this machine"),
-        ({"address": "host"}, "host is no IPv4 address of this machine"),
+        ({"address": "host"}, "host is no IPv4 address; write one such as"),
+        ({"address": "127.1"}, r"127\.1 is no IPv4 address; write one such as"),
+        ({"address": "0.0.0.0"}, r"by 0\.0\.0\.0 no other machine reaches this one"),
         ({"name": "any"}, "a machine cannot be called 'any'"),
     ],
 )
