@@ -28,7 +28,6 @@ def job(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "resources.image=mine:1"], "remove image"),
         (["--set", "resources.market=on_demand", "--interrupt", "5s"], "--interrupt-without-notice"),
         (["--no-capacity", "here"], "--no-capacity here: name a zone"),
         (["--no-quota", "cheap"], "--no-quota cheap"),
@@ -40,6 +39,14 @@ def test_what_cannot_be_rehearsed_is_said_at_once(
 ) -> None:
     assert run(["rehearse", str(job), *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_job_in_containers_needs_an_engine_here(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    assert run(["rehearse", str(job), "--set", "resources.image=mine:1"]) == 1
+    assert "there is no Docker engine at unix:///nowhere/docker.sock" in capsys.readouterr().err
 
 
 def test_a_job_of_this_machine_has_no_way_through_the_cloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def rehearse(
     Everything is set up by elastic bootstrap, goes wrong as asked, and ends with the command. Prints the bill. Exits as
     elastic follow does, or with 1 if an instance outlived the job.
     """
-    from orchestrator.cli.commands.submit import read_job
+    from orchestrator.cli.commands.submit import read_job, require_engine
     from orchestrator.cli.following_job import EXIT_CODES
     from orchestrator.rehearsal.disturbances import Disturbance, Kind
     from orchestrator.rehearsal.rehearsal import Conditions, rehearsing
@@ -109,6 +109,7 @@ def rehearse(
     invocation = Invocation.of(context)
     spec = read_job(file, changes or [])
     _require_rehearsable(spec, interrupt or [])
+    require_engine(spec, invocation)
     times = {
         Kind.INTERRUPTION: interrupt,
         Kind.INTERRUPTION_WITHOUT_NOTICE: interrupt_without_notice,

@@ -59,7 +59,8 @@ def submit(
     where = invocation.open_store(store)
     require_conditional_writes(where, invocation.nonce)
     require_account(where, spec.resources)
-    _require_engine(spec, invocation)
+    if spec.resources.fleet == "local":
+        require_engine(spec, invocation)
     if not no_daemon:
         require_daemon_startable(where)
     submit_job(where, spec, invocation.now(), invocation.nonce)
@@ -106,9 +107,9 @@ def _require_folders(spec: "JobSpec") -> None:
             raise UsageError(f"training.folders.{name}: {place}: {what}; relative paths begin at the job file")
 
 
-def _require_engine(spec: "JobSpec", invocation: Invocation) -> None:
-    """Raises EngineError when workers are to run in containers on this machine and it has no Docker engine."""
-    if spec.resources.image is None or spec.resources.fleet != "local":
+def require_engine(spec: "JobSpec", invocation: Invocation) -> None:
+    """Raises EngineError when workers are to run in containers, and this machine has no Docker engine."""
+    if spec.resources.image is None:
         return
     from orchestrator.fleets.engine import connect
 
