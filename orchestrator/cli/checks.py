@@ -241,9 +241,14 @@ def check_ec2(store: Store, invocation: Invocation) -> Finding:
 
 def check_pool(store: Store, invocation: Invocation) -> Finding:
     """What machines of one's own have joined the store."""
-    from orchestrator.fleets.pool.listing import in_all, read_pool
+    from orchestrator.fleets.pool.listing import in_all, look_at_pool
 
-    machines = [machine for machine in read_pool(store, invocation.now()) if machine.state != "gone"]
+    look = look_at_pool(store, invocation.now())
+    machines = [machine for machine in look.machines if machine.state != "gone"]
+    if look.unreadable:
+        names = ", ".join(look.unreadable)
+        advice = "run the same version of elastic there as here; elastic pool tells more"
+        return Finding("pool", Verdict.WARN, f"what {names} reports cannot be read", advice)
     if not machines:
         return Finding("pool", Verdict.OK, "no machine has joined this store; elastic agent --join does that")
     seen = f"{text.count(len(machines), 'machine')}; {in_all(machines)} free"

@@ -80,6 +80,18 @@ def test_programs_get_all_of_it(elastic: Elastic, store: Store) -> None:
     assert (rows["plain"]["cores_free"], rows["plain"]["gpus"], rows["left"]["instances"]) == (6, [], [])
 
 
+def test_a_machine_whose_report_cannot_be_read_is_named_beside_the_others(elastic: Elastic, store: Store) -> None:
+    put_all(store)
+    store.put(layout.pool_machine_key("later"), b"{}")
+    outcome = elastic("pool")
+    assert "later is left out, and takes no orders: control/pool/machines/later.json" in " ".join(outcome.err.split())
+    assert "4 machines" in outcome.err
+    rows = {row["name"]: row["state"] for row in json.loads(elastic("pool", "-o", "json").out)}
+    assert (rows["later"], rows["plain"]) == ("unreadable", "ready")
+    found = check_pool(store, Invocation(environ={}))
+    assert (found.verdict, found.seen) == (Verdict.WARN, "what later reports cannot be read")
+
+
 def test_what_no_job_knows_of_is_an_orphan_and_reap_calls_it_off(elastic: Elastic, store: Store) -> None:
     store_identity(store, nonce)  # a controller has been here
     put_all(store)

@@ -8,10 +8,10 @@ from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import OutputOption, StoreOption
 from orchestrator.cli.output import Format, emit
-from orchestrator.cli.prose import say, suggest
+from orchestrator.cli.prose import say, suggest, warn
 
 if TYPE_CHECKING:
-    from orchestrator.fleets.pool.listing import PoolMachine
+    from orchestrator.fleets.pool.listing import Pool
 
 
 def pool(context: typer.Context, output: OutputOption = Format.TABLE, store: StoreOption = None) -> None:
@@ -22,26 +22,32 @@ def pool(context: typer.Context, output: OutputOption = Format.TABLE, store: Sto
     One that has been gone for a day is not shown.
     """
     from orchestrator.cli.pool_table import pool_table
-    from orchestrator.fleets.pool.listing import read_pool
+    from orchestrator.fleets.pool.listing import look_at_pool
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
     now = invocation.now()
-    machines = read_pool(where, now)
+    look = look_at_pool(where, now)
+    machines = look.machines
     if machines or not output.for_people:
         emit(
             output,
-            data=lambda: [machine.as_data() for machine in machines],
+            data=look.as_data,
             names=lambda: [machine.report.machine for machine in machines],
             table=lambda: pool_table(machines, now, wide=output is Format.WIDE),
         )
     if output.for_people:
-        _sum_up(where.url, machines)
+        _sum_up(where.url, look)
 
 
-def _sum_up(url: str, machines: "list[PoolMachine]") -> None:
+def _sum_up(url: str, look: "Pool") -> None:
     from orchestrator.fleets.pool.listing import in_all
 
+    machines = look.machines
+    for name, why in look.unreadable.items():
+        warn(f"{name} is left out, and takes no orders: {why}")
+    if not machines and look.unreadable:
+        return
     if not machines:
         say(f"No machine has joined {url}.")
         suggest((f"elastic agent --join {url}", "on a machine of your own: give it to the jobs of this store"))

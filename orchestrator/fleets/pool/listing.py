@@ -81,6 +81,11 @@ class Pool:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """By the names of the machines whose reports cannot be read, why."""
 
+    def as_data(self) -> list[dict[str, Any]]:
+        """For -o json."""
+        unreadable = [{"name": name, "state": "unreadable", "why": why} for name, why in self.unreadable.items()]
+        return [machine.as_data() for machine in self.machines] + unreadable
+
 
 def read_pool(store: Store, now: datetime) -> list[PoolMachine]:
     """The machines of the pool whose reports can be read (see `look_at_pool`)."""
