@@ -1,12 +1,17 @@
 """The ranks of a generation in containers: how they begin, are told to end, and end. A real engine, a small trainer."""
 
 import json
+import os
+import pwd
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from orchestrator.agent.launcher import Program
 from tests.containers.contained import FOR_EVER, Contained
+from tests.support.docker_engine import Engine
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.requires("docker")
@@ -38,10 +43,27 @@ def test_each_rank_has_torchruns_environment_and_no_more_than_it_is_given(
         seen = contained.environ(rank)
         assert seen["RANK"] == seen["LOCAL_RANK"] == str(rank)
         assert seen["WORLD_SIZE"] == seen["LOCAL_WORLD_SIZE"] == "2"
-        assert seen["ELASTIC_RENDEZVOUS"] == f"file://{contained.run.path}/rendezvous-ranks"
+        assert seen["ELASTIC_RENDEZVOUS"] == "file:///elastic-run/rendezvous-ranks"
         assert seen["OMP_PROC_BIND"] == "true"
         assert not [value for value in seen.values() if "secret" in value]
         assert not [name for name in seen if name.startswith("AWS_") or name in ("ELASTIC_STORE", "DOCKER_HOST")]
+
+
+def test_what_lies_in_a_home_directory_can_be_reached(docker_engine: Engine) -> None:
+    """As of root, whose own is closed to ranks in most images: the run directory is there by default."""
+    sees = "import json, os, sys; print(os.listdir(json.load(open(sys.argv[1]))['data_dir']))"
+    with tempfile.TemporaryDirectory(dir=pwd.getpwuid(os.geteuid()).pw_dir, prefix=".elastic-test-") as home:
+        data = Path(home) / "data"
+        data.mkdir()
+        (data / "image.png").touch()
+        Path(home).chmod(0o700 if os.geteuid() else 0o755)
+        contained = Contained(docker_engine, Path(home), program=Program(("-c", sees, "{config}"), "python3"))
+        try:
+            contained.start({"data_dir": str(data)})
+            assert contained.wait().outcome == "finished", contained.printed(0)
+            assert contained.printed(0) == "['image.png']\n"
+        finally:
+            contained.close()
 
 
 def test_drain_has_every_rank_checkpoint_and_end(contain: Callable[..., Contained]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from orchestrator.agent.containers.ends import RankEnd, end_of, outcome
 from orchestrator.agent.containers.image import ImageNotHad, ImageRefused, PullProgress, why_not
 from orchestrator.agent.containers.network import Meeting
-from orchestrator.agent.containers.ranks import NOBODY_UID, Crew, User, folders_of, user_of_ranks
+from orchestrator.agent.containers.ranks import NOBODY_UID, Crew, User, user_of_ranks
+from orchestrator.agent.containers.shown import folders_of
 from orchestrator.agent.launcher import TRAINER
 from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.jobs.instances import AssignedProgram, Assignment
@@ -34,16 +35,18 @@ def crew(gpus: tuple[int, ...] = (), user: User = User(1000, 1000), **order: Any
 
 
 def test_elastics_own_trainer_is_run_by_the_images_python() -> None:
-    run = RunDirectory.of(WORK_DIR, 3)
-    assert crew().container(0, "").config["entrypoint"] == [
-        *("python", "-u", "-m", "trainer", str(run.config), str(run.path))
+    wanted = crew().container(0, "")
+    assert wanted.config["entrypoint"] == [
+        *("python", "-u", "-m", "trainer", "/elastic-run/config.json", "/elastic-run")
     ]
+    (run,) = wanted.host["mounts"]
+    assert (run["Source"], run["Target"]) == (str(RunDirectory.of(WORK_DIR, 3).path), "/elastic-run")
 
 
 def test_a_program_of_ones_own_is_run_where_it_says() -> None:
     program = AssignedProgram(command=("/app/train", "--out", "{run_dir}"), working_dir="/app")
     config = crew(program=program).container(1, "first").config
-    assert config["entrypoint"] == ["/app/train", "--out", str(RunDirectory.of(WORK_DIR, 3).path)]
+    assert config["entrypoint"] == ["/app/train", "--out", "/elastic-run"]
     assert config["working_dir"] == "/app"
 
 

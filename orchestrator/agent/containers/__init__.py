@@ -4,6 +4,7 @@
     asking       the engine as that thread asks it: it may be away for a while
     image        the image: there already, or pulled
     ranks        what the container of a rank is given and refused; pure
+    shown        what of the machine ranks see beside their run directory
     network      where the ranks of a generation meet; pure
     starting     making and starting them, and what it means when that is refused
     following    what a rank prints, into the files that the process runtime has too

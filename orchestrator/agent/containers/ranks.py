@@ -5,8 +5,6 @@ the run directory and the images that its config names, and nothing else of the 
 """
 
 import hashlib
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from orchestrator.fleets.engine import (
 )
 from orchestrator.fleets.processes import MARKER
 from orchestrator.jobs.instances import Assignment
-from orchestrator.spec.places import is_url, places_in
 
 NOBODY_UID = 10001
 """Ranks of an agent that is root are this user and group, which own nothing on the machine but the run directory."""
@@ -34,8 +31,16 @@ PIDS_LIMIT = 4096
 LOG_FILE_BYTES = 16 * 1024**2
 LOG_FILES = 2
 """What the engine keeps of what a rank prints: the agent has read it long before."""
+RUN_DIRECTORY = Path("/elastic-run")
+"""Where a rank sees its run directory. At its own path an image's /root could keep all but root from it."""
+HOST_RUN_MARKER = "ELASTIC_HOST_RUN_DIR"
+"""Where it is on the machine: by that the processes of a run are found while the engine is away."""
 _MEMORY_FOLDER = "rw,exec,nosuid,nodev,mode=1777"
 """Of /tmp: torch compiles there, and loads what it has compiled."""
+
+
+_CLOSED_FOLDER = Path("/root")
+"""In most images only root gets through it to a folder that is mounted within."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Crew:
     """What the config names, to be read."""
 
     @property
+    def run_inside(self) -> RunDirectory:
+        """The run directory as the ranks see it."""
+        return RunDirectory(RUN_DIRECTORY)
+
+    @property
     def meeting(self) -> Meeting:
         return Meeting.of(self.assignment, self.work_dir)
 
@@ -101,12 +111,12 @@ class Crew:
 
     def command(self) -> list[str]:
         program = Program.of(self.assignment, self.program)
-        return [program.executable or "python", *program.filled(self.run)]
+        return [program.executable or "python", *program.filled(self.run_inside)]
 
     def environment(self, local_rank: int) -> dict[str, str]:
         """torchrun's variables, and what every rank of elastic is told."""
         assignment = self.assignment
-        environ = rank_environment(self.run, assignment, self.own_address, self.gpus)
+        environ = rank_environment(self.run_inside, assignment, self.own_address, self.gpus)
         del environ["ELASTIC_DIE_WITH_PARENT"]  # its parent is the engine's; the guard ends it
         if self.gpus:  # the engine shows it these alone, and they are counted anew
             environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(self.gpus))))
@@ -116,6 +126,7 @@ class Crew:
             "LOGNAME": "elastic",
             **environ,
             **self.meeting.environment(assignment),
+            HOST_RUN_MARKER: str(self.run.path),
             MARKER: str(self.work_dir),  # by which whoever ends the instance finds its processes, also without engine
             "RANK": str(self.global_rank(local_rank)),
             "LOCAL_RANK": str(local_rank),
@@ -170,9 +181,17 @@ class Crew:
         host |= {"network_mode": self.meeting.mode, "ipc_mode": "shareable", "shm_size": assignment.shared_memory_bytes}
         return RankContainer(config, host, LEADER if self.meeting.kind == "private" and self.meeting.leads else None)
 
+    @property
+    def open_folder(self) -> Path | None:
+        """An empty folder of the machine that is mounted over a closed one of the image; None: there is no need."""
+        is_closed = self.user.uid != 0 and any(_CLOSED_FOLDER in folder.parents for folder in self.folders)
+        return self.work_dir / "open" if is_closed else None
+
     def _mounts(self) -> list[dict[str, Any]]:
-        run = {"Type": "bind", "Source": str(self.run.path), "Target": str(self.run.path), "ReadOnly": False}
-        return [run, *({"Type": "bind", "Source": str(f), "Target": str(f), "ReadOnly": True} for f in self.folders)]
+        mounts = [_mount(self.run.path, RUN_DIRECTORY, writable=True)]
+        if self.open_folder is not None:  # the engine makes in it what the folders are mounted on
+            mounts.append(_mount(self.open_folder, _CLOSED_FOLDER, writable=True))
+        return [*mounts, *(_mount(folder, folder, writable=False) for folder in self.folders)]
 
 
 @dataclass(frozen=True)
@@ -187,8 +206,5 @@ class RankContainer:
     """Its name in the network that it is in."""
 
 
-def folders_of(config: Mapping[str, Any]) -> tuple[Path, ...]:
-    """The local places that a config names for data: what a rank may read of the machine. None lies in another."""
-    places = {Path(place) for _, place in places_in(config) if not is_url(place)}
-    absolute = sorted(place for place in places if place.is_absolute() and not re.search(r"[\0\n]", str(place)))
-    return tuple(place for place in absolute if not any(other in place.parents for other in absolute))
+def _mount(source: Path, target: Path, *, writable: bool) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(source), "Target": str(target), "ReadOnly": not writable}

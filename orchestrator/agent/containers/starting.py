@@ -1,13 +1,12 @@
 """Making and starting the containers of a generation, and what it means when that is refused."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.agent.containers.ranks import Crew, RankContainer, User, folders_of
-from orchestrator.agent.run_directory import BAD_INPUT, RunDirectory
+from orchestrator.agent.containers.ranks import Crew, RankContainer, User
+from orchestrator.agent.run_directory import BAD_INPUT
 from orchestrator.fleets.engine import NETWORK_LABEL
 from orchestrator.jobs.instances import TrainerExit
 
@@ -68,15 +67,6 @@ def state_of(client: "DockerClient", container_id: str) -> Mapping[str, Any]:
 def is_rootless(client: "DockerClient") -> bool:
     """Whether the engine runs without root: whom it calls root is the user that runs it."""
     return any("name=rootless" in option for option in client.info().get("SecurityOptions") or ())
-
-
-def present_folders(run: RunDirectory) -> tuple[Path, ...]:
-    """What the run's config names and is there; of what is not the program says so itself."""
-    try:
-        config = json.loads(run.config.read_text())
-    except (OSError, ValueError):
-        return ()
-    return tuple(folder for folder in folders_of(config) if folder.exists()) if isinstance(config, dict) else ()
 
 
 def give(directory: Path, user: User) -> None:

@@ -22,18 +22,18 @@ from orchestrator.agent.containers.ends import REMOVED, RankEnd, end_of, failing
 from orchestrator.agent.containers.following import Follower
 from orchestrator.agent.containers.guard import Guard
 from orchestrator.agent.containers.image import Image, ImageNotHad, ImageRefused, find_image, pull_image
-from orchestrator.agent.containers.ranks import Crew, user_of_ranks
+from orchestrator.agent.containers.ranks import HOST_RUN_MARKER, Crew, user_of_ranks
+from orchestrator.agent.containers.shown import NotShown, shown_folders
 from orchestrator.agent.containers.starting import (
     NotStarted,
     give,
     is_rootless,
     make_network,
-    present_folders,
     start_rank,
     state_of,
 )
 from orchestrator.agent.equipment import Run
-from orchestrator.agent.launcher import RUN_MARKER, TRAINER, Program, kill_marked
+from orchestrator.agent.launcher import TRAINER, Program, kill_marked
 from orchestrator.agent.run_directory import BAD_INPUT, FINISHED, LocalFile, RunDirectory
 from orchestrator.fleets.engine import RUN_LABEL, WORK_DIR_LABEL, EngineError, remove_containers, remove_network
 from orchestrator.jobs.instances import Assignment, TrainerExit
@@ -147,6 +147,7 @@ class ContainerWorkers:
         self.log_path = log
         self._image_name = image
         self._home = home
+        self._environ = environ
         self._program = program
         self._patience = patience or Patience()
         self._monotonic = monotonic
@@ -228,7 +229,7 @@ class ContainerWorkers:
         late = killed_at is not None and self._monotonic() - killed_at > KILL_AGAIN_AFTER_S
         if not (nobody_asks or late):
             return False
-        return not kill_marked(str(order.run.path), RUN_MARKER) and nobody_asks
+        return not kill_marked(str(order.run.path), HOST_RUN_MARKER) and nobody_asks
 
     def poll(self, step: int | None) -> TrainerExit | None:
         """How they ended, or None while they run."""
@@ -275,7 +276,7 @@ class ContainerWorkers:
             return never.ended
         except EngineRefused as refused:
             return _failed(str(refused))
-        except ImageRefused as refused:
+        except (ImageRefused, NotShown) as refused:
             return TrainerExit(outcome="refused", code=BAD_INPUT, message=str(refused))
         except EngineAway as away:
             has_trained = self._wishes.order is not None and self._wishes.order.assignment.resume is not None
@@ -332,10 +333,13 @@ class ContainerWorkers:
             user=user,
             own_address=order.own_address,
             gpus=order.gpus,
-            folders=present_folders(order.run),
+            folders=shown_folders(order.run, self._home.work_dir, self._environ, self._say),
         )
         if self._home.guard is not None:
             self._home.guard.begins(str(order.run.path))
+        if crew.open_folder is not None:
+            crew.open_folder.mkdir(exist_ok=True)
+            crew.open_folder.chmod(0o755)
         if os.geteuid() == 0 and user.uid:
             give(order.run.path, user)
         if crew.meeting.kind == "private":
