@@ -1,8 +1,6 @@
 """`elastic daemon`: a controller's duty in real time, until a signal or until it has been idle for long."""
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from orchestrator.fleets.local import open_local_fleet
 from orchestrator.fleets.pool.fleet import PoolFleet
 from orchestrator.fleets.protocol import Fleet
 from orchestrator.jobs.pace import pace_of
+from orchestrator.signals import EndingSignals
 from orchestrator.store.document import random_nonce
 from orchestrator.store.lease import Lease
 from orchestrator.store.owner import this_process
@@ -28,9 +27,7 @@ SIDE_BY_SIDE = 16
 def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Callable[[str], None]) -> int:
     """Control the jobs of a store until a signal, or nothing to do for `idle_exit_s`. Agents go on without it."""
     require_conditional_writes(store, random_nonce)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _received, _frame: stop.set())
+    signals = EndingSignals()
     log(f"daemon {os.getpid()} on {store.url}")
     with ThreadPoolExecutor(SIDE_BY_SIDE, "jobs") as threads:
         duty = Duty(
@@ -44,12 +41,12 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
             pace=pace_of(store.billed),
             spread=SideBySide(threads) if _is_far(store) else one_by_one,
         )
-        while not stop.is_set():
+        while not signals.received:
             pause_s = duty.turn()
             if idle_exit_s is not None and duty.idle_s > idle_exit_s:
                 log(f"nothing to do for {idle_exit_s:g} s")
                 break
-            stop.wait(pause_s)
+            signals.pause(pause_s)
     duty.resign()
     log("ended")
     return 0

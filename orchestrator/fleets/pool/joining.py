@@ -1,8 +1,6 @@
 """Joining the pool: take a name that nobody else has, then speak for the machine until a signal."""
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from orchestrator.fleets.pool.stillness import Watched
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.jobs.pace import pace_of
+from orchestrator.signals import EndingSignals
 from orchestrator.store import document
 from orchestrator.store.document import Nonce, Stored, random_nonce
 from orchestrator.store.owner import Owner, owner_alive, this_process
@@ -72,7 +71,6 @@ def run_host(
     """Speak for this machine until a signal; then its agents drain and commit first. Raises UsageError, NameLost."""
     nonce: Nonce = random_nonce
     require_conditional_writes(store, nonce)
-    stop = threading.Event()
     # What ends it while it waits for the name ends it by an exception; from then on its agents are let end first.
     before = take_name(store, equipment.name, monotonic=time.monotonic, sleep=time.sleep, log=log)
     root = host_directories(store_identity(store, nonce), equipment.name)
@@ -93,17 +91,11 @@ def run_host(
         stored=before,
     )
 
-    def leave(_received: int, _frame: object) -> None:
-        host.leave()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+    signals = EndingSignals(host.leave)
     log(f"{equipment.name} joins {store.url} with {_described(equipment)}, process {os.getpid()}")
     try:
         while (pause_s := host.turn()) is not None:
-            stop.wait(pause_s)
-            stop.clear()
+            signals.pause(pause_s)
     except NameLost:
         for instance in host.alive:
             host.local.drain(instance)
