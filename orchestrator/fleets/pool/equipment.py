@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.errors import UsageError
@@ -15,6 +16,8 @@ from orchestrator.fleets.pool.records import Gpu
 from orchestrator.fleets.pool.room import ANY, CPU
 
 LOOPBACK = "127.0.0.1"
+DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
+"""What there is of a driver for GPUs also where it does not work."""
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*=[A-Za-z0-9_.-]+")
 
 
@@ -27,12 +30,16 @@ def equipment_of(
     address: str | None,
     store_url: str,
     environ: Mapping[str, str],
+    driver: Sequence[Path] = DRIVER,
 ) -> Equipment:
     """This machine, or as much of it as is said. `gpus`: 'all', or numbers such as '0,1', or '' for none.
 
     Raises UsageError for what it does not have.
     """
     machine = Machine.this(environ)
+    is_to_show_gpus = gpus == "all" and environ.get("CUDA_VISIBLE_DEVICES") != ""
+    if is_to_show_gpus and not machine.gpus and any(path.exists() for path in driver):
+        _require_nvml()
     name = name or default_name(platform.node())
     if name in (ANY, CPU):
         raise UsageError(f"--name: a machine cannot be called '{name}', which job.yaml has for others")
@@ -97,9 +104,25 @@ def _chosen(text: str, present: tuple[int, ...]) -> tuple[int, ...]:
     return wanted
 
 
+def _require_nvml() -> None:
+    """Raises UsageError where a driver is there and does not answer: the machine would join without its GPUs."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise UsageError(
+            f"--gpus: this machine has an NVIDIA driver, which does not answer ({error}): see what nvidia-smi says, or "
+            "join as a machine without GPUs by --gpus ''"
+        ) from error
+
+
 def _gpu(index: int) -> Gpu:
     import pynvml
 
+    _require_nvml()
     pynvml.nvmlInit()
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)

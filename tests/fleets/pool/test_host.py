@@ -13,7 +13,7 @@ from orchestrator.errors import UsageError
 from orchestrator.fleets.local import LocalFleet, Machine
 from orchestrator.fleets.pool.equipment import address_towards, default_name, equipment_of
 from orchestrator.fleets.pool.host import DRAIN_WITHIN_S, END_AGAIN_S, Equipment, NameLost, PoolHost
-from orchestrator.fleets.pool.joining import take_name
+from orchestrator.fleets.pool.joining import require_own_gpus, take_name
 from orchestrator.fleets.pool.records import SILENT_AFTER_S, Given, Host, Order, Orders, Report
 from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.jobs import layout
@@ -346,13 +346,19 @@ def test_who_leaves_while_the_store_is_away_does_not_wait_for_ever(bench: Bench)
 # --- taking a name --------------------------------------------------------------------------------------------------
 
 
-def take(bench: Bench, meanwhile: Callable[[], object] = lambda: None) -> object:
+def take(bench: Bench, meanwhile: Callable[[], object] = lambda: None, here: str | None = None) -> object:
     def sleep(seconds: float) -> None:
         bench.now_s += seconds
         meanwhile()
 
     return take_name(
-        bench.store, "a", monotonic=lambda: bench.now_s, sleep=sleep, log=bench.logged.append, patience_s=SILENT_AFTER_S
+        bench.store,
+        "a",
+        monotonic=lambda: bench.now_s,
+        sleep=sleep,
+        log=bench.logged.append,
+        patience_s=SILENT_AFTER_S,
+        here=here,
     )
 
 
@@ -393,6 +399,36 @@ def test_of_a_host_elsewhere_its_next_word_is_waited_for(bench: Bench) -> None:
     assert len(bench.logged) == 2
 
 
+def test_a_clone_of_this_machine_is_waited_for_and_one_that_was_started_again_not_for_long(bench: Bench) -> None:
+    before = Host(host="machine:boot-1:1", pid=1, started=1.0, label="me@here")
+    put(bench, report("a", host=before))
+
+    def speaks() -> None:
+        if bench.now_s > 5:
+            put(bench, report("a", host=before, count=2))
+
+    with pytest.raises(UsageError, match="join under another name with --name"):
+        take(bench, speaks, here="machine:boot-2:1")
+    began_s = bench.now_s
+    assert take(bench, here="machine:boot-2:1") is not None
+    assert 10 < bench.now_s - began_s < SILENT_AFTER_S / 2
+
+
+def test_a_gpu_is_given_under_one_name_only(bench: Bench) -> None:
+    here = this_process("me@here")
+    lives = Host(host=here.host, pid=here.pid, started=here.started, label=here.label)
+    bench.store.put(f"{layout.POOL_MACHINES}later.json", b"{}")
+    put(bench, report("a", (L4, L4), host=lives))
+    one = Equipment("b", 2, report("b", (L4,)).gpus, {}, "127.0.0.1")
+    with pytest.raises(UsageError, match=f"a gives GPU 0 of this machine already \\(me@here, process {here.pid}\\)"):
+        require_own_gpus(bench.store, one)
+    require_own_gpus(bench.store, replace(one, name="a"))
+    require_own_gpus(bench.store, replace(one, gpus=()))
+    for other in (report("a", (L4,), host=lives, state="gone"), report("a", (L4,))):
+        put(bench, other)
+        require_own_gpus(bench.store, one)
+
+
 # --- what a machine has ---------------------------------------------------------------------------------------------
 
 
@@ -426,6 +462,16 @@ def test_a_machine_gives_what_it_has_or_less() -> None:
 def test_what_a_machine_does_not_have_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         equipment(**changes)
+
+
+def test_a_driver_that_does_not_answer_makes_no_machine_without_gpus(tmp_path: Path) -> None:
+    if Machine.this({}).gpus:
+        pytest.skip("the driver of this machine answers")
+    with pytest.raises(UsageError, match=r"has an NVIDIA driver, which does not answer .* by --gpus ''"):
+        equipment(gpus="all", driver=(tmp_path,), environ={})
+    assert equipment(gpus="all", driver=(tmp_path / "none",), environ={}).gpus == ()
+    assert equipment(driver=(tmp_path,), environ={}).gpus == ()
+    assert equipment(gpus="all", driver=(tmp_path,)).gpus == (), "where they are hidden on purpose"
 
 
 def test_a_name_that_cannot_stand_in_a_key_is_refused() -> None:
