@@ -8,7 +8,8 @@ from pathlib import Path
 
 from orchestrator.agent.background import Threads
 from orchestrator.agent.containers.guard import Guard
-from orchestrator.agent.containers.workers import ContainerWorkers, Home
+from orchestrator.agent.containers.standing import Home
+from orchestrator.agent.containers.workers import ContainerWorkers
 from orchestrator.agent.equipment import Asker, Place, Workers
 from orchestrator.agent.images import Bringing
 from orchestrator.agent.launcher import TRAINER, Program, TorchrunWorkers

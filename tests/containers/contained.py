@@ -11,7 +11,8 @@ from typing import Any
 from docker import DockerClient
 
 from orchestrator.agent.background import Threads
-from orchestrator.agent.containers.workers import ContainerWorkers, Home, Patience
+from orchestrator.agent.containers.standing import Home, Patience
+from orchestrator.agent.containers.workers import ContainerWorkers
 from orchestrator.agent.launcher import Program
 from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.fleets.engine import WORK_DIR_LABEL, connect

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from orchestrator.agent.containers.guard import NONE, SOME, Guard
-from orchestrator.agent.containers.workers import Patience
+from orchestrator.agent.containers.standing import Patience
 from orchestrator.agent.launcher import Program
 from orchestrator.fleets.engine import EngineError, remove_instance
 from tests.containers.contained import FOR_EVER, Contained
@@ -172,6 +172,20 @@ def test_several_instances_meet_in_a_network_of_their_own_that_goes_with_the_las
     assert nodes[0].networks(), "the second is still there"
     nodes[1].end()
     assert not nodes[0].networks()
+
+
+def test_the_network_goes_with_the_last_also_of_instances_that_are_ended_from_outside(
+    contain: Callable[..., Contained],
+) -> None:
+    nodes = [contain(instance=f"digits-g1-{node}", agent=f"agent-{node}") for node in (0, 1)]
+    for rank, node in enumerate(nodes):
+        node.start({**FOR_EVER, "meets": True}, nodes=2, node_rank=rank)
+    for rank, node in enumerate(nodes):
+        wait_until(partial(has_met, node), f"rank {rank} has met the other", 60)
+    (network,) = nodes[0].networks()
+    remove_instance(os.environ, str(nodes[0].work_dir))
+    remove_instance(os.environ, str(nodes[1].work_dir))
+    assert not nodes[0].client.api.networks(ids=[network["Id"]])
 
 
 # --- the agent --------------------------------------------------------------------------------------------------------

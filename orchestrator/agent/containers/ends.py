@@ -71,6 +71,11 @@ def outcome(ends: Mapping[int, RankEnd], run: RunDirectory, first_rank: int) -> 
     return failure
 
 
+def failed(message: str) -> TrainerExit:
+    """That there was no more to be had than this."""
+    return TrainerExit(outcome="failed", code=1, message=message)
+
+
 def failing(ends: Sequence[RankEnd]) -> bool:
     """Whether any of these has done neither: finished or drained."""
     return any(end.code not in (FINISHED, DRAINED) for end in ends)

@@ -7,23 +7,21 @@ with it are lost, like an instance.
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.agent.background import Background, in_pieces
 from orchestrator.agent.containers.asking import AGAIN_AFTER_S, Engine, EngineAway, EngineRefused, Killed
-from orchestrator.agent.containers.ends import REMOVED, RankEnd, end_of, failing, outcome
+from orchestrator.agent.containers.ends import failed
 from orchestrator.agent.containers.following import Follower
-from orchestrator.agent.containers.guard import Guard
 from orchestrator.agent.containers.image import Image, ImageNotHad, ImageRefused, find_image, pull_image
 from orchestrator.agent.containers.ranks import HOST_RUN_MARKER, Crew, user_of_ranks
 from orchestrator.agent.containers.shown import NotShown, shown_folders
+from orchestrator.agent.containers.standing import Home, Order, Patience, Rank, Standing, Wishes
 from orchestrator.agent.containers.starting import (
     NotStarted,
     give,
@@ -32,9 +30,10 @@ from orchestrator.agent.containers.starting import (
     start_rank,
     state_of,
 )
+from orchestrator.agent.containers.watching import Watch
 from orchestrator.agent.equipment import Run
 from orchestrator.agent.launcher import TRAINER, Program, kill_marked
-from orchestrator.agent.run_directory import BAD_INPUT, FINISHED, LocalFile, RunDirectory
+from orchestrator.agent.run_directory import BAD_INPUT, LocalFile, RunDirectory
 from orchestrator.fleets.engine import RUN_LABEL, WORK_DIR_LABEL, EngineError, remove_containers, remove_network
 from orchestrator.jobs.instances import Assignment, TrainerExit
 
@@ -45,89 +44,7 @@ LOOK_EVERY_S = 1.0
 """How ranks are; what the engine tells by itself, and what is asked for, is looked at at once."""
 PULL_PAUSES_S = (2.0, 5.0, 15.0, 30.0)
 """Between tries to pull an image whose registry does not answer."""
-TOGETHER_WITHIN_S = 2.0
-"""When one rank has failed the others see it by themselves, as a rule; those that have not by then are ended."""
-DRAIN_TOGETHER_WITHIN_S = 30.0
-"""The same after one that has drained: the others are asked to."""
-LAST_LINES_WITHIN_S = 5.0
 KILL_AGAIN_AFTER_S = 2.0
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long is waited, in seconds."""
-
-    first_answer_s: float = 60.0
-    """For an engine that has never answered."""
-    away_s: float = 120.0
-    """For one that has."""
-    pull_s: float = 300.0
-    """While a pull comes no further."""
-    network_s: float = 300.0
-    """Until the first node has made the network."""
-    clear_s: float = 600.0
-    """For an engine that is away when all is to be removed; the guard, and who comes later, tries on."""
-
-
-@dataclass(frozen=True)
-class Home:
-    """Whose the containers are."""
-
-    work_dir: Path
-    instance: str
-    agent: str
-    """Names the agent's process: one that comes after it is another."""
-    guard: Guard | None = None
-    """Who removes them when the agent has ended."""
-
-
-@dataclass
-class Rank:
-    """A rank's container, as it was last seen."""
-
-    number: int
-    """Among all ranks of the generation."""
-    container_id: str
-    followers: list[Follower]
-    pid: int | None = None
-    end: RankEnd | None = None
-    asked: int = 0
-    """In how many rounds it was asked to drain."""
-    ended_by_us: bool = False
-
-
-@dataclass
-class _Wishes:
-    """What the agent has asked for: it writes, the thread reads."""
-
-    order: "_Order | None" = None
-    drain_rounds: int = 0
-    stacks: bool = False
-    killed_at: float | None = None
-
-    @property
-    def is_killed(self) -> bool:
-        return self.killed_at is not None
-
-
-@dataclass(frozen=True)
-class _Order:
-    run: RunDirectory
-    assignment: Assignment
-    own_address: str
-    gpus: tuple[int, ...]
-
-
-@dataclass
-class _Standing:
-    """How far it has come: the thread writes, the agent reads."""
-
-    doing: str = ""
-    moved_at: float = 0.0
-    image: Image | None = None
-    ranks: list[Rank] = field(default_factory=list)
-    exit: TrainerExit | None = None
-    cleared: bool = False
 
 
 class ContainerWorkers:
@@ -151,8 +68,8 @@ class ContainerWorkers:
         self._program = program
         self._patience = patience or Patience()
         self._monotonic = monotonic
-        self._wishes = _Wishes()
-        self._standing = _Standing(moved_at=monotonic())
+        self._wishes = Wishes()
+        self._standing = Standing(moved_at=monotonic())
         self._engine = Engine(
             environ,
             monotonic,
@@ -162,8 +79,6 @@ class ContainerWorkers:
             away_s=self._patience.away_s,
         )
         self._crew: Crew | None = None
-        self._first_end_at: float | None = None
-        self._incomplete = False
         self._last_said = ""
         self._log = open(log, "a", buffering=1)  # noqa: SIM115 - it is written as long as the workers are there
         self._task = background.start(in_pieces(self._pieces()), "containers")
@@ -200,7 +115,7 @@ class ContainerWorkers:
         """Begin to train."""
         directory = RunDirectory(run.path)
         directory.keep_container_logs()
-        self._wishes.order = _Order(directory, assignment, own_address, gpus)
+        self._wishes.order = Order(directory, assignment, own_address, gpus)
         self._task.wake()
 
     def ask_to_drain(self, *, again: bool = False) -> None:
@@ -235,10 +150,10 @@ class ContainerWorkers:
         """How they ended, or None while they run."""
         ended = self._standing.exit
         if ended is None and self._task.done:
-            ended = _failed("what speaks with the Docker engine has ended by a fault of its own: see agent.log")
+            ended = failed("what speaks with the Docker engine has ended by a fault of its own: see agent.log")
         elif ended is None and self._sticks:
             doing = self._standing.doing or f"the image {self._image_name} is looked for"
-            ended = _failed(f"{doing}: no more has come for {self._patience.pull_s:.0f} s; see how the engine is")
+            ended = failed(f"{doing}: no more has come for {self._patience.pull_s:.0f} s; see how the engine is")
         return None if ended is None else ended.model_copy(update={"step": step})
 
     @property
@@ -268,14 +183,17 @@ class ContainerWorkers:
                 if self._wishes.is_killed:
                     raise Killed
                 yield LOOK_EVERY_S
-            yield from self._begin(order)
-            while (ended := (yield from self._look(order))) is None:
+            crew = yield from self._begin(order)
+            watch = Watch(
+                self._engine, crew, self._wishes, self._standing, self._say, self.ask_to_drain, self._monotonic
+            )
+            while (ended := (yield from watch.look())) is None:
                 yield LOOK_EVERY_S
             return ended
         except NotStarted as never:
             return never.ended
         except EngineRefused as refused:
-            return _failed(str(refused))
+            return failed(str(refused))
         except (ImageRefused, NotShown) as refused:
             return TrainerExit(outcome="refused", code=BAD_INPUT, message=str(refused))
         except EngineAway as away:
@@ -293,11 +211,11 @@ class ContainerWorkers:
         for pause_s in (*PULL_PAUSES_S, None):
             try:
                 image = yield from self._engine.ask(self._find_or_pull)
-            except ImageNotHad as failed:
+            except ImageNotHad as error:
                 if pause_s is None:
-                    raise NotStarted(_failed(str(failed))) from failed
-                self._say(str(failed))
-                self._do(f"{failed}; trying again")
+                    raise NotStarted(failed(str(error))) from error
+                self._say(str(error))
+                self._do(f"{error}; trying again")
                 yield pause_s
                 continue
             self._say(f"{self._image_name} is {image.digest}")
@@ -317,7 +235,7 @@ class ContainerWorkers:
             raise ImageNotHad(f"the image {self._image_name} was pulled, and is not there")
         return found
 
-    def _begin(self, order: _Order) -> Iterator[float]:
+    def _begin(self, order: Order) -> Generator[float, None, Crew]:
         """Make and start all containers: the first rank's first, for the others share its namespaces."""
         assert self._standing.image is not None
         rootless = yield from self._engine.ask(is_rootless)
@@ -348,6 +266,7 @@ class ContainerWorkers:
         self._standing.ranks.append(self._followed(crew, 0, first))
         if order.assignment.workers > 1:
             yield from self._start_others(crew, first)
+        return crew
 
     def _start_others(self, crew: Crew, first_id: str) -> Iterator[float]:
         others = range(1, crew.assignment.workers)
@@ -363,7 +282,7 @@ class ContainerWorkers:
             if state.get("Running", False):
                 raise
             # Nobody joins the namespaces of one that has ended already: how it ended is the reason.
-            self._incomplete = True
+            self._standing.is_incomplete = True
             return
         self._standing.ranks += [
             self._followed(crew, local, started_id) for local, started_id in zip(others, started, strict=True)
@@ -394,102 +313,8 @@ class ContainerWorkers:
                 self._say(f"made the network {name}")
                 return
             if self._monotonic() > until:
-                raise NotStarted(_failed(f"the first node has made no network within {self._patience.network_s:.0f} s"))
+                raise NotStarted(failed(f"the first node has made no network within {self._patience.network_s:.0f} s"))
             yield AGAIN_AFTER_S
-
-    # --- the thread: how the ranks are -------------------------------------------------------------------------------
-
-    def _look(self, order: _Order) -> Generator[float, None, TrainerExit | None]:
-        """Do what was asked, see who has ended; how all of them ended, once they have."""
-        listed = yield from self._engine.ask(
-            lambda client: client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={order.run.path}"})
-        )
-        after_outage = self._engine.was_away()
-        states = {row["Id"]: row["State"] for row in listed}
-        ranks = self._standing.ranks
-        for rank in ranks:
-            if rank.end is not None:
-                continue
-            if rank.container_id not in states:
-                rank.end = REMOVED
-            elif states[rank.container_id] in ("exited", "dead") or rank.pid is None:
-                yield from self._engine.ask(partial(self._inspect, rank=rank, after_outage=after_outage))
-            if rank.end is not None:
-                self._say(f"rank {rank.number} has ended with {rank.end.code} {rank.end.why}".rstrip())
-        yield from self._engine.ask(self._signal)
-        if all(rank.end is not None for rank in ranks):
-            yield from self._take_last_lines()
-            return self._outcome(order)
-        yield from self._end_the_others()
-        return None
-
-    def _inspect(self, client: "DockerClient", rank: Rank, after_outage: bool) -> None:
-        assert self._crew is not None
-        state = state_of(client, rank.container_id)
-        rank.end = end_of(
-            state,
-            ended_by_us=rank.ended_by_us,
-            after_outage=after_outage,
-            memory_bytes=self._crew.assignment.memory_bytes,
-        )
-        rank.pid = state.get("Pid") or None
-
-    def _signal(self, client: "DockerClient") -> None:
-        """What was asked for since the last look. A rank that has only begun may not know the signal yet."""
-        wishes = self._wishes
-        rounds, stacks, wishes.stacks = wishes.drain_rounds, wishes.stacks, False
-        for rank in self._standing.ranks:
-            if rank.end is not None:
-                continue
-            if stacks:
-                _send(client, rank, signal.SIGUSR1)
-            if rank.asked >= rounds:
-                continue
-            if _heeds(rank.pid, signal.SIGTERM):
-                _send(client, rank, signal.SIGTERM)
-                rank.asked = rounds
-            elif rounds > 1:
-                # As the first process of its container it is not ended by a signal that it does not know.
-                self._say(f"rank {rank.number} does not know SIGTERM: it is ended")
-                rank.ended_by_us = True
-                _send(client, rank, signal.SIGKILL)
-                rank.asked = rounds
-
-    def _end_the_others(self) -> Iterator[float]:
-        """When one has failed, or drained, the others are not to go on."""
-        ends = [rank.end for rank in self._standing.ranks if rank.end is not None and rank.end.code != FINISHED]
-        if not ends:
-            return
-        now = self._monotonic()
-        if self._first_end_at is None:
-            self._first_end_at = now
-            if not failing(ends):
-                self.ask_to_drain()
-        within_s = TOGETHER_WITHIN_S if failing(ends) else DRAIN_TOGETHER_WITHIN_S
-        if now - self._first_end_at < within_s:
-            yield AGAIN_AFTER_S
-            return
-        for rank in self._standing.ranks:
-            if rank.end is None:
-                rank.ended_by_us = True
-                yield from self._engine.ask(partial(_send, rank=rank, number=signal.SIGKILL))
-
-    def _outcome(self, order: _Order) -> TrainerExit:
-        assert self._crew is not None
-        ends = {rank.number: rank.end for rank in self._standing.ranks if rank.end is not None}
-        first_rank = self._crew.global_rank(0)
-        if self._incomplete and ends[first_rank].code == FINISHED:
-            return _failed(f"rank {first_rank} ended before the others had begun")
-        return outcome(ends, order.run, first_rank)
-
-    def _take_last_lines(self) -> Iterator[float]:
-        """What they said last is why they ended."""
-        followers = [follower for rank in self._standing.ranks for follower in rank.followers]
-        for follower in followers:
-            follower.finish()
-        until = self._monotonic() + LAST_LINES_WITHIN_S
-        while self._monotonic() < until and not all(follower.done for follower in followers):
-            yield 0.02
 
     # --- the thread: the end -----------------------------------------------------------------------------------------
 
@@ -540,26 +365,3 @@ class ContainerWorkers:
         self._last_said = message
         with contextlib.suppress(OSError):  # a full disk: what is told of is not to fail by it
             self._log.write(message + "\n")
-
-
-def _failed(message: str) -> TrainerExit:
-    return TrainerExit(outcome="failed", code=1, message=message)
-
-
-def _send(client: "DockerClient", rank: Rank, number: signal.Signals) -> None:
-    from docker.errors import APIError
-
-    try:
-        client.api.kill(rank.container_id, number.name)
-    except APIError:
-        return  # it has ended meanwhile: the next look tells how
-
-
-def _heeds(pid: int | None, number: signal.Signals) -> bool:
-    """Whether a process catches or ignores a signal; true where that cannot be told."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return True
-    fields = dict(line.split(":\t", 1) for line in lines if line.startswith(("SigCgt:", "SigIgn:")))
-    return not fields or any(int(mask, 16) >> (number - 1) & 1 for mask in fields.values())
