@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _TRIES = 8
 """Orders are written by several controllers at times, hardly ever by many at once."""
+LOOK_EVERY_S = 2.0
+"""At all machines, however many jobs wait for one of them."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class PoolFleet:
     _orders: Watched = field(init=False)
     _machines: dict[str, Watched] = field(default_factory=dict)
     _agents: dict[str, Watched] = field(default_factory=dict)
+    _looked_s: float | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -180,7 +183,10 @@ class PoolFleet:
     # --- reading and writing -----------------------------------------------------------------------------------------
 
     def _look_for_machines(self, orders: Orders) -> None:
-        """Look at the reports of all machines; those of machines that are long gone are removed."""
+        """Look at the reports of all machines, now and then; those of machines that are long gone are removed."""
+        now_s = self.monotonic()
+        if self._looked_s is not None and now_s - self._looked_s < LOOK_EVERY_S:
+            return
         keys = [entry.key for entry in self.store.list(layout.POOL_MACHINES)]
         machines = [name for key in keys if (name := machine_of_key(key)) is not None]
         for name in set(self._machines).difference(machines):
@@ -193,6 +199,7 @@ class PoolFleet:
             is_over = report.state == "gone" or self._is_silent(name)
             if is_over and self.now() - report.at > FORGOTTEN_AFTER:
                 self._forget(name)
+        self._looked_s = now_s
 
     def _forget(self, machine: str) -> None:
         found = self._watched(machine).found

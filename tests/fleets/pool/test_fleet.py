@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.fleets.pool.fleet import PoolFleet
+from orchestrator.fleets.pool.fleet import LOOK_EVERY_S, PoolFleet
 from orchestrator.fleets.pool.listing import look_at_pool, read_pool
 from orchestrator.fleets.pool.owned import OwnedInPool
 from orchestrator.fleets.pool.records import (
@@ -64,10 +64,11 @@ class Pool:
 
     def heard(self, fleet: PoolFleet, *reports: Report) -> None:
         """Machines report under the eyes of a fleet."""
+        self.now_s += LOOK_EVERY_S
         self.say(*reports)
         with pytest.raises((FleetError, LaunchError)):
             fleet.launch(request("listening-g1-n0-a0", workers=1000))
-        self.now_s += 1
+        self.now_s += LOOK_EVERY_S
         self.say()
 
     def names(self) -> list[str]:
@@ -193,6 +194,7 @@ def test_a_machine_that_was_never_heard_is_not_trusted_and_one_that_is_silent_is
     assert refused.value.kind == "capacity"
     assert "the pool has no machine that can be heard (a cannot)" in str(refused.value)
     pool.say()
+    pool.now_s += LOOK_EVERY_S
     fleet.launch(request(NAME))
     assert pool.orders.current[NAME].machine == "a"
 
@@ -259,6 +261,24 @@ def test_a_machine_that_leaves_is_given_nothing(pool: Pool, state: str) -> None:
     pool.heard(fleet, report("a", (L4,), state=state))
     with pytest.raises(LaunchError, match="the pool has no machine"):
         fleet.launch(request(NAME))
+
+
+def test_many_jobs_that_wait_look_at_the_machines_together(pool: Pool) -> None:
+    """Each asks again and again, and in a bucket each look at each machine is billed."""
+    asked: list[str] = []
+
+    def counted(operation: str, key: str, call: Callable[[], object]) -> object:
+        if key.startswith(layout.POOL_MACHINES):
+            asked.append(operation)
+        return call()
+
+    fleet = pool.fleet(InterposedStore(pool.store, counted))
+    pool.heard(fleet, report("a", (L4,)), report("b", (L4,)))
+    asked.clear()
+    for number in range(20):
+        with pytest.raises(LaunchError):
+            fleet.launch(request(f"job{number}-g1-n0-a0", workers=2))
+    assert len(asked) == 3, asked
 
 
 # --- describing -----------------------------------------------------------------------------------------------------
