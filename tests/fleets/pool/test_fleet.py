@@ -421,7 +421,8 @@ def test_a_machine_whose_clock_is_days_behind_is_not_forgotten_while_it_speaks_o
     pool.slow_s = 3 * 24 * 3600
     pool.heard(first, report("b", (L4,)))
     fleet = pool.fleet()
-    pool.heard(fleet)
+    with pytest.raises((FleetError, LaunchError)):
+        fleet.launch(request("listening-g1-n0-a0", workers=1000))
     assert pool.names() == ["a.json", "b.json"]
     for _ in range(2 * int(SILENT_AFTER_S)):
         pool.now_s += 1
