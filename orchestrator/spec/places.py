@@ -12,7 +12,8 @@ FOLDERS = ("labelled", "unlabelled", "test")
 """The fields of `training.folders` that name places."""
 
 _NAMED_WEIGHTS = ("none", "imagenet")
-_OF_EVERY_CONTAINER = ("/", "/dev", "/proc", "/sys", "/tmp")
+RUN_DIRECTORY_IN_CONTAINER = "/elastic-run"
+_OF_EVERY_CONTAINER = ("/", "/dev", "/proc", "/sys", "/tmp", RUN_DIRECTORY_IN_CONTAINER)
 """What a container has of its own at these places, so that nothing of the machine can be shown there."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[sS]3:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

@@ -143,7 +143,7 @@ def test_in_a_container_the_program_runs_in_a_directory_of_the_image() -> None:
     assert load_job(f"name: own\nworking_dir: /app\n{IMAGE}").working_dir == "/app"
 
 
-@pytest.mark.parametrize("place", ["/", "//", "/tmp/", "/data/../proc"])
+@pytest.mark.parametrize("place", ["/", "//", "/tmp/", "/data/../proc", "/elastic-run"])
 def test_what_a_container_has_of_its_own_is_not_shown_to_it(place: str) -> None:
     heads = heads_of(f"name: own\nconfig: {{data_dir: {place}, folders: {{voices: {place}}}}}\n{IMAGE}")
     trainers = heads_of(f"name: own\ntraining: {{steps: 1, data_dir: {place}}}\nresources: {{image: mine}}\n")

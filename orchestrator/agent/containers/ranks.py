@@ -23,6 +23,7 @@ from orchestrator.fleets.engine import (
 )
 from orchestrator.fleets.processes import MARKER
 from orchestrator.jobs.instances import Assignment
+from orchestrator.spec.places import RUN_DIRECTORY_IN_CONTAINER
 
 NOBODY_UID = 10001
 """Ranks of an agent that is root are this user and group, which own nothing on the machine but the run directory."""
@@ -31,7 +32,7 @@ PIDS_LIMIT = 4096
 LOG_FILE_BYTES = 16 * 1024**2
 LOG_FILES = 2
 """What the engine keeps of what a rank prints: the agent has read it long before."""
-RUN_DIRECTORY = Path("/elastic-run")
+RUN_DIRECTORY = Path(RUN_DIRECTORY_IN_CONTAINER)
 """Where a rank sees its run directory. At its own path an image's /root could keep all but root from it."""
 HOST_RUN_MARKER = "ELASTIC_HOST_RUN_DIR"
 """Where it is on the machine: by that the processes of a run are found while the engine is away."""
