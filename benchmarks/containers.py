@@ -98,12 +98,12 @@ def _run(root: Path, image: str | None) -> Run:
     with Place.below(root) as place, _until_all_is_over(place):
         changes = [*ENDLESS, *([f"resources.image={image}"] if image else [])]
         place.run("submit", str(DEMO), *(word for change in changes for word in ("--set", change)))
-        first_step_at = _first_step_at(place, 1)
+        first_s = _first_step_at(place, 1) - _at(place, EventKind.PROVISIONING, 1)  # the next one's is told under 1 too
         until(lambda: place.committed_step(JOB) > 0, "a committed checkpoint", place.story)
         place.run("resize", JOB, "--workers", "2")
         second_step_at = _first_step_at(place, 2)
         return Run(
-            first=first_step_at - _at(place, EventKind.PROVISIONING, 1),
+            first=first_s,
             drain=_at(place, EventKind.GENERATION_ENDED, 1) - _at(place, EventKind.DRAINING, 1),
             second=second_step_at - _at(place, EventKind.STARTING, 2),
         )
