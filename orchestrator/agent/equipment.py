@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from orchestrator.agent.background import Background
 from orchestrator.agent.sampling import Sampler
 from orchestrator.jobs.head import ManifestFile
-from orchestrator.jobs.instances import Assignment, TrainerExit
+from orchestrator.jobs.instances import LOOPBACK, Assignment, TrainerExit
 from orchestrator.store.protocol import Store
 
 
@@ -28,7 +28,7 @@ class Place:
     cores: int
     gpus: tuple[int, ...]
     idle_exit_s: float
-    address: str = "127.0.0.1"
+    address: str = LOOPBACK
     """Where the other instances of a generation reach it."""
     instance_id: str = ""
     """What its provider calls the machine, if it has a provider."""

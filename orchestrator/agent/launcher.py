@@ -16,7 +16,7 @@ from orchestrator.agent import attached
 from orchestrator.agent.equipment import Run
 from orchestrator.agent.exits import describe, failure_of_ranks, last_line, well_ended
 from orchestrator.agent.run_directory import LocalFile, RunDirectory
-from orchestrator.fleets.processes import marked_processes
+from orchestrator.fleets.processes import is_running, marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
 
@@ -210,7 +210,7 @@ class TorchrunWorkers:
 
 def kill_marked(marker: str, variable: str) -> bool:
     """Kill every process that carries a marker in that variable of its environment; False: there was none."""
-    alive = [each for each in marked_processes(marker, variable) if not _is_zombie(each)]
+    alive = [each for each in marked_processes(marker, variable) if is_running(each)]
     for process in alive:
         _send(process, signal.SIGKILL)
     return bool(alive)
@@ -256,13 +256,6 @@ def interface_with(address: str) -> str | None:
         if any(each.address == address for each in addresses):
             return str(name)
     return None
-
-
-def _is_zombie(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

@@ -26,6 +26,7 @@ from orchestrator.errors import ElasticError
 from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, write_identity
+from orchestrator.jobs.instances import LOOPBACK
 from orchestrator.store.disk import arriving
 from orchestrator.store.document import random_nonce
 from orchestrator.store.owner import this_process
@@ -33,7 +34,6 @@ from orchestrator.store.protocol import Store, StoreError
 
 ASK_WHO_I_AM = 10
 """How often, a second apart: the metadata service of a machine that has just booted may take a moment."""
-LOOPBACK = "127.0.0.1"
 ALLOWANCE_FILE = "allowance"
 """In the work directory, for what watches over the instance from outside: how long it may live, in seconds, or none."""
 

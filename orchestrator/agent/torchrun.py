@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from orchestrator.agent.run_directory import DRAINED
+from orchestrator.agent.exits import common_code
+from orchestrator.jobs.instances import LOOPBACK
 
 
 def main() -> int:
@@ -52,14 +53,8 @@ def main() -> int:
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         Path(order["result"]).write_text(json.dumps({"exit_codes": codes}))
-        return exit_code(codes)
+        return common_code(codes.values())
     return 0
-
-
-def exit_code(codes: dict[int, int]) -> int:
-    """75 when the workers drained: a rank said so, and the others did too or were ended because of it."""
-    drained = DRAINED in codes.values() and all(code in (DRAINED, -signal.SIGTERM) for code in codes.values())
-    return DRAINED if drained else 1
 
 
 def die_with_parent() -> None:
@@ -82,7 +77,7 @@ def _rendezvous(order: dict[str, Any]) -> dict[str, Any]:
             "rdzv_backend": "c10d",
             "rdzv_endpoint": order["rendezvous_file"],
             "rdzv_configs": {"store_type": "file"},
-            "local_addr": "127.0.0.1",
+            "local_addr": LOOPBACK,
         }
     from orchestrator.agent import fixed_ranks
 

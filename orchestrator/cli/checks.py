@@ -261,6 +261,7 @@ def check_pool(store: Store, invocation: Invocation) -> Finding:
 def check_docker(environ: Mapping[str, str]) -> Finding:
     """A Docker engine: only jobs with an image need one."""
     from orchestrator.fleets.engine import EngineError, described
+    from orchestrator.fleets.local import Machine
 
     try:
         info = described(environ, DOCKER_TIMEOUT_S)
@@ -271,26 +272,12 @@ def check_docker(environ: Mapping[str, str]) -> Finding:
     seen = f"engine {info['ServerVersion']}, which runs jobs with resources.image"
     if not info.get("LiveRestoreEnabled"):
         seen += "; when it is started again they end with it, and go on from their last commit (live-restore is off)"
-    if has_gpus() and "nvidia" not in runtimes and shutil.which("nvidia-container-runtime-hook") is None:
+    if Machine.this({}).gpus and "nvidia" not in runtimes and shutil.which("nvidia-container-runtime-hook") is None:
         advice = (
             "install nvidia-container-toolkit and run `nvidia-ctk runtime configure`, or GPUs stay out of containers"
         )
         return Finding("docker", Verdict.WARN, f"{seen}; no NVIDIA runtime", advice)
     return Finding("docker", Verdict.OK, seen)
-
-
-def has_gpus() -> bool:
-    """Whether NVML sees any."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    try:
-        return bool(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def check_aws(*, needed: bool) -> Finding:

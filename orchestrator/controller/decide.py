@@ -119,16 +119,18 @@ def _pursue(draft: Draft) -> None:
 
 
 def _working(draft: Draft) -> tuple[str, ...]:
-    """Instances whose workers train."""
-    return draft.running.instances if draft.running is not None else ()
+    """Instances whose workers train, and need time to go on: who drains needs no more, and no budget ends it."""
+    running = draft.running
+    return running.instances if running is not None and running.phase is not GenerationPhase.DRAINING else ()
 
 
 def _extend_lives(draft: Draft) -> None:
     """Give those that work more to live, from what is not reserved; it is in the record before they are told."""
-    if draft.running is None or draft.running.phase is GenerationPhase.DRAINING:
+    working = _working(draft)
+    if not working:
         return
     uses = draft.uses_now()
-    longer = longer_lives(draft.seen.spec, draft.record, uses, draft.age_s, _working(draft))
+    longer = longer_lives(draft.seen.spec, draft.record, uses, draft.age_s, working)
     if longer != uses:
         draft.count_time()
         draft.set(uses=longer)
@@ -138,9 +140,7 @@ def reached_limit(draft: Draft) -> str | None:
     """The limit that is or was reached: what an end gives back begins nothing new."""
     if draft.record.limit is not None:
         return draft.record.limit
-    # Who drains needs no more time: that its lives are not made longer any more says nothing of the budget.
-    drains = draft.running is not None and draft.running.phase is GenerationPhase.DRAINING
-    working, uses = () if drains else _working(draft), draft.uses_now()
+    working, uses = _working(draft), draft.uses_now()
     limit = limit_reached(
         draft.seen.spec,
         age_s=draft.age_s,

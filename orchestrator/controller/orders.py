@@ -12,7 +12,7 @@ from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget,
 from orchestrator.controller.observation import InstanceView, Observation
 from orchestrator.controller.placement import launch_request
 from orchestrator.controller.recovery import exit_of, is_due
-from orchestrator.jobs.instances import AssignedProgram, Assignment
+from orchestrator.jobs.instances import LOOPBACK, AssignedProgram, Assignment
 from orchestrator.jobs.phases import GenerationPhase
 from orchestrator.jobs.record import Generation, JobRecord
 from orchestrator.spec.models import JobSpec
@@ -109,7 +109,7 @@ def _meeting_point(current: Generation, seen: Observation) -> tuple[str, int]:
         if present is not None and present.generation == current.number:
             return present.master_address, present.master_port
     first = seen.view(current.instances[0]).heartbeat
-    return (first.address, first.port) if first else ("127.0.0.1", 0)
+    return (first.address, first.port) if first else (LOOPBACK, 0)
 
 
 def _order(

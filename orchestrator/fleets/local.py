@@ -20,6 +20,7 @@ from pathlib import Path
 
 import platformdirs
 
+from orchestrator.errors import UsageError
 from orchestrator.fleets.engine import EngineError, remove_instance
 from orchestrator.fleets.processes import (
     MARKER,
@@ -289,6 +290,14 @@ def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Or
         raise LaunchError(
             f"{wanted} {what} are wanted and {free} of {total} are free (in use by {jobs})", kind="capacity"
         )
+
+
+def gpu_numbers(text: str) -> tuple[int, ...]:
+    """The GPUs that `--gpus` names, as in '0,1'. Raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        raise UsageError(f"--gpus: {text!r} is neither all nor a list of GPU numbers such as 0,1") from None
 
 
 def _visible_gpus(visible: str | None) -> tuple[int, ...]:

@@ -12,6 +12,9 @@ from orchestrator.store.document import Document
 LEAVE_WITHIN_S = 300.0
 """An agent that has to end begins so long before: time to checkpoint and to commit."""
 
+LOOPBACK = "127.0.0.1"
+"""Where instances on one machine reach each other."""
+
 AgentState = Literal["booting", "ready", "restoring", "running", "draining", "stopped", "leaving"]
 
 RECENT_SAMPLES = 10
@@ -50,7 +53,7 @@ class Assignment(Document):
     workers: int = 1
     instance_id: str = ""
     """The machine that it is for, in its provider's words, as its heartbeat told it; empty: whichever has the name."""
-    master_address: str = "127.0.0.1"
+    master_address: str = LOOPBACK
     master_port: int = 0
     resume: str | None = None
     """Prefix of the checkpoint to start from."""
@@ -162,7 +165,7 @@ class Heartbeat(Frozen):
     """How long the instance exists, by its own clock: what it has cost, whatever another's clock did meanwhile."""
     instance_id: str = ""
     """What its provider calls the machine; empty where nobody gives it another name."""
-    address: str = "127.0.0.1"
+    address: str = LOOPBACK
     port: int = 0
     at_risk: bool = False
     """Whether its provider advises to move off it before it may be taken away."""

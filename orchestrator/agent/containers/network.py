@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.jobs.instances import Assignment
+from orchestrator.jobs.instances import LOOPBACK, Assignment
 
 LEADER = "rank-0"
 """What the others call the first rank's container in a network of their own."""
@@ -54,7 +54,7 @@ class Meeting:
     def environment(self, assignment: Assignment) -> Mapping[str, str]:
         """What the ranks have to know of it."""
         if self.kind == "alone":
-            return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(assignment.master_port)}
+            return {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(assignment.master_port)}
         if self.kind == "host":
             return {"MASTER_ADDR": assignment.master_address, "MASTER_PORT": str(assignment.master_port)}
         return {

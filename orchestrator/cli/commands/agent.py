@@ -27,10 +27,9 @@ def parse_gpus(text: str, workers: int, environ: Mapping[str, str]) -> tuple[int
         from orchestrator.agent.gpus import gpus_for
 
         return gpus_for(workers, environ)
-    try:
-        return tuple(int(part) for part in text.split(",") if part)
-    except ValueError:
-        raise UsageError(f"--gpus: {text!r} is neither all nor a list of GPU numbers such as 0,1") from None
+    from orchestrator.fleets.local import gpu_numbers
+
+    return gpu_numbers(text)
 
 
 def agent(
@@ -213,7 +212,8 @@ def _supervise(
 ) -> NoReturn:
     """Be the supervisor of one instance."""
     from orchestrator.agent.imds import InstanceMetadata
-    from orchestrator.agent.main import LOOPBACK, end_with, run_agent
+    from orchestrator.agent.main import end_with, run_agent
+    from orchestrator.jobs.instances import LOOPBACK
     from orchestrator.store.open import open_store
 
     where, prompt = open_store(url, invocation.environ), open_store(url, invocation.environ, hasty=True)

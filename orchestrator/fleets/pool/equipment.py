@@ -4,18 +4,20 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlsplit
 
 from orchestrator.errors import UsageError
-from orchestrator.fleets.local import Machine
+from orchestrator.fleets.local import Machine, gpu_numbers
 from orchestrator.fleets.pool.host import Equipment
 from orchestrator.fleets.pool.records import Gpu
 from orchestrator.fleets.pool.room import ANY, CPU
+from orchestrator.jobs.instances import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
 """What there is of a driver for GPUs also where it does not work."""
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*=[A-Za-z0-9_.-]+")
@@ -39,7 +41,8 @@ def equipment_of(
     machine = Machine.this(environ)
     is_to_show_gpus = gpus == "all" and environ.get("CUDA_VISIBLE_DEVICES") != ""
     if is_to_show_gpus and not machine.gpus and any(path.exists() for path in driver):
-        _require_nvml()
+        with _answering_driver():  # else the machine would join without its GPUs
+            pass
     name = name or default_name(platform.node())
     if name in (ANY, CPU):
         raise UsageError(f"--name: a machine cannot be called '{name}', which job.yaml has for others")
@@ -94,45 +97,41 @@ def _checked(address: str) -> str:
 def _chosen(text: str, present: tuple[int, ...]) -> tuple[int, ...]:
     if text == "all":
         return present
-    try:
-        wanted = tuple(dict.fromkeys(int(part) for part in text.split(",") if part))
-    except ValueError:
-        raise UsageError(f"--gpus: {text!r} is neither all nor a list of GPU numbers such as 0,1") from None
+    wanted = tuple(dict.fromkeys(gpu_numbers(text)))
     if missing := [gpu for gpu in wanted if gpu not in present]:
         has = f"has {', '.join(map(str, present))}" if present else "shows none"
         raise UsageError(f"--gpus: there is no GPU {missing[0]}; the driver {has}")
     return wanted
 
 
-def _require_nvml() -> None:
-    """Raises UsageError where a driver is there and does not answer: the machine would join without its GPUs."""
+@contextmanager
+def _answering_driver() -> Iterator[ModuleType]:
+    """NVML. Raises UsageError where a driver is there and does not answer."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
         pynvml.nvmlDeviceGetCount()
-        pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
         raise UsageError(
             f"--gpus: this machine has an NVIDIA driver, which does not answer ({error}): see what nvidia-smi says, or "
             "join as a machine without GPUs by --gpus ''"
         ) from error
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _gpu(index: int) -> Gpu:
-    import pynvml
-
-    _require_nvml()
-    pynvml.nvmlInit()
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        name = pynvml.nvmlDeviceGetName(handle)
-        memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-        return Gpu(index=index, name=name.decode() if isinstance(name, bytes) else name, memory_bytes=memory)
-    except pynvml.NVMLError as error:
-        raise UsageError(f"--gpus: GPU {index} does not say what it is ({error}); leave it out") from error
-    finally:
-        pynvml.nvmlShutdown()
+    with _answering_driver() as nvml:
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            name = nvml.nvmlDeviceGetName(handle)
+            memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+            return Gpu(index=index, name=name.decode() if isinstance(name, bytes) else name, memory_bytes=memory)
+        except nvml.NVMLError as error:
+            raise UsageError(f"--gpus: GPU {index} does not say what it is ({error}); leave it out") from error
 
 
 def _label(text: str) -> tuple[str, str]:
