@@ -96,8 +96,8 @@ class Controller:
             return
         loaded = {job: watches[job] for job in jobs if watches[job].is_loaded}
         unseen = self._observer.ask_fleets(loaded.values(), self._complain, self._each)
-        self._each(lambda job: self._step(job, epoch), [job for job in loaded if job not in unseen])
-        self._each(lambda job: self._step(job, epoch, unseen[job]), [job for job in loaded if unseen.get(job)])
+        due = [job for job, watch in loaded.items() if job not in unseen or watch.fleet_trouble]
+        self._each(lambda job: self._step(job, epoch), due)
 
     def _each(self, function: Callable[[T], object], items: Iterable[T], /) -> bool:
         return self._spread(function, items, self._keep_leading)
@@ -138,12 +138,12 @@ class Controller:
                 self._todo.drop(job, request.id)
                 self._log(f"{job}: {request.kind} by {request.by} was for a job that is no more")
 
-    def _step(self, job: str, epoch: int, fleet_trouble: str = "") -> None:
+    def _step(self, job: str, epoch: int) -> None:
         """Look after one job; where its fleet does not answer, only tell that."""
         watch = self._watches[job]
         try:
-            if fleet_trouble:
-                self._round(watch, epoch, fleet_trouble)
+            if watch.fleet_trouble:
+                self._round(watch, epoch)
             elif self._still_leading():
                 self._look_after(watch, epoch)
         except (Conflict, Stale, Superseded) as error:
@@ -155,7 +155,7 @@ class Controller:
                 raise
             self._complain(job, str(error))  # one job's trouble is not another's
         else:
-            if not fleet_trouble:
+            if not watch.fleet_trouble:
                 self._complaints.pop(job, None)
 
     def _look_after(self, watch: JobWatch, epoch: int) -> None:
@@ -189,11 +189,11 @@ class Controller:
         waits = record.phase.over or record.phase is JobPhase.PAUSED
         return at_rest and (trains or waits) and self._since(watch.decided_at_s) < QUIET_S
 
-    def _round(self, watch: JobWatch, epoch: int, fleet_trouble: str = "") -> bool:
+    def _round(self, watch: JobWatch, epoch: int) -> bool:
         """One decision, carried out; whether anything was done."""
         if not self._still_leading():
             return False
-        seen, stored = self._observer.observe(watch, epoch, self._todo.waiting(watch.job), fleet_trouble)
+        seen, stored = self._observer.observe(watch, epoch, self._todo.waiting(watch.job))
         decision = decide(seen, self._now())
         done = self._actor.act(seen, stored, decision, watch, self._fleets[seen.spec.resources.fleet])
         watch.decided_at_s = None if done else self._monotonic()

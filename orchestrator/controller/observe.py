@@ -53,11 +53,8 @@ class Observer:
 
     def ask_fleets(
         self, watches: Iterable[JobWatch], complain: Callable[[str, str], None], each: Each = one_by_one
-    ) -> dict[str, str]:
-        """Ask each fleet once for all instances of these jobs; the jobs of one that does not answer come back.
-
-        With what is to be told of it, once that has lasted.
-        """
+    ) -> set[str]:
+        """Ask each fleet once for all instances of these jobs; the jobs of one that does not answer come back."""
         asked: dict[str, dict[str, JobWatch]] = defaultdict(dict)
         for watch in watches:
             if watch.record.stored is not None and watch.spec is not None:
@@ -72,14 +69,14 @@ class Observer:
                 answers[name] = error
 
         each(ask, [name for name, instances in asked.items() if instances])
-        unseen: dict[str, str] = {}
+        unseen: set[str] = set()
         for name, instances in asked.items():
             answer = answers.get(name)
             if isinstance(answer, Mapping):
                 self._silent_since_s.pop(name, None)
                 told_at_s = self.monotonic()
                 for instance, watch in instances.items():
-                    watch.fleet_asked_at_s = asked_at_s
+                    watch.fleet_asked_at_s, watch.fleet_trouble = asked_at_s, ""
                     watch.saw(instance, answer.get(instance), told_at_s)
                 continue
             unanswered = {watch.job for watch in instances.values()}
@@ -87,14 +84,15 @@ class Observer:
             if trouble:
                 complain(min(unanswered), trouble)
             since_s = self._silent_since_s.setdefault(name, asked_at_s) if trouble else asked_at_s
-            lasts = asked_at_s - since_s >= TELL_SILENCE_AFTER_S
-            unseen |= dict.fromkeys(unanswered, trouble if lasts else "")
+            for watch in instances.values():
+                watch.fleet_trouble = trouble if asked_at_s - since_s >= TELL_SILENCE_AFTER_S else ""
+            unseen |= unanswered
         return unseen
 
     def observe(
-        self, watch: JobWatch, epoch: int, requests: tuple[Request, ...], fleet_trouble: str = ""
+        self, watch: JobWatch, epoch: int, requests: tuple[Request, ...]
     ) -> tuple[Observation, Stored[JobRecord]]:
-        """One job as it is known now. It was loaded, and its fleet asked; `fleet_trouble`: in vain."""
+        """One job as it is known now. It was loaded, and its fleet asked."""
         stored, spec = watch.record.stored, watch.spec
         assert stored is not None and spec is not None
         record = stored.value
@@ -111,7 +109,7 @@ class Observer:
             offers={kind: each.offers for kind, each in offered.items()},
             no_offers={kind: each.failure for kind, each in offered.items() if each.failure is not None},
             since_written_s=watch.since_written_s(now_s),
-            fleet_trouble=fleet_trouble,
+            fleet_trouble=watch.fleet_trouble,
         )
         return observation, stored
 

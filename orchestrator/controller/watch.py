@@ -131,6 +131,8 @@ class JobWatch:
     """When the fleet last took a launch, by this controller's clock: it may show the instance only later."""
     taken_since_s: dict[str, float] = field(default_factory=dict)
     """When it first took it, by the same clock."""
+    fleet_trouble: str = ""
+    """Why the fleet has not answered for a while."""
     fleet_asked_at_s: float = float("-inf")
     """When the fleet was asked for what it has answered last, by the same clock."""
     end_told_s: dict[str, tuple[float, float]] = field(default_factory=dict)

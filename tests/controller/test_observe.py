@@ -42,7 +42,7 @@ class Looking:
         self.read.clear()
         self.answers.clear()
         assert self.observer.load(self.watch)
-        assert self.observer.ask_fleets([self.watch], lambda _job, _message: None) == {}
+        assert self.observer.ask_fleets([self.watch], lambda _job, _message: None) == set()
         self.observer.read_news(self.watch, 1)
         return self.observer.observe(self.watch, 1, ())[0]
 
@@ -214,5 +214,5 @@ def test_the_jobs_of_a_fleet_that_does_not_answer_are_told(looking: Looking) -> 
 
     looking.world.fleet.describe = away  # type: ignore[method-assign,assignment]
     told: list[str] = []
-    assert looking.observer.ask_fleets([looking.watch], lambda _job, message: told.append(message)) == {"digits": ""}
+    assert looking.observer.ask_fleets([looking.watch], lambda _job, message: told.append(message)) == {"digits"}
     assert told == ["the local fleet does not answer: no answer"]
