@@ -1,6 +1,5 @@
-"""The controller as a service of systemd: its unit is sound, shut in, and the controller runs as it is shut in."""
+"""The controller as a service of systemd: what its unit says, and that the controller runs as it is shut in."""
 
-import configparser
 import os
 import subprocess
 import sys
@@ -8,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[2] / "deploy" / "elastic-controller.service"
-COMMAND = "/opt/elastic/bin/elastic"
-MOST_EXPOSED = 15
-"""Of 100, as systemd-analyze counts; an unguarded service has 96."""
+from tests.deploy.test_units import COMMAND, DEPLOY, service_of
+
+UNIT = DEPLOY / "elastic-controller.service"
 _SHUT_IN = """
 import ctypes, os, sys
 SET, GET, REFUSE_EXEC_GAIN = 65, 66, 1
@@ -22,36 +20,8 @@ os.execv(sys.executable, [sys.executable, "-m", "orchestrator.cli.main", "daemon
 """
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a command that is there."""
-    path = tmp_path / UNIT.name
-    path.write_text(UNIT.read_text().replace(COMMAND, sys.executable))
-    return path
-
-
-def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["systemd-analyze", "--no-pager", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.mark.requires("systemd-analyze")
-def test_systemd_finds_nothing_wrong_with_it(unit: Path) -> None:
-    answer = analyze("verify", str(unit))
-    assert (answer.returncode, answer.stderr) == (0, "")
-
-
-@pytest.mark.requires("systemd-analyze")
-def test_it_is_shut_in(unit: Path) -> None:
-    answer = analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(unit))
-    assert answer.returncode == 0, answer.stdout
-
-
 def test_it_runs_the_command_that_the_page_installs_and_comes_back_after_a_crash() -> None:
-    parsed = configparser.RawConfigParser(strict=False)
-    parsed.optionxform = str  # type: ignore[assignment, method-assign]
-    parsed.read(UNIT)
-    service = parsed["Service"]
+    service = service_of(UNIT)
     assert service["ExecStart"] == f"{COMMAND} daemon"
     assert service["Restart"] == "always"
     assert service["DynamicUser"] == "yes"
