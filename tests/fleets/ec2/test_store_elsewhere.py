@@ -47,8 +47,13 @@ def role(seaweed_store: str) -> Iterator[dict[str, str]]:  # noqa: F811
         }
         # In a process of its own, as an agent reads it: in this one other tests play AWS without a server.
         put = [sys.executable, "-c", _PUT, NAME, own.as_json()]
-        subprocess.run(put, env={**os.environ, **role}, check=True, timeout=60)
+        subprocess.run(put, env={**away_from_aws(), **role}, check=True, timeout=60)
         yield role
+
+
+def away_from_aws() -> dict[str, str]:
+    """This process's environment without what leads to an AWS: other tests of the package share an account by it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
 def test_it_fetches_elastic_by_the_stores_keys_and_not_by_its_role(
@@ -82,7 +87,7 @@ def test_its_agent_opens_the_store_by_them(role: dict[str, str], seaweed_store: 
     for environ, answer in (({PARAMETER: NAME}, "it is\n"), ({}, "")):
         asked = subprocess.run(
             [sys.executable, "-c", _OPEN, seaweed_store, "there"],
-            env={**os.environ, **role, **environ},
+            env={**away_from_aws(), **role, **environ},
             capture_output=True,
             text=True,
             timeout=60,
