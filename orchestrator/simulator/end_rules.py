@@ -77,7 +77,7 @@ class Ends:
         for use in new["uses"]:
             self._named_s.setdefault(use["instance"], now_s)
         self._check_charged(by, job, old, new, now_s)
-        if new["limit"] and not old.get("limit") and "deadline" not in new["limit"]:
+        if new["limit"] and not old.get("limit") and "deadline" not in new["limit"] and not _let_go(old, new):
             self._check_used_up(by, job, new, now_s)
         elif new["phase"] == JobPhase.FAILED and old.get("phase") != JobPhase.FAILED:
             self._check_failed(by, job, new)
@@ -178,3 +178,9 @@ class Ends:
     def _boots_too_slowly(instance: Instance) -> bool:
         """Whether others that may live as long have to leave before it is ready."""
         return instance.allowance_s is not None and instance.boot_s > instance.allowance_s - LEAVE_WITHIN_S - _ORDERS_S
+
+
+def _let_go(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether the generation that worked was let go in this very write: cancelled, say. No budget ended that."""
+    before, after = old.get("generation"), new["generation"]
+    return bool(before and after and after["released"] and not before["released"] and after["outcome"])
