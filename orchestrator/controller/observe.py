@@ -58,6 +58,7 @@ class Observer:
         asked: dict[str, dict[str, JobWatch]] = defaultdict(dict)
         for watch in watches:
             if watch.record.stored is not None and watch.spec is not None:
+                watch.fleet_trouble = ""  # of a job without instances a fleet is not asked: that one need not answer
                 asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
         answers: dict[str, Mapping[str, Sighting] | ElasticError] = {}
         asked_at_s = self.monotonic()
@@ -76,7 +77,7 @@ class Observer:
                 self._silent_since_s.pop(name, None)
                 told_at_s = self.monotonic()
                 for instance, watch in instances.items():
-                    watch.fleet_asked_at_s, watch.fleet_trouble = asked_at_s, ""
+                    watch.fleet_asked_at_s = asked_at_s
                     watch.saw(instance, answer.get(instance), told_at_s)
                 continue
             unanswered = {watch.job for watch in instances.values()}
