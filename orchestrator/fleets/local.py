@@ -6,6 +6,7 @@ cannot both run.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -95,8 +96,10 @@ class LocalFleet:
             try:
                 self._start(request, directory, gpus)
             except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
-                (directory / REQUEST_FILE).unlink(missing_ok=True)
-                raise LaunchError(f"an agent cannot be started here: {error}", kind="capacity") from error
+                with contextlib.suppress(OSError):
+                    (directory / REQUEST_FILE).unlink(missing_ok=True)
+                message = f"an agent cannot be started here: {error}{_remedy(error)}"
+                raise LaunchError(message, kind="capacity") from error
 
     def _start(self, request: LaunchRequest, directory: Path, gpus: list[int]) -> None:
         """Write down what the instance is given, then start its agent."""
@@ -271,13 +274,22 @@ def work_directories(identity: str) -> Path:
 
 
 def open_local_fleet(store: Store, environ: Mapping[str, str], nonce: Nonce) -> LocalFleet:
-    """The fleet of this machine for one store, its old work directories swept."""
+    """The fleet of this machine for one store, its old work directories swept.
+
+    It writes nothing before a job wants an instance here: a controller of other fleets may have no place to write to.
+    """
     root = work_directories(store_identity(store, nonce))
-    root.mkdir(parents=True, exist_ok=True)
     machine = Machine.this(environ)
-    for other in root.parent.iterdir():  # stores that are gone have left theirs
+    for other in root.parent.glob("*/"):  # stores that are gone have left theirs
         LocalFleet(store.url, other, machine, environ).sweep()
     return LocalFleet(store.url, root, machine, environ)
+
+
+def _remedy(error: OSError) -> str:
+    """What to do where work directories cannot be made."""
+    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
+        return ""
+    return "; set XDG_STATE_HOME of the controller to a directory that can be written"
 
 
 def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Order]") -> None:

@@ -23,7 +23,7 @@ def read_identity(path: Path) -> Owner | None:
     """The process that a file names, or None if there is no such file (or half of one)."""
     try:
         return Owner(**json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
 
 

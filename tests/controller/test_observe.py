@@ -1,13 +1,14 @@
 """What one look at a job takes in, in which order, and by whose clock."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 
 import pytest
 
 from orchestrator.controller.observation import Observation
-from orchestrator.controller.observe import HEAD_EVERY_LOOKS, Observer
+from orchestrator.controller.observe import HEAD_EVERY_LOOKS, TELL_SILENCE_AFTER_S, Observer
 from orchestrator.controller.watch import LOOKS_APART_S, JobWatch
 from orchestrator.fleets.protocol import FleetError, InstanceState, Offer, Sighting
 from orchestrator.jobs import layout
@@ -216,3 +217,23 @@ def test_the_jobs_of_a_fleet_that_does_not_answer_are_told(looking: Looking) -> 
     told: list[str] = []
     assert looking.observer.ask_fleets([looking.watch], lambda _job, message: told.append(message)) == {"digits"}
     assert told == ["the local fleet does not answer: no answer"]
+
+
+def test_a_job_that_has_no_instance_any_more_is_not_held_by_the_silence_of_its_fleet(looking: Looking) -> None:
+    looking.look()
+
+    def away(_instances: Iterable[str]) -> Mapping[str, Sighting]:
+        raise FleetError("no answer")
+
+    def ask() -> str:
+        looking.observer.ask_fleets([looking.watch], lambda _job, _message: None)
+        return looking.watch.fleet_trouble
+
+    looking.world.fleet.describe = away  # type: ignore[method-assign,assignment]
+    assert ask() == ""
+    looking.world.clock.elapsed_s += TELL_SILENCE_AFTER_S
+    assert ask() == "the local fleet does not answer: no answer"
+    stored = looking.watch.record.stored
+    assert stored is not None
+    looking.watch.record.wrote(replace(stored, value=stored.value.model_copy(update={"generation": None, "uses": ()})))
+    assert ask() == ""

@@ -15,7 +15,15 @@ from threading import Barrier, Thread
 import psutil
 import pytest
 
-from orchestrator.fleets.local import PROCESS_FILE, REQUEST_FILE, START_GRACE_S, SWEEP_AFTER_S, LocalFleet, Machine
+from orchestrator.fleets.local import (
+    PROCESS_FILE,
+    REQUEST_FILE,
+    START_GRACE_S,
+    SWEEP_AFTER_S,
+    LocalFleet,
+    Machine,
+    open_local_fleet,
+)
 from orchestrator.fleets.processes import MARKER, end_marked_processes, marked_processes, read_identity, write_identity
 from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Offer
 from orchestrator.jobs.bucket import load_heartbeat, submit_job
@@ -328,6 +336,18 @@ def test_a_machine_that_cannot_start_another_process_says_so_and_can_be_asked_ag
         fleet.launch(request())
     assert refused.value.kind == "capacity"
     assert state(fleet) is None
+
+
+def test_a_place_that_cannot_be_written_to_is_met_by_the_first_launch_and_not_by_the_controller(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    fleet = open_local_fleet(store, os.environ, random_nonce)
+    assert (list(fleet.describe([NAME])), fleet.is_clear(NAME)) == ([], True)
+    fleet.terminate(NAME)
+    with pytest.raises(LaunchError, match="set XDG_STATE_HOME of the controller to a directory that can be written"):
+        fleet.launch(request())
 
 
 def test_ones_own_machine_costs_nothing(fleet: LocalFleet) -> None:

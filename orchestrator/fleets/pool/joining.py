@@ -89,6 +89,18 @@ def require_own_gpus(store: Store, equipment: Equipment) -> None:
             )
 
 
+def _made(directory: Path) -> Path:
+    """A directory that is there; raises UsageError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"this machine's instances cannot have their directories in {directory} ({error.strerror}): set "
+            "XDG_STATE_HOME to a directory that can be written"
+        ) from error
+    return directory
+
+
 def run_host(
     store: Store, equipment: Equipment, environ: Mapping[str, str], *, label: str, log: Callable[[str], None]
 ) -> int:
@@ -96,10 +108,9 @@ def run_host(
     nonce: Nonce = random_nonce
     require_conditional_writes(store, nonce)
     require_own_gpus(store, equipment)
+    root = _made(host_directories(store_identity(store, nonce), equipment.name))
     # What ends it while it waits for the name ends it by an exception; from then on its agents are let end first.
     before = take_name(store, equipment.name, monotonic=time.monotonic, sleep=time.sleep, log=log)
-    root = host_directories(store_identity(store, nonce), equipment.name)
-    root.mkdir(parents=True, exist_ok=True)
     machine = Machine(equipment.cores, tuple(gpu.index for gpu in equipment.gpus))
     owner = this_process(label)
     host = PoolHost(

@@ -13,7 +13,7 @@ from orchestrator.errors import UsageError
 from orchestrator.fleets.local import LocalFleet, Machine
 from orchestrator.fleets.pool.equipment import address_towards, default_name, equipment_of
 from orchestrator.fleets.pool.host import DRAIN_WITHIN_S, END_AGAIN_S, Equipment, NameLost, PoolHost
-from orchestrator.fleets.pool.joining import require_own_gpus, take_name
+from orchestrator.fleets.pool.joining import require_own_gpus, run_host, take_name
 from orchestrator.fleets.pool.records import SILENT_AFTER_S, Given, Host, Order, Orders, Report
 from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.jobs import layout
@@ -484,6 +484,15 @@ def test_a_machine_is_reached_by_the_address_by_which_it_reaches_the_store() -> 
     assert address_towards("s3://b", {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}) == "127.0.0.1"
     assert address_towards("s3://b", {"AWS_ENDPOINT_URL_S3": "http://no host:x"}) == "127.0.0.1"
     assert address_towards("file:///mnt/share", {}) == "127.0.0.1"
+
+
+def test_a_machine_without_a_place_for_its_instances_does_not_join(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match=r"cannot have their directories in .*: set XDG_STATE_HOME"):
+        run_host(bench.store, equipment(), {}, label="test", log=lambda line: None)
 
 
 def test_states_of_instances_survive_a_report() -> None:
