@@ -48,6 +48,8 @@ class Daemon:
         self._restart_after_s = restart_after_s
         self._troubled = troubled
         self._lives = 0
+        self._turn_since_s = float("inf")
+        """When the turn began that is being made."""
 
     def start(self) -> None:
         """Begin a life, unless one is going on."""
@@ -64,7 +66,8 @@ class Daemon:
 
     def _died(self) -> None:
         if self.process is not None:
-            self._troubled(self.process.name, self._timeline.now_s, float("inf"))
+            since_s = min(self._turn_since_s, self._timeline.now_s)
+            self._troubled(self.process.name, since_s, float("inf"))
         self._story.fault(self.process.name if self.process else self._name, "the daemon has died")
         self._timeline.after(self._restart_after_s(), self.start)
 
@@ -85,8 +88,9 @@ class Daemon:
             pace=self._pace,
         )
         while True:
-            begun_s = self._timeline.now_s
+            begun_s = self._turn_since_s = self._timeline.now_s
             pause_s = max(duty.turn(), TURN_AT_LEAST_S)
+            self._turn_since_s = float("inf")
             if self._timeline.now_s > begun_s:  # without trouble, it takes no time
                 self._troubled(process.name, begun_s, self._timeline.now_s)
             process.sleep(pause_s if lease.held else max(pause_s, STANDBY_TURN_S))
