@@ -121,15 +121,19 @@ def test_it_grows_from_one_machine_to_the_other_and_an_agent_that_is_killed_is_f
     system, job = pool.system, LightJob(tmp_path)
     pool.join("small", 1)
     pool.join("large", 2, "--label", "site=lab")
-    system.submit(**on_pool(job, [{"workers": 1, "instance": "small"}, {"workers": 2, "instance": "site=lab"}]))
+    ladder = [{"workers": 1, "instance": "small"}, {"workers": 2, "instance": "site=lab"}]
+    scaling = {"up_above": 25, "down_below": 1, "window": "3s", "warm_up": "1s", "cooldown": "1s"}
+    system.submit(**on_pool(job, ladder), scaling=scaling)
     system.wait(lambda: trains(system), "it trains")
     assert pool.where() == "small"
     rows = system.run("instances", "-o", "json")
     assert '"usd_per_hour": 0.0' in rows
     assert '"where": "the pool' not in rows, "what belongs to a job is no orphan"
-    system.run("resize", JOB, "--workers", "2")
+    job.keep_busy()
     system.wait(lambda: len(system.processes("rank")) == 2 and trains(system), "two workers")
     assert pool.where() == "large"
+    [grown] = system.events(EventKind.SCALE_UP)
+    assert grown.inputs["utilization_percent"] > 25
     assert system.record.lost_steps == 0
     system.kill("agent")
     system.wait(lambda: system.record.last_generation == 3 and trains(system), "the next generation")
