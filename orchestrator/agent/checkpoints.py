@@ -353,12 +353,17 @@ def _fetch(store: Store, prefix: str, run: Run) -> Generator[float, None, str | 
 
 
 def _sound_before(store: Store, assignment: Assignment, bad: str) -> Iterator[Manifest]:
-    """Manifests of checkpoints before `bad`, newest first, without those that were rejected before."""
+    """Manifests of checkpoints before `bad`, newest first, without those that were rejected before, or lack a file.
+
+    A manifest may come late, of a generation that is over: when what it names was removed as half uploaded.
+    """
     head = load_owned_head(store, assignment.job, assignment.epoch, assignment.generation).value
     for prefix, _, _ in reversed([found for found in _checkpoints(store, assignment.job) if found[0] < bad]):
         manifest = _manifest(store, prefix)
         if manifest is not None and prefix not in head.rejected:
-            yield manifest
+            sizes = {entry.key: entry.size for entry in store.list(prefix)}
+            if all(sizes.get(prefix + file.name) == file.size_bytes for file in manifest.files):
+                yield manifest
 
 
 def _manifest(store: Store, prefix: str) -> Manifest | None:

@@ -136,7 +136,7 @@ class JobWatch:
     fleet_asked_at_s: float = float("-inf")
     """When the fleet was asked for what it has answered last, by the same clock."""
     end_told_s: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """When the fleet was first and last told to end an instance, by the same clock."""
+    """Of an instance that the fleet was told to end: since when its absence counts, and when it was told last."""
     unknown_since_s: dict[str, float] = field(default_factory=dict)
     """Per instance that the fleet does not know, since when that is so."""
     never_was: set[str] = field(default_factory=set)
@@ -197,8 +197,10 @@ class JobWatch:
             self.decided_at_s = None
         if sighting is None:
             self.sightings.pop(instance, None)
-        else:
-            self.sightings[instance] = sighting, told_at_s
+            return
+        self.sightings[instance] = sighting, told_at_s
+        if instance in self.end_told_s:  # it was there: from now on it has to be absent
+            self.end_told_s[instance] = told_at_s, self.end_told_s[instance][1]
 
     def heartbeat(self, instance: str, now_s: float) -> WatchedHeartbeat:
         """The heartbeat of an instance; what was never seen is as old as this."""

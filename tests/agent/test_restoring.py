@@ -131,7 +131,19 @@ def test_when_all_are_damaged_it_starts_anew(store: MemoryStore, nonce: Nonce, t
         damage(store, layout.checkpoint_prefix(JOB, step, 1))
     assert restore_into(store, tmp_path / "run", told) == 0
     assert "starting anew" in told[-1][1]
-    assert (head_of(store).checkpoint, head_of(store).step, len(head_of(store).rejected)) == (None, 0, 3)
+    head, names = head_of(store), [layout.checkpoint_prefix(JOB, step, 1) for step in (30, 10)]
+    assert (head.checkpoint, head.step, list(head.rejected)) == (None, 0, names), "what is torn shows it in a listing"
+
+
+def test_the_head_never_moves_to_what_lacks_a_file(
+    store: MemoryStore, nonce: Nonce, tmp_path: Path, told: Told
+) -> None:
+    """As when a manifest came so late that the files had been removed as half uploaded."""
+    commit_steps(store, nonce, tmp_path, 10, 20, 30)
+    lose_file(store, layout.checkpoint_prefix(JOB, 20, 1))
+    alter(store, layout.checkpoint_prefix(JOB, 30, 1))
+    assert restore_into(store, tmp_path / "run", told) == 10
+    assert [kind for kind, _ in told] == ["checkpoint_rejected"]
 
 
 def test_what_was_rejected_once_is_not_gone_back_to(store: MemoryStore, nonce: Nonce, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget,
 from orchestrator.controller.observe import Observer
 from orchestrator.controller.todo import Todo
 from orchestrator.controller.watch import JobWatch
-from orchestrator.fleets.protocol import FleetError, LaunchError, LaunchRequest
+from orchestrator.fleets.protocol import FleetError, InstanceState, LaunchError, LaunchRequest, Sighting
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Superseded, load_head
 from orchestrator.jobs.instances import Assignment
@@ -154,6 +154,21 @@ def test_an_instance_that_the_fleet_does_not_know_yet_is_not_taken_for_gone(acti
         acting.world.clock.elapsed_s += 25
     acting.carry_out(Terminate(unknown))
     assert acting.watch.terminated == {unknown}
+
+
+def test_an_instance_that_came_late_is_gone_only_when_it_is_absent_for_long_since_it_was_shown(acting: Acting) -> None:
+    late = "digits-g9-n0-a0"
+    acting.world.fleet.lag_s = 60.0
+    acting.carry_out(Terminate(late))
+    acting.world.clock.elapsed_s += 50
+    acting.watch.saw(late, Sighting(InstanceState.STARTING), acting.world.clock.monotonic())
+    for _ in range(3):
+        acting.watch.saw(late, None, acting.world.clock.monotonic())
+        acting.carry_out(Terminate(late))
+        assert not acting.watch.terminated
+        acting.world.clock.elapsed_s += 25
+    acting.carry_out(Terminate(late))
+    assert acting.watch.terminated == {late}
 
 
 def test_who_has_lost_the_lease_does_nothing_more(acting: Acting) -> None:
