@@ -63,10 +63,10 @@ class LaunchRequest:
     market: Market = "on_demand"
     max_usd_per_hour: float | None = None
     """What an hour of it may come to: where a price can rise above that, the fleet ends it. None: whatever it costs."""
-    count: int = 1
-    """How many of these its generation needs, it included: where all of them cannot be had, one is of no use."""
+    count: int = field(default=1, compare=False)
+    """How many of these its generation still needs, it included: where all of them cannot be had, one is of no use."""
     beside: tuple[str, ...] = field(default=(), compare=False)
-    """The other instances of its generation, there already or not. They may change until this one is launched."""
+    """The other instances of its generation, there already or not. Both may change until this one is launched."""
     image: str | None = None
     """The image whose containers its workers run in; None: they are processes."""
 
