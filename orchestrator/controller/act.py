@@ -21,12 +21,14 @@ from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
 from orchestrator.store.document import Nonce, Stored
-from orchestrator.store.protocol import Conflict, Store
+from orchestrator.store.protocol import Conflict, Store, StoreError
 
 LAUNCH_TAKES_S = 10.0
 """After a launch that took longer the record is read again: a newer leader may have called it off meanwhile."""
 LAUNCH_AGAIN_S = 10.0
 """A fleet may show an instance only a while after it has taken the launch: it is not asked again before this."""
+UNDO_TRIES = 3
+"""How often a launch that was called off meanwhile is looked at until it is undone; fleets and stores try again too."""
 END_AGAIN_S = 20.0
 """Ending takes a while: the fleet is not told again before this."""
 
@@ -165,11 +167,21 @@ class Actor:
         return True
 
     def _end_unwanted(self, instance: str, watch: JobWatch, fleet: Fleet) -> None:
-        """End what was launched if nobody wants it any more: its name is never used again, and nobody pays for it."""
-        now = watch.record.read(self.store)
-        if now is None or not now.value.wants(instance):
-            fleet.terminate(instance)
-            raise Conflict(f"{instance} was called off by somebody else while it was launched")
+        """End what was launched if nobody wants it any more: its name is never used again, and nobody pays for it.
+
+        Tried more than once: who leads by now does not know of it, and this controller may not look at it again.
+        """
+        for left in reversed(range(UNDO_TRIES)):
+            try:
+                now = watch.record.read(self.store)
+                if now is not None and now.value.wants(instance):
+                    return
+                fleet.terminate(instance)
+            except (FleetError, StoreError):
+                if not left:
+                    raise
+            else:
+                raise Conflict(f"{instance} was called off by somebody else while it was launched")
 
     def _terminate(self, instance: str, watch: JobWatch, fleet: Fleet) -> bool:
         """Tell the fleet to end an instance, again and again, until it is gone."""

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
-from orchestrator.controller.act import END_AGAIN_S, LAUNCH_TAKES_S, Actor, Stale
+from orchestrator.controller.act import END_AGAIN_S, LAUNCH_TAKES_S, UNDO_TRIES, Actor, Stale
 from orchestrator.controller.decide import Decision
 from orchestrator.controller.effects import Assign, DropRequest, Effect, Forget, Launch, Seal, Terminate
 from orchestrator.controller.observe import Observer
@@ -215,10 +216,18 @@ def test_where_one_cannot_be_launched_those_beside_it_are_not_either(acting: Act
     assert stored.value.generation == 2
 
 
+@pytest.mark.parametrize("refused", [0, UNDO_TRIES - 1])
 @pytest.mark.parametrize("answer", ["started", "unclear"])
-def test_a_launch_that_took_so_long_that_it_was_called_off_meanwhile_is_undone(acting: Acting, answer: str) -> None:
+def test_a_launch_that_took_so_long_that_it_was_called_off_meanwhile_is_undone(
+    acting: Acting, answer: str, refused: int
+) -> None:
     request = replace(acting.world.fleet.agents[NAME].request, instance="digits-g1-n9-a0")
-    launch = acting.world.fleet.launch
+    launch, terminate, tries = acting.world.fleet.launch, acting.world.fleet.terminate, count()
+
+    def refuse(instance: str) -> None:
+        if next(tries) < refused:
+            raise FleetError("slow down")
+        terminate(instance)
 
     def slow(asked: LaunchRequest) -> None:
         acting.world.clock.elapsed_s += LAUNCH_TAKES_S + 1
@@ -227,6 +236,7 @@ def test_a_launch_that_took_so_long_that_it_was_called_off_meanwhile_is_undone(a
             raise FleetError("no answer")
 
     acting.world.fleet.launch = slow  # type: ignore[method-assign,assignment]
+    acting.world.fleet.terminate = refuse  # type: ignore[method-assign]
     with pytest.raises(Conflict, match="called off by somebody else"):
         acting.carry_out(Launch(request))
     assert acting.world.fleet.launches == [NAME, request.instance]
