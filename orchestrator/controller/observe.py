@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.controller.observation import InstanceView, LaunchFailure, Observation
 from orchestrator.controller.spread import Each, one_by_one
-from orchestrator.controller.watch import JobWatch, instances_of
+from orchestrator.controller.watch import JobWatch
 from orchestrator.errors import ElasticError
 from orchestrator.fleets.protocol import Fleet, InstanceState, LaunchError, Offer, Sighting
 from orchestrator.jobs.bucket import load_spec
@@ -59,7 +59,7 @@ class Observer:
         for watch in watches:
             if watch.record.stored is not None and watch.spec is not None:
                 watch.fleet_trouble = ""  # of a job without instances a fleet is not asked: that one need not answer
-                asked[watch.spec.resources.fleet] |= dict.fromkeys(instances_of(watch.record.stored.value), watch)
+                asked[watch.spec.resources.fleet] |= dict.fromkeys(watch.instances, watch)
         answers: dict[str, Mapping[str, Sighting] | ElasticError] = {}
         asked_at_s = self.monotonic()
 
@@ -98,7 +98,7 @@ class Observer:
         assert stored is not None and spec is not None
         record = stored.value
         now_s = watch.observed_at_s = self.monotonic()
-        views = {i: self._view(i, watch, now_s) for i in instances_of(record)}
+        views = {i: self._view(i, watch, now_s) for i in watch.instances}
         offered = {rung.instance: self._offered(spec.resources, rung.instance) for rung in spec.resources.ladder}
         observation = Observation(
             epoch=epoch,
@@ -121,7 +121,7 @@ class Observer:
         """
         assert watch.record.stored is not None
         record, now_s = watch.record.stored.value, self.monotonic()
-        instances = instances_of(record)
+        instances = watch.instances
         watch.keep_only(instances)
         news = [i for i in instances if watch.heartbeat(i, now_s).read(self.store, now_s)]
         for instance in instances:

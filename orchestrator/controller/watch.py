@@ -155,12 +155,24 @@ class JobWatch:
     counted in it. A reply may be lost, and what is read later shows which of them was applied."""
     decided_at_s: float | None = None
     """When the last decision was made that changed nothing; None: none since something has changed."""
+    _named: tuple[Stored[JobRecord] | None, list[str]] = (None, [])
+    """The instances that the record names, and the record: asked for several times in each look at a job."""
 
     @classmethod
     def of(cls, job: str, mark: str | None = None, writes: dict[str, float] | None = None) -> "JobWatch":
         """`writes`: what this process has written of it before."""
         record, head = Watched(layout.record_key(job), JobRecord), Watched(layout.head_key(job), Head)
         return cls(job, record=record, head=head, mark=mark, writes={} if writes is None else writes)
+
+    @property
+    def instances(self) -> list[str]:
+        """Every instance that the record names and that may be there; empty before there is a record."""
+        stored, named = self._named
+        if stored is not self.record.stored:
+            stored = self.record.stored
+            named = [] if stored is None else instances_of(stored.value)
+            self._named = stored, named
+        return named
 
     @property
     def is_loaded(self) -> bool:
