@@ -1,6 +1,7 @@
 """Jobs put into a store as controller, agent and trainer would leave them, without any of the three."""
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -167,3 +168,10 @@ def put_checkpoint(store: Store, name: str, files: dict[str, bytes], *, step: in
 def log(store: Store, name: str, generation: int, chunk: int, body: bytes, stream: str = "rank00000") -> None:
     """A chunk of a log, as an agent ships it."""
     store.create(layout.log_key(name, generation, stream, chunk), body)
+
+
+def word_after_time(line: str, distance: int = 1) -> str:
+    """The word so far after the time of day: of an event of yesterday the date comes before that."""
+    words = line.split()
+    time = next(number for number, word in enumerate(words) if re.fullmatch(r"\d\d:\d\d:\d\d", word))
+    return words[time + distance]

@@ -17,7 +17,7 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.requests import read_requests
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import ElasticProcess, command_line
-from tests.cli.stored_jobs import JOB_YAML, finish, log, put_training
+from tests.cli.stored_jobs import JOB_YAML, finish, log, put_training, word_after_time
 from tests.cli.terminal import BOUND_S, Terminal, wait_until
 
 # --- terminals --------------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def test_the_live_view_on_a_terminal(store: Store, columns: int) -> None:
     finish(store, "digits", JobPhase.SUCCEEDED, "finished at step 700")
     assert terminal.finish() == 0
     screen = [line for line in terminal.screen() if line]
-    assert [line.split()[1] for line in screen[:4]] == ["submitted", "starting", "training", "succeeded"]
+    assert [word_after_time(line) for line in screen[:4]] == ["submitted", "starting", "training", "succeeded"]
     assert screen[4] == "✔ digits succeeded"
     assert screen[-2].split("  ")[1] == "elastic fetch digits"
     assert "\x1b[?25h" in terminal.written  # the cursor is back
@@ -48,7 +48,7 @@ def test_ctrl_c_detaches_and_names_the_next_command(store: Store) -> None:
     terminal.type("\x03")
     assert terminal.finish() == 130
     screen = [line for line in terminal.screen() if line]
-    assert [line.split()[1] for line in screen[:3]] == ["submitted", "starting", "training"]
+    assert [word_after_time(line) for line in screen[:3]] == ["submitted", "starting", "training"]
     assert screen[3:] == [
         "Detached. digits goes on without you.",
         "  elastic follow digits   watch it again",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.trainer.launch import TINY, Run, result, resume_from, start
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 STEM = {"fp32": "cifar", "bf16": "cifar", "fp16": "imagenet"}
