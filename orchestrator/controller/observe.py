@@ -85,8 +85,9 @@ class Observer:
             if trouble:
                 complain(min(unanswered), trouble)
             since_s = self._silent_since_s.setdefault(name, asked_at_s) if trouble else asked_at_s
-            for watch in instances.values():
-                watch.fleet_trouble = trouble if asked_at_s - since_s >= TELL_SILENCE_AFTER_S else ""
+            if asked_at_s - since_s >= TELL_SILENCE_AFTER_S:
+                for watch in instances.values():
+                    watch.fleet_trouble = trouble
             unseen |= unanswered
         return unseen
 

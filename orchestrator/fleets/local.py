@@ -6,7 +6,6 @@ cannot both run.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -98,7 +97,9 @@ class LocalFleet:
             except OSError as error:  # a full disk, too many processes: it may pass, and nothing was started
                 with contextlib.suppress(OSError):
                     (directory / REQUEST_FILE).unlink(missing_ok=True)
-                message = f"an agent cannot be started here: {error}{_remedy(error)}"
+                message = f"an agent cannot be started here: {error}"
+                if not os.access(self.root, os.W_OK):
+                    message += "; set XDG_STATE_HOME of the controller to a directory that can be written"
                 raise LaunchError(message, kind="capacity") from error
 
     def _start(self, request: LaunchRequest, directory: Path, gpus: list[int]) -> None:
@@ -283,13 +284,6 @@ def open_local_fleet(store: Store, environ: Mapping[str, str], nonce: Nonce) -> 
     for other in root.parent.glob("*/"):  # stores that are gone have left theirs
         LocalFleet(store.url, other, machine, environ).sweep()
     return LocalFleet(store.url, root, machine, environ)
-
-
-def _remedy(error: OSError) -> str:
-    """What to do where work directories cannot be made."""
-    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
-        return ""
-    return "; set XDG_STATE_HOME of the controller to a directory that can be written"
 
 
 def _check_room(what: str, wanted: int, total: int, free: int, others: "list[_Order]") -> None:

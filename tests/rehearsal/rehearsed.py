@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from orchestrator.fleets.processes import marked_processes
-from orchestrator.jobs.phases import GenerationPhase
 from orchestrator.rehearsal.account import LedgerEntry
 from orchestrator.rehearsal.controller_process import PROGRAM
 from orchestrator.rehearsal.guard import VARIABLE
@@ -41,12 +40,6 @@ class Rehearsed:
     def entry(self, instance: str) -> LedgerEntry:
         """An instance by its name."""
         return next(entry for entry in self.ledger if entry.tags["elastic:instance"] == instance)
-
-    def trains(self, generation: int) -> bool:
-        """Whether this generation, or one after it, has made a step, and the record tells that it trains."""
-        current = self.system.record.generation
-        told = current is not None and current.number >= generation and current.phase is GenerationPhase.TRAINING
-        return told and self.system.step > 0
 
     def interrupt(self, instance: str, notice_s: float) -> None:
         """Have EC2 take back an instance."""

@@ -56,7 +56,7 @@ def test_with_notice_at_most_a_step_is_lost_and_the_next_instance_is_there_in_ti
     announced_at = datetime.now(UTC)
     cloud.interrupt(first, NOTICE_S)
     system = cloud.system
-    system.wait(lambda: cloud.trains(number + 1), "the next generation trains")
+    system.wait(lambda: cloud.system.trains(number + 1), "the next generation trains")
     second = instance_of(cloud)
     assert second != first
     assert system.events(EventKind.PREEMPTION_NOTICE)
@@ -73,7 +73,7 @@ def test_without_notice_what_was_trained_since_the_last_checkpoint_is_trained_ag
     committed = cloud.system.committed_step
     cloud.interrupt(first, 0)
     system = cloud.system
-    system.wait(lambda: cloud.trains(number + 1), "the next generation trains")
+    system.wait(lambda: cloud.system.trains(number + 1), "the next generation trains")
     generation = system.record.generation
     assert generation is not None
     assert generation.resume_step >= committed

@@ -44,7 +44,7 @@ def instances_of(cloud: Rehearsed) -> list[str]:
 
 def trains_on_two(cloud: Rehearsed, after: int = 0) -> bool:
     """Whether two instances train in a generation after that one, and both are measured."""
-    if not cloud.trains(after + 1) or len(instances_of(cloud)) != 2:
+    if not cloud.system.trains(after + 1) or len(instances_of(cloud)) != 2:
         return False
     beats = [load_heartbeat(cloud.system.store, instance) for instance in instances_of(cloud)]
     return all(beat is not None and beat.utilization is not None for beat in beats)

@@ -151,6 +151,12 @@ class System:
         stored = load_head(self.store, JOB)
         return stored.value.step if stored else 0
 
+    def trains(self, generation: int) -> bool:
+        """Whether this generation, or one after it, has made a step, and the record tells that it trains."""
+        current = self.record.generation
+        told = current is not None and current.number >= generation and current.phase is GenerationPhase.TRAINING
+        return told and self.step > 0
+
     def events(self, *kinds: EventKind) -> list[Event]:
         return [event for event in read_events(self.store, JOB) if not kinds or event.kind in kinds]
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from orchestrator.jobs.events import EventKind
-from orchestrator.jobs.phases import GenerationPhase, JobPhase
+from orchestrator.jobs.phases import JobPhase
 from tests.survival.own_job import EXAMPLE, own_job, path_with_this_python, script_job, write
 from tests.survival.system import JOB, System, elastic, processes_of_instances
 
@@ -37,23 +37,13 @@ def wait_for_checkpoint(system: System, after: int = 0) -> int:
     return system.committed_step
 
 
-def wait_for_training(system: System, generation: int) -> None:
-    """Wait until the record tells that this generation trains, and so from where."""
-
-    def trains() -> bool:
-        current = system.record.generation
-        return current is not None and current.number == generation and current.phase is GenerationPhase.TRAINING
-
-    system.wait(trains, f"generation {generation} trains")
-
-
 @pytest.mark.timeout(600)
 def test_killed_drained_and_resized_it_goes_on_from_its_last_checkpoint(system: System) -> None:
     submit(system, own_job())
     committed = wait_for_checkpoint(system)
     (rank,) = ranks(system)
     rank.send_signal(signal.SIGKILL)
-    wait_for_training(system, generation=2)
+    system.wait(lambda: system.trains(2), "the second generation trains")
     (failed,) = system.events(EventKind.WORKER_FAILED)
     assert "rank 0 was killed by SIGKILL" in failed.message
     assert system.record.generation is not None
@@ -62,8 +52,8 @@ def test_killed_drained_and_resized_it_goes_on_from_its_last_checkpoint(system: 
 
     committed = wait_for_checkpoint(system, after=committed)
     system.run("resize", JOB, "--workers", "2", "--no-daemon")
-    wait_for_training(system, generation=3)
-    system.wait(lambda: len(ranks(system)) == 2, "two workers train")
+    system.wait(lambda: system.trains(3) and system.step > committed, "the third generation trains")
+    assert len(ranks(system)) == 2, system.story()
     assert system.record.generation.resume_step >= committed
     assert system.record.lost_steps == lost, system.story()
     assert {rank.environ()["WORLD_SIZE"] for rank in ranks(system)} == {"2"}

@@ -117,7 +117,7 @@ def test_a_nodes_ranks_are_killed_and_those_that_never_notice_are_ended(
     committed, ranks = system.committed_step, ranks_by_node(system)
     os.kill(ranks[node].pid, signal.SIGKILL)
     system.wait(lambda: not any(rank.is_running() for rank in ranks), "the survivor does not hang", bound_s=30)
-    system.wait(lambda: system.record.last_generation == 2 and system.step > 0, "the next generation trains")
+    system.wait(lambda: system.trains(2), "the next generation trains")
     job.let_finish()
     system.wait_for_phase(JobPhase.SUCCEEDED)
     [failed] = system.events(EventKind.WORKER_FAILED)
