@@ -56,6 +56,7 @@ def connect(environ: Mapping[str, str], timeout_s: float = ANSWERS_WITHIN_S) -> 
         client = docker.from_env(environment=settings, timeout=int(timeout_s), max_pool_size=64)
     except DockerException as error:
         raise unreachable(error, environ) from error
+    client.api.trust_env = False  # no proxy lies before this machine's engine; each request would look for one
     try:
         client.ping()
     except Exception as error:

@@ -94,3 +94,17 @@ def test_an_engine_in_trouble_is_as_good_as_away(in_trouble: dict[str, str]) -> 
 def test_a_full_disk_is_not_an_engine_that_is_away() -> None:
     assert not is_absence(OSError(28, "No space left on device"))
     assert is_absence(BrokenPipeError()) and is_absence(TimeoutError())
+
+
+def test_what_is_asked_of_it_never_goes_through_a_proxy(
+    in_trouble: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is one looked for at each request: the environment may change meanwhile, and the search fail by that."""
+    client = connect(in_trouble)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    try:
+        assert client.ping()
+    finally:
+        client.close()
