@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from orchestrator.cli import text
+from orchestrator.reading import text
 from orchestrator.rehearsal.bill import Bill
 
 

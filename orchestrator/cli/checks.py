@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.errors import ElasticError
+from orchestrator.reading import text
 from orchestrator.store.examination import Finding as Examined
 from orchestrator.store.examination import Need, examine
 from orchestrator.store.probe import Check as Tried

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from orchestrator.cli import text
-from orchestrator.cli.costs import By, Cost
 from orchestrator.cli.fitted_table import Column, FittedTable
+from orchestrator.reading import text
+from orchestrator.reading.costs import By, Cost
 
 
 def cost_table(costs: Sequence[Cost], by: By, now: datetime) -> FittedTable[Cost]:

@@ -7,9 +7,9 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.styles import EVENT_STYLES
 from orchestrator.jobs.events import Event
+from orchestrator.reading import text
 
 
 def event_table(events: Iterable[Event], now: datetime, *, wide: bool, header: bool = True) -> Table:

@@ -5,16 +5,16 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from orchestrator.cli.controller_watch import ControllerWatch
 from orchestrator.cli.exit_codes import EXIT_CANCELLED, EXIT_INTERRUPTED, EXIT_JOB_FAILED
-from orchestrator.cli.following import JobWatch, Look, events_of, follow, interval_s
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.log_reading import LogStream
 from orchestrator.cli.output import Format, emit, prose_console
 from orchestrator.cli.prose import say, suggest
 from orchestrator.cli.summary import next_steps, summary, time_spent
 from orchestrator.jobs import layout
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.reading.controller_watch import ControllerWatch
+from orchestrator.reading.following import JobWatch, Look, events_of, follow, interval_s
+from orchestrator.reading.log_reading import LogStream
 from orchestrator.store.protocol import Store
 
 EXIT_CODES: dict[JobPhase, int] = {

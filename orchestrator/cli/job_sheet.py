@@ -7,12 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.event_table import event_table
-from orchestrator.cli.styles import PHASE_STYLES, phase_words
+from orchestrator.cli.styles import PHASE_STYLES
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.events import Event
 from orchestrator.jobs.status import JobStatus
+from orchestrator.reading import text
+from orchestrator.reading.phase_words import phase_words
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.own_program import described_command
 

@@ -5,10 +5,11 @@ from datetime import datetime
 
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.fitted_table import Column, FittedTable
-from orchestrator.cli.styles import PHASE_STYLES, phase_words
+from orchestrator.cli.styles import PHASE_STYLES
 from orchestrator.jobs.status import JobStatus
+from orchestrator.reading import text
+from orchestrator.reading.phase_words import phase_words
 
 
 def _phase(status: JobStatus, _: datetime) -> Text:

@@ -13,7 +13,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.bars import (
     band_style,
     band_words,
@@ -22,9 +21,11 @@ from orchestrator.cli.bars import (
     utilization_bar,
     utilization_scale,
 )
-from orchestrator.cli.following import Look
-from orchestrator.cli.styles import EVENT_STYLES, PHASE_STYLES, phase_words
+from orchestrator.cli.styles import EVENT_STYLES, PHASE_STYLES
 from orchestrator.jobs.events import Event
+from orchestrator.reading import text
+from orchestrator.reading.following import Look
+from orchestrator.reading.phase_words import phase_words
 
 LABEL_WIDTH = 12
 LONGEST_BAR = 60

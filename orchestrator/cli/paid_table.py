@@ -5,9 +5,9 @@ from datetime import datetime
 
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.fitted_table import Column, FittedTable
-from orchestrator.cli.paid_instances import ORPHAN, PaidInstance
+from orchestrator.reading import text
+from orchestrator.reading.paid_instances import ORPHAN, PaidInstance
 
 _STYLES = {ORPHAN: "red", "running": "cyan", "ending": "bright_black"}
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from orchestrator.cli import text
-from orchestrator.cli.following import Look
-from orchestrator.cli.styles import phase_words
 from orchestrator.jobs.events import Event
+from orchestrator.reading import text
+from orchestrator.reading.following import Look
+from orchestrator.reading.phase_words import phase_words
 
 STATUS_EVERY_S = 5.0
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.fitted_table import Column, FittedTable
 from orchestrator.fleets.pool.listing import PoolMachine
+from orchestrator.reading import text
 
 _STYLES = {"ready": "green", "leaving": "yellow", "silent": "red", "gone": "bright_black"}
 

@@ -3,11 +3,11 @@
 import math
 import sys
 
-from orchestrator.cli.following import JobWatch, follow, interval_s
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.log_reading import LogStream, check_stream, generations_with_logs
 from orchestrator.cli.prose import say, styled, warn
 from orchestrator.jobs.pace import pace_of
+from orchestrator.reading.following import JobWatch, follow, interval_s
+from orchestrator.reading.log_reading import LogStream, check_stream, generations_with_logs
 from orchestrator.store.protocol import Store
 
 

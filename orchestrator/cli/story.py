@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from orchestrator.cli import text
 from orchestrator.controller.decisions import KeptDecision
 from orchestrator.jobs.events import Event, EventKind
+from orchestrator.reading import text
 
 Inputs = Mapping[str, Any]
 

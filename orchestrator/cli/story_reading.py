@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from orchestrator.cli.following import events_of
 from orchestrator.cli.prose import warn
 from orchestrator.cli.story import Chapter, Group, by_decision, chapter
 from orchestrator.controller.decisions import load_decision
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.record import JobRecord
+from orchestrator.reading.following import events_of
 from orchestrator.store.protocol import Store, StoreError
 
 _AT_ONCE = 16

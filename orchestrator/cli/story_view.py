@@ -9,11 +9,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import text
-from orchestrator.cli.answers import Answer
 from orchestrator.cli.story import Chapter
-from orchestrator.cli.styles import EVENT_STYLES, PHASE_STYLES, phase_words
+from orchestrator.cli.styles import EVENT_STYLES, PHASE_STYLES
 from orchestrator.jobs.status import JobStatus
+from orchestrator.reading import text
+from orchestrator.reading.answers import Answer
+from orchestrator.reading.phase_words import phase_words
 
 INDENT = 2
 

@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import text
 from orchestrator.cli.styles import PHASE_STYLES
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.events import Event, EventKind
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus
+from orchestrator.reading import text
 from trainer.config import TrainingConfig
 
 TRAINING_ENDS = {

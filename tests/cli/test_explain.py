@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.moments import parse_moment
-from orchestrator.cli.standing import standing
 from orchestrator.errors import UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_state, submit_job
 from orchestrator.jobs.events import Event, EventKind
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import InstanceUse
+from orchestrator.reading.standing import standing
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli.bars import progress_bar, sparkline, utilization_bar, utilization_scale
-from orchestrator.cli.following import JobWatch, Look
 from orchestrator.cli.live_view import LiveView, event_line, picture
 from orchestrator.cli.plain_view import STATUS_EVERY_S, PlainView, status_line
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.reading.following import JobWatch, Look
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Store
 from tests.cli.stored_jobs import NOW, beat, change, finish, put_checkpoint, put_pending, put_training, tell

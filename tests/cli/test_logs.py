@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orchestrator.cli.invocation import Invocation
-from orchestrator.cli.log_reading import LogStream
 from orchestrator.cli.printing_logs import LogPrinter, follow_logs
 from orchestrator.jobs.pace import pace_of
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.reading.log_reading import LogStream
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Entry, Store
 from tests.cli.conftest import Elastic

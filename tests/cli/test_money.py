@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.costs import InBucket
-from orchestrator.cli.paid_instances import Orphans, find_orphans
 from orchestrator.errors import CredentialsError
 from orchestrator.fleets import owned
 from orchestrator.fleets.local import work_directories
@@ -25,6 +23,8 @@ from orchestrator.jobs.bucket import store_identity, submit_job
 from orchestrator.jobs.charges import Charge
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import InstanceUse
+from orchestrator.reading.costs import InBucket
+from orchestrator.reading.paid_instances import Orphans, find_orphans
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
 from tests.cli.stored_jobs import NOW, change, finish, nonce, put_pending, put_training, spec_named

@@ -172,9 +172,9 @@ def _join(
     address: str | None,
 ) -> NoReturn:
     """Be the host of this machine in a store's pool."""
-    from orchestrator.cli import text
     from orchestrator.fleets.pool.equipment import equipment_of
     from orchestrator.fleets.pool.joining import run_host
+    from orchestrator.reading import text
 
     store = invocation.open_store(url)
     equipment = equipment_of(

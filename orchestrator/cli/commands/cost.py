@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import OutputOption, StoreOption, complete_job, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, warn
 from orchestrator.errors import ElasticError, UsageError
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
-    from orchestrator.cli.costs import Cost
     from orchestrator.jobs.record import JobRecord
+    from orchestrator.reading.costs import Cost
     from orchestrator.store.protocol import Store
 
 _AT_ONCE = 16
@@ -41,7 +41,7 @@ def cost(
     Days are of UTC. Removed jobs are not counted.
     """
     from orchestrator.cli.cost_table import cost_table
-    from orchestrator.cli.costs import By, charges_of, costs_by
+    from orchestrator.reading.costs import By, charges_of, costs_by
 
     if by not in list(By):
         raise UsageError(f"--by: costs cannot be told by '{by}': use {', '.join(By)}")
@@ -86,8 +86,8 @@ def _records(store: "Store", jobs: list[str]) -> "list[JobRecord]":
 
 def _with_bucket(store: "Store", costs: "list[Cost]") -> "list[Cost]":
     """The same, with what each job has in the bucket."""
-    from orchestrator.cli.costs import InBucket
     from orchestrator.jobs import layout
+    from orchestrator.reading.costs import InBucket
 
     def look(cost: "Cost") -> "Cost":
         stored_bytes = sum(entry.size for entry in store.list(layout.job_prefix(cost.name)))
@@ -98,7 +98,7 @@ def _with_bucket(store: "Store", costs: "list[Cost]") -> "list[Cost]":
 
 
 def _sum_up(url: str, costs: "list[Cost]", records: "list[JobRecord]") -> None:
-    from orchestrator.cli.costs import in_all
+    from orchestrator.reading.costs import in_all
     from orchestrator.spec.instance_types import PRICES_AS_OF
 
     if not costs:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import StoreOption, flag
 from orchestrator.cli.quantities import parse_seconds
+from orchestrator.reading import text
 
 
 def daemon(

@@ -23,9 +23,9 @@ def events(
     With -o wide, json or yaml also what each decision was based on.
     """
     from orchestrator.cli.event_table import event_table
-    from orchestrator.cli.following import JobWatch, events_of, interval_s
-    from orchestrator.cli.following import follow as follow_looks
     from orchestrator.jobs.bucket import load_record
+    from orchestrator.reading.following import JobWatch, events_of, interval_s
+    from orchestrator.reading.following import follow as follow_looks
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)

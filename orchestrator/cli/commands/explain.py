@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.exit_codes import EXIT_FAILED
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say
 from orchestrator.errors import UsageError
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from orchestrator.jobs.events import EventKind
@@ -44,14 +44,14 @@ def explain(
 
     Each decision with what was seen, what was done, and why nothing else; then what holds now.
     """
-    from orchestrator.cli.answers import Answer
-    from orchestrator.cli.controller_watch import controller_words
     from orchestrator.cli.moments import parse_moment
-    from orchestrator.cli.standing import standing
     from orchestrator.cli.story_reading import Asked, read_story
     from orchestrator.cli.story_view import story_page
     from orchestrator.jobs.bucket import load_state
     from orchestrator.jobs.status import job_status
+    from orchestrator.reading.answers import Answer
+    from orchestrator.reading.controller_watch import controller_words
+    from orchestrator.reading.standing import standing
 
     invocation = Invocation.of(context)
     where, now = invocation.open_store(store), invocation.now()

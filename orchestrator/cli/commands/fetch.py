@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobArgument, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, warn
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from orchestrator.cli.fetching import Fetched

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import OutputOption, StoreOption
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, suggest, warn
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
-    from orchestrator.cli.paid_instances import PaidInstance
+    from orchestrator.reading.paid_instances import PaidInstance
 
 
 def instances(context: typer.Context, output: OutputOption = Format.TABLE, store: StoreOption = None) -> None:
@@ -20,9 +20,9 @@ def instances(context: typer.Context, output: OutputOption = Format.TABLE, store
     The instances of every job, and how long each may still live.
     And what belongs to no job: elastic reap ends that.
     """
-    from orchestrator.cli.paid_instances import find_orphans, paid_instances
     from orchestrator.cli.paid_table import paid_table
     from orchestrator.fleets.owned import holdings_of
+    from orchestrator.reading.paid_instances import find_orphans, paid_instances
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
@@ -46,7 +46,7 @@ def instances(context: typer.Context, output: OutputOption = Format.TABLE, store
 
 
 def _sum_up(url: str, rows: "list[PaidInstance]") -> None:
-    from orchestrator.cli.paid_instances import ORPHAN, usd_per_hour
+    from orchestrator.reading.paid_instances import ORPHAN, usd_per_hour
 
     if not rows:
         say(f"No instance runs for {url}.")

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import OutputOption, StoreOption
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, suggest, warn
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from orchestrator.fleets.pool.listing import Pool

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
-from orchestrator.cli.prose import say
+from orchestrator.cli.prose import say, warn
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
-    from orchestrator.cli.listing import Listing
     from orchestrator.jobs.record import JobRecord
+    from orchestrator.reading.listing import Listing
 
 RECENT = timedelta(days=1)
 """A job that ended longer ago is shown only with --all."""
@@ -30,7 +30,7 @@ def ps(
     Those that are not over, and those that ended within a day.
     """
     from orchestrator.cli.job_table import job_table
-    from orchestrator.cli.listing import list_jobs
+    from orchestrator.reading.listing import list_jobs
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
@@ -40,6 +40,8 @@ def ps(
         return show_all or record.ended_at is None or now - record.ended_at < RECENT
 
     listing = list_jobs(where, now, wanted)
+    for problem in listing.left_out:
+        warn(str(problem))
     if listing.shown or not output.for_people:
         emit(
             output,

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.exit_codes import EXIT_FAILED
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import StoreOption, flag
 from orchestrator.cli.prose import complain, on_terminal, say, warn
 from orchestrator.errors import ElasticError, UsageError
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.cli.paid_instances import Orphan
+    from orchestrator.reading.paid_instances import Orphan
 
 
 def reap(
@@ -27,8 +27,8 @@ def reap(
     Instances of this store whose job is over, or gone, or does not know of them.
     elastic instances shows them. Prints the names of those that were ended.
     """
-    from orchestrator.cli.paid_instances import find_orphans
     from orchestrator.fleets.owned import holdings_of
+    from orchestrator.reading.paid_instances import find_orphans
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import OutputOption, flag
@@ -19,6 +18,7 @@ from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import complain, say
 from orchestrator.cli.quantities import parse_seconds
 from orchestrator.errors import UsageError
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from orchestrator.jobs.phases import JobPhase
@@ -97,8 +97,8 @@ def rehearse(
 ) -> None:
     """Rehearse a job in a cloud on this machine: no account, no cost.
 
-    EC2, IAM, CloudFormation and S3 run on loopback; what is launched there really runs here, its workers on the CPU.
-    Everything is set up by elastic bootstrap, goes wrong as asked, and ends with the command. Prints the bill. Exits as
+    EC2, IAM, CloudFormation and S3 run on loopback; what is launched there really runs here, its workers on the CPU:
+    as processes or, with resources.image, in containers of this machine's Docker engine. Everything is set up by elastic bootstrap, goes wrong as asked, and ends with the command. Prints the bill. Exits as
     elastic follow does, or with 1 if an instance outlived the job.
     """
     from orchestrator.cli.commands.submit import read_job, require_engine
@@ -125,7 +125,10 @@ def rehearse(
     if spec.resources.region is not None:
         conditions = replace(conditions, region=spec.resources.region)
     try:
-        with _directory(keep) as place, rehearsing(conditions, place, invocation.environ, say) as rehearsal:
+        with (
+            _directory(keep) as place,
+            rehearsing(conditions, place, invocation.environ, say, engine=_engine(spec, invocation)) as rehearsal,
+        ):
             phase, living = _live_through(invocation, rehearsal, spec, output)
     except KeyboardInterrupt:
         say("The rehearsal is ended, with all that belonged to it.")
@@ -178,6 +181,13 @@ def _require_rehearsable(spec: "JobSpec", interrupt: list[float]) -> None:
             "--interrupt: EC2 announces interruptions of spot instances only, and the job's market is on_demand: use "
             "--interrupt-without-notice"
         )
+
+
+def _engine(spec: "JobSpec", invocation: Invocation) -> "Mapping[str, str] | None":
+    """What leads to the engine of a job in containers."""
+    from orchestrator.fleets.engine import way_to_engine
+
+    return None if spec.resources.image is None else way_to_engine(invocation.environ)
 
 
 def _shortages(no_capacity: list[str], no_quota: list[str], throttle: bool) -> "Shortages":

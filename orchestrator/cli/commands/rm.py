@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import JobsArgument, StoreOption, flag
 from orchestrator.cli.prose import on_terminal, say, warn
 from orchestrator.errors import UsageError
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from orchestrator.store.protocol import Store

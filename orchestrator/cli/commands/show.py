@@ -20,10 +20,10 @@ def show(
     store: StoreOption = None,
 ) -> None:
     """Show how a job stands."""
-    from orchestrator.cli.following import events_of
     from orchestrator.cli.job_sheet import job_sheet
     from orchestrator.jobs.bucket import load_state
     from orchestrator.jobs.status import job_status
+    from orchestrator.reading.following import events_of
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import text
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import NoDaemonOption, OutputOption, StoreOption, flag
 from orchestrator.cli.output import Format, emit
 from orchestrator.cli.prose import say, suggest
 from orchestrator.errors import UsageError
+from orchestrator.reading import text
 
 if TYPE_CHECKING:
     from orchestrator.spec.models import JobSpec

@@ -15,8 +15,8 @@ from orchestrator.errors import ElasticError
 from orchestrator.jobs.phases import JobPhase
 
 if TYPE_CHECKING:
-    from orchestrator.cli.following import Look
     from orchestrator.jobs.status import JobStatus
+    from orchestrator.reading.following import Look
 
 EXIT_OTHER_END = EXIT_FAILED
 """It succeeded, where something else was waited for."""
@@ -50,9 +50,9 @@ def wait(
 
     Exits with 0 if it came to what was waited for, 5 if the job failed, 3 if it was cancelled or the time ran out.
     """
-    from orchestrator.cli.following import JobWatch, follow, interval_s
     from orchestrator.cli.in_time import in_time
     from orchestrator.cli.job_table import job_table
+    from orchestrator.reading.following import JobWatch, follow, interval_s
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)

@@ -6,9 +6,6 @@ The answers are the controller's own: the rule that it applies at its next look 
 from collections.abc import Iterator
 from datetime import datetime
 
-from orchestrator.cli import text
-from orchestrator.cli.answers import Answer
-from orchestrator.cli.costing import what_cannot_be_had, what_ends_it, what_is_safe
 from orchestrator.controller.autoscaling import ScalingDecision, decide_scaling, since_s
 from orchestrator.controller.decide import reached_limit, scaling_inputs
 from orchestrator.controller.draft import Draft
@@ -18,6 +15,9 @@ from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.jobs.record import Generation, JobRecord
+from orchestrator.reading import text
+from orchestrator.reading.answers import Answer
+from orchestrator.reading.costing import what_cannot_be_had, what_ends_it, what_is_safe
 
 NEITHER = "why it does not grow or shrink"
 

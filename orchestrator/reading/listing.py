@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.cli.prose import warn
 from orchestrator.errors import ElasticError
 from orchestrator.jobs.bucket import UnknownJob, job_names, load_record, state_of
 from orchestrator.jobs.record import JobRecord
@@ -22,13 +21,12 @@ class Listing:
 
     shown: list[JobStatus]
     hidden: int
+    left_out: list[ElasticError]
+    """Why one cannot be read, which hides no other."""
 
 
 def list_jobs(store: Store, now: datetime, wanted: Callable[[JobRecord], bool]) -> Listing:
-    """The jobs whose record is wanted; of the others nothing but the record is read.
-
-    One that cannot be read is left out with a warning, so as not to hide the others.
-    """
+    """The jobs whose record is wanted; of the others nothing but the record is read."""
 
     def status_of(job: str) -> JobStatus | ElasticError | None:
         try:
@@ -41,8 +39,6 @@ def list_jobs(store: Store, now: datetime, wanted: Callable[[JobRecord], bool]) 
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(pool.map(status_of, job_names(store)))
-    for problem in found:
-        if isinstance(problem, ElasticError) and not isinstance(problem, UnknownJob):
-            warn(str(problem))
     shown = [status for status in found if isinstance(status, JobStatus)]
-    return Listing(sorted(shown, key=lambda status: status.created_at, reverse=True), found.count(None))
+    left_out = [each for each in found if isinstance(each, ElasticError) and not isinstance(each, UnknownJob)]
+    return Listing(sorted(shown, key=lambda status: status.created_at, reverse=True), found.count(None), left_out)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from orchestrator.cli import text
-from orchestrator.cli.answers import Answer
 from orchestrator.controller import facts
 from orchestrator.controller.budget import left_s
 from orchestrator.controller.draft import Draft
 from orchestrator.jobs.record import InstanceUse
+from orchestrator.reading import text
+from orchestrator.reading.answers import Answer
 
 
 def what_is_safe(draft: Draft) -> Iterator[Answer]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.cli import text
+from orchestrator.reading import text
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -92,22 +92,26 @@ class JobWatch:
         self._last_event = 0
 
     def look(self) -> Look:
-        """The job as it is now. Raises UnknownJob, StoreError."""
+        """The job as it is now, with what has happened since the last look. Raises UnknownJob, StoreError."""
+        state = self.read()
+        at = self.now()
+        return Look(
+            spec=state.spec,
+            state=state,
+            status=job_status(state, at),
+            new_events=self._new_events(state.record),
+            at=at,
+            silent_s=None if self._heard_at_s is None or not state.heartbeats else self.monotonic() - self._heard_at_s,
+        )
+
+    def read(self) -> JobState:
+        """The job as it is now, without its events. Raises UnknownJob, StoreError."""
         if self._spec is None:
             self._spec = load_spec(self.store, self.job)
         stored, head = self._record.read(self.store), self._head.read(self.store)
         record = (stored or load_record(self.store, self.job)).value  # the latter says what is wrong
         beats = self._heartbeats(record)
-        state = JobState(spec=self._spec, record=record, head=head.value if head else None, heartbeats=beats)
-        at = self.now()
-        return Look(
-            spec=self._spec,
-            state=state,
-            status=job_status(state, at),
-            new_events=self._new_events(record),
-            at=at,
-            silent_s=None if self._heard_at_s is None or not beats else self.monotonic() - self._heard_at_s,
-        )
+        return JobState(spec=self._spec, record=record, head=head.value if head else None, heartbeats=beats)
 
     def _heartbeats(self, record: JobRecord) -> dict[str, Heartbeat]:
         """The last words of the instances in use; their clock is not asked, only whether they say something new."""

@@ -5,11 +5,11 @@ from typing import Literal, Never
 
 import pytest
 
-from orchestrator.cli.controller_watch import GRACE_S, ControllerWatch
-from orchestrator.cli.following import PATIENCE_S, JobWatch, follow
 from orchestrator.jobs.bucket import UnknownJob
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.reading.controller_watch import GRACE_S, ControllerWatch
+from orchestrator.reading.following import PATIENCE_S, JobWatch, follow
 from orchestrator.store.lease import Lease
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.owner import Owner, this_process
