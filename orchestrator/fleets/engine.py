@@ -6,6 +6,7 @@ A container carries the work directory of its instance as a label, as processes 
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ElasticError
@@ -89,6 +90,12 @@ def host_of(environ: Mapping[str, str]) -> str:
     return host if host.startswith("unix://") else _USUAL_HOST
 
 
+def way_to_engine(environ: Mapping[str, str]) -> dict[str, str]:
+    """What leads another process to the same engine, also one with another home, where it finds no context."""
+    kept = {name: environ[name] for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH") if name in environ}
+    return {"DOCKER_HOST": host_of(environ), **kept}
+
+
 def unreachable(error: Exception, environ: Mapping[str, str]) -> EngineError:
     """What it means that the engine cannot be asked, and what to do."""
     where = host_of(environ)
@@ -163,6 +170,19 @@ def remove_instance(environ: Mapping[str, str], work_dir: str) -> None:
     """Remove the containers of an instance. Raises EngineError."""
     with _asked(environ, REMOVES_WITHIN_S) as client:
         remove_containers(client, WORK_DIR_LABEL, work_dir)
+
+
+def remove_instances_below(environ: Mapping[str, str], directory: Path) -> int:
+    """Remove the containers of every instance with its work directory below this one; how many are left.
+
+    Raises EngineError.
+    """
+    labelled = {"label": WORK_DIR_LABEL}
+    with _asked(environ, REMOVES_WITHIN_S) as client:
+        found = [*_listed(client, labelled), *client.api.networks(filters=labelled)]
+        work_dirs = {Path(each["Labels"][WORK_DIR_LABEL]) for each in found}
+        below = [work_dir for work_dir in work_dirs if work_dir.is_relative_to(directory)]
+        return sum(remove_containers(client, WORK_DIR_LABEL, str(work_dir)) for work_dir in below)
 
 
 @contextlib.contextmanager

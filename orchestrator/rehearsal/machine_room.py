@@ -40,6 +40,8 @@ class MachineRoom:
     """From the launch until user-data runs."""
     image: Callable[[Path], None] = bare
     """Puts on a new machine's disk what its image has there."""
+    engine: Mapping[str, str] | None = None
+    """What leads machines to this one's Docker engine; None: no worker is a container."""
     monotonic: Callable[[], float] = time.monotonic
     machines: dict[str, Machine] = field(default_factory=dict)
     """By instance id, also those that have ended."""
@@ -86,15 +88,16 @@ class MachineRoom:
         if self.monotonic() < self._boots_at_s.setdefault(entry.id, self.monotonic() + self.boot_s):
             return
         if entry.id not in self.machines:  # else it runs, and the account has not answered to that
-            machine = Machine.of(entry, self.directory / entry.id, self.environ, self.credentials)
+            machine = Machine.of(entry, self.directory / entry.id, self.environ, self.credentials, self.engine)
             self.image(machine.directory)
             machine.boot()
             self.machines[entry.id] = machine
         self.account.booted(entry.id)
 
     def _end(self, entry: LedgerEntry) -> None:
-        if machine := self.machines.get(entry.id):
-            machine.end()
+        machine = self.machines.get(entry.id)
+        if machine is not None and not machine.end():
+            return  # it shuts down until its containers are gone too
         self.account.ended(entry.id)
         self._taken_back_at_s.pop(entry.id, None)
         self._over.add(entry.id)

@@ -114,15 +114,19 @@ def rehearsing(
     tell: Callable[[str], None],
     machine_environ: Mapping[str, str] | None = None,
     program: Sequence[str] = PROGRAM,
+    engine: Mapping[str, str] | None = None,
 ) -> Iterator[Rehearsal]:
-    """Set all of it up below a directory, and end all of it. Raises MissingParts, ServerDown, UsageError.
+    """Set all of it up below a directory, and end all of it.
+
+    Raises MissingParts, ServerDown, UsageError; ContainersLeft at the end.
 
     `machine_environ`: what the machines' processes have in their environment besides what every instance has;
-    `program`: what is run as `elastic` for the controller.
+    `program`: what is run as `elastic` for the controller. `engine`: what leads to the Docker engine that runs workers
+    in containers; None: they are processes.
     """
     require_parts()
     with ExitStack() as stack:
-        mark = stack.enter_context(guarding(str(directory)))
+        mark = stack.enter_context(guarding(str(directory), engine))
         tell("Starting an account on loopback: EC2, IAM, CloudFormation")
         account = stack.enter_context(running_account(directory / "account.log"))
         person, role = Person.of(account, conditions.region), Credentials("AKIDROLE", secrets.token_hex(20), "")
@@ -142,6 +146,7 @@ def rehearsing(
             lambda: role,
             boot_s=conditions.boot_s,
             image=lambda machine: elastic_installed(machine, key),
+            engine=engine,
         )
         health = Health()
         stack.enter_context(running_room(room, health))

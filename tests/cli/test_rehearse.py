@@ -73,7 +73,7 @@ def test_a_rehearsal_that_breaks_down_is_told_before_the_job_ends(
     """What has broken may be what the job waits for."""
 
     @contextmanager
-    def broken(*_: object) -> Iterator[SimpleNamespace]:
+    def broken(*_: object, **_more: object) -> Iterator[SimpleNamespace]:
         health = Health()
         health.broke("The rehearsal itself has broken down (machine room): a fault")
         yield SimpleNamespace(environ={**os.environ, "ELASTIC_STORE": store_url}, health=health, begin=lambda: None)

@@ -68,6 +68,7 @@ MEETINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "one instance": ({"nodes": 1}, "alone", "127.0.0.1"),
     "several of one machine": ({"nodes": 2, "master_address": "127.0.0.1"}, "private", "rank-0"),
     "several machines": ({"nodes": 2, "master_address": "10.0.0.5"}, "host", "10.0.0.5"),
+    "several machines that are played on one": ({"nodes": 2, "instance_id": "i-1"}, "host", "127.0.0.1"),
 }
 
 

@@ -12,7 +12,15 @@ from requests.exceptions import ConnectionError
 from urllib3.exceptions import ProtocolError
 
 from orchestrator.cli.checks import Verdict, check_docker
-from orchestrator.fleets.engine import EngineError, connect, host_of, is_absence, remove_instance, unreachable
+from orchestrator.fleets.engine import (
+    EngineError,
+    connect,
+    host_of,
+    is_absence,
+    remove_instance,
+    unreachable,
+    way_to_engine,
+)
 
 
 def test_docker_host_is_meant_before_all() -> None:
@@ -30,6 +38,7 @@ def test_the_socket_of_the_docker_commands_context_is_meant_else_the_usual_one(
     (rootless / "meta.json").write_text(json.dumps({"Name": "rootless", "Metadata": {}, "Endpoints": endpoint}))
     (tmp_path / "config.json").write_text(json.dumps({"currentContext": "rootless"}))
     assert host_of({}) == "unix:///run/user/1000/docker.sock"
+    assert way_to_engine({"HOME": "/home/me"}) == {"DOCKER_HOST": "unix:///run/user/1000/docker.sock"}
     (tmp_path / "config.json").write_text(json.dumps({"currentContext": "gone"}))
     assert host_of({}) == "unix:///var/run/docker.sock"
 

@@ -6,7 +6,8 @@
 | several of one machine | in an internal network of their own | each other |
 | several machines | in the machines' own network | what the machine can |
 
-All ranks of an instance share the network of the first one.
+All ranks of an instance share the network of the first one. What a provider has a name for is a machine, also where a
+rehearsal plays several on this one: their network is its loopback then.
 """
 
 import hashlib
@@ -40,7 +41,7 @@ class Meeting:
         if assignment.nodes == 1:
             return cls("alone")
         leads = assignment.node_rank == 0
-        if not ipaddress.ip_address(assignment.master_address).is_loopback:
+        if assignment.instance_id or not ipaddress.ip_address(assignment.master_address).is_loopback:
             return cls("host", leads=leads)
         # The work directories of a store's instances lie side by side.
         generation = f"{work_dir.parent}\n{assignment.job}\n{assignment.generation}"

@@ -98,8 +98,9 @@ def rehearse(
     """Rehearse a job in a cloud on this machine: no account, no cost.
 
     EC2, IAM, CloudFormation and S3 run on loopback; what is launched there really runs here, its workers on the CPU:
-    as processes or, with resources.image, in containers of this machine's Docker engine. Everything is set up by elastic bootstrap, goes wrong as asked, and ends with the command. Prints the bill. Exits as
-    elastic follow does, or with 1 if an instance outlived the job.
+    as processes or, with resources.image, in containers of this machine's Docker engine. Everything is set up by
+    elastic bootstrap, goes wrong as asked, and ends with the command. Prints the bill. Exits as elastic follow does, or
+    with 1 if an instance outlived the job.
     """
     from orchestrator.cli.commands.submit import read_job, require_engine
     from orchestrator.cli.following_job import EXIT_CODES
