@@ -11,7 +11,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.docker_engine import docker_engine, session_engine  # noqa: F401  # fixtures of every test
-from tests.support.docker_images import images  # noqa: F401
+from tests.support.docker_images import images, libraries  # noqa: F401
 from tests.support.engines import ENGINES, require
 from tests.support.isolation import SESSION_VARIABLE, end_left_over, isolate
 from tests.support.sharing import SURVIVAL, ByModule, share_of

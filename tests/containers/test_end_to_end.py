@@ -81,18 +81,6 @@ def system(docker_engine: Engine, images: Images, tmp_path: Path) -> Iterator[Co
 
 
 @pytest.fixture(scope="module")
-def libraries(session_engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the image has installed, taken out of it."""
-    place = tmp_path_factory.mktemp("libraries")
-    container = session_engine.docker("create", images.trainer)
-    try:
-        session_engine.docker("cp", f"{container}:/opt/elastic/lib/python3.11/site-packages", place, bound_s=BOUND_S)
-    finally:
-        session_engine.docker("rm", container)
-    return place / "site-packages"
-
-
-@pytest.fixture(scope="module")
 def in_processes(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the same job with ranks that are processes, and with the image's own libraries."""
     root = tmp_path_factory.mktemp("in-processes")

@@ -21,8 +21,11 @@ from tests.support.isolation import SESSION_VARIABLE
 from tests.survival.light_job import LightJob
 from tests.survival.system import JOB, System
 
-ONE_OR_TWO = [{"instance": "g4dn.xlarge", "workers": 1}, {"instance": "g4dn.xlarge", "count": 2, "workers": 1}]
-EC2 = {"fleet": "ec2", "ladder": ONE_OR_TWO}
+ONE_OR_TWO: list[dict[str, Any]] = [
+    {"instance": "g4dn.xlarge", "workers": 1},
+    {"instance": "g4dn.xlarge", "count": 2, "workers": 1},
+]
+EC2: dict[str, Any] = {"fleet": "ec2", "ladder": ONE_OR_TWO}
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,13 @@ def rehearsed(
     *,
     program: tuple[str, ...] = PROGRAM,
     machine_environ: Mapping[str, str] | None = None,
+    engine: Mapping[str, str] | None = None,
 ) -> Iterator[Rehearsed]:
     """A rehearsal to which the environment leads, and that leaves nothing."""
     session = {name: value for name, value in os.environ.items() if name == SESSION_VARIABLE}
     with (
         rehearsing(
-            conditions, root, os.environ, lambda _words: None, {**session, **(machine_environ or {})}, program
+            conditions, root, os.environ, lambda _words: None, {**session, **(machine_environ or {})}, program, engine
         ) as rehearsal,
         pytest.MonkeyPatch.context() as patch,
     ):

@@ -92,3 +92,16 @@ def images(session_engine: Engine) -> Images:
     controller = build(session_engine, "controller", base, "elastic-tests/controller:latest")
     trainer = build(session_engine, "trainer", base, "elastic-tests/trainer:latest", "--build-arg", f"TORCH={TORCH}")
     return Images(base, controller, trainer)
+
+
+@pytest.fixture(scope="session")
+def libraries(session_engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the trainer's image has installed, taken out of it: a PYTHONPATH for processes."""
+    place = tmp_path_factory.mktemp("libraries")
+    container = session_engine.docker("create", images.trainer)
+    try:
+        installed = f"{container}:/opt/elastic/lib/python3.11/site-packages"
+        session_engine.docker("cp", installed, place, bound_s=BUILD_BOUND_S)
+    finally:
+        session_engine.docker("rm", container)
+    return place / "site-packages"

@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 SURVIVAL = "tests/survival"
 CONTAINERS = "tests/containers"
-_OF_CONTAINERS = (f"{CONTAINERS}/", "tests/docker/")
+_OF_CONTAINERS = (f"{CONTAINERS}/", "tests/docker/", "tests/rehearsal/test_containers.py")
 
 
 def share_of(nodeid: str) -> str:
