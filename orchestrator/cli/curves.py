@@ -1,10 +1,9 @@
 """TensorBoard's curves from a job's progress lines; the same as the trainer writes when it is run alone."""
 
-import json
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from orchestrator.reading.progress_reports import reports, seconds_of
 
 TAGS = {
     "loss": "loss/total",
@@ -39,8 +38,8 @@ def write_curves(lines: Iterable[bytes], directory: Path) -> Path:
         old.unlink()
     writer = EventsWriter(str(directory / "events"))
     last_step = 0
-    for report in _reports(lines):
-        step, at_s = int(report["step"]), _seconds(report)
+    for report in reports(lines):
+        step, at_s = int(report["step"]), seconds_of(report)
         if step <= last_step:
             restart = SessionLog(status=SessionLog.START)
             writer.write_event(Event(wall_time=at_s, step=step, session_log=restart))
@@ -53,21 +52,3 @@ def write_curves(lines: Iterable[bytes], directory: Path) -> Path:
         writer.write_event(Event(wall_time=at_s, step=step, summary=Summary(value=values)))
     writer.close()
     return next(directory.glob("*tfevents*"))
-
-
-def _reports(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The lines that report a step; notes and what is not JSON are passed over."""
-    for line in lines:
-        try:
-            report = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(report, dict) and isinstance(report.get("step"), int) and "note" not in report:
-            yield report
-
-
-def _seconds(report: dict[str, Any]) -> float:
-    try:
-        return datetime.fromisoformat(report["time"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        return 0.0

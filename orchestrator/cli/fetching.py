@@ -23,13 +23,13 @@ from orchestrator.cli.fetching_checkpoint import (
     fetch_checkpoint,
 )
 from orchestrator.cli.model_file import ModelHeader, NoModel, drop_second_head, read_header
-from orchestrator.cli.output import to_yaml
 from orchestrator.cli.part_directory import part_directory
 from orchestrator.cli.pinning import Reader
 from orchestrator.errors import ElasticError, UsageError
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record, load_spec
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.reading.as_yaml import to_yaml
 from orchestrator.spec.models import JobSpec
 from orchestrator.store.protocol import Store
 

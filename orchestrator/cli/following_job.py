@@ -9,12 +9,13 @@ from orchestrator.cli.exit_codes import EXIT_CANCELLED, EXIT_INTERRUPTED, EXIT_J
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.output import Format, emit, prose_console
 from orchestrator.cli.prose import say, suggest
-from orchestrator.cli.summary import next_steps, summary, time_spent
+from orchestrator.cli.summary import summary, time_spent
 from orchestrator.jobs import layout
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.reading.controller_watch import ControllerWatch
 from orchestrator.reading.following import JobWatch, Look, events_of, follow, interval_s
 from orchestrator.reading.log_reading import LogStream
+from orchestrator.reading.next_steps import next_steps
 from orchestrator.store.protocol import Store
 
 EXIT_CODES: dict[JobPhase, int] = {

@@ -54,6 +54,8 @@ def emit(
         case Format.JSON:
             print(json.dumps(data(), indent=2, ensure_ascii=False))
         case Format.YAML:
+            from orchestrator.reading.as_yaml import to_yaml
+
             print(to_yaml(data()), end="")
         case Format.NAME:
             for name in names():
@@ -72,19 +74,3 @@ def print_for_people(table: "RenderableType", *, in_full: bool = False) -> None:
         console.print(table)
     for line in captured.get().splitlines():
         print(_TRAILING_BLANKS.sub(r"\1", line))
-
-
-def to_yaml(data: Any) -> str:
-    """Plain values as YAML, in the order that they have."""
-    import io
-
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.allow_unicode = True
-    yaml.width = 10_000  # no folding: one value, one line
-    yaml.representer.sort_base_mapping_type_on_output = False
-    text = io.StringIO()
-    yaml.dump(data, text)
-    return text.getvalue()

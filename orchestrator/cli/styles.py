@@ -2,6 +2,7 @@
 
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
+from orchestrator.reading.meanings import EVENT_MEANINGS, Meaning
 
 PHASE_STYLES: dict[JobPhase, str] = {
     JobPhase.PENDING: "yellow",
@@ -12,30 +13,14 @@ PHASE_STYLES: dict[JobPhase, str] = {
     JobPhase.CANCELLED: "magenta",
 }
 
-_GOOD, _NOTEWORTHY, _BAD, _QUIET = "green", "yellow", "red", "dim"
-
-EVENT_STYLES: dict[EventKind, str] = {
-    EventKind.SUBMITTED: _QUIET,
-    EventKind.LEADER_CHANGED: _QUIET,
-    EventKind.PROVISIONING: _QUIET,
-    EventKind.STARTING: _QUIET,
-    EventKind.DRAINING: _QUIET,
-    EventKind.GENERATION_ENDED: _QUIET,
-    EventKind.TRAINING: "cyan",
-    EventKind.SCALE_UP: "bold cyan",
-    EventKind.SCALE_DOWN: "bold cyan",
-    EventKind.RESIZE: "bold cyan",
-    EventKind.SUCCEEDED: _GOOD,
-    EventKind.RESUMED: _GOOD,
-    EventKind.NO_CAPACITY: _NOTEWORTHY,
-    EventKind.REQUEST_REFUSED: _NOTEWORTHY,
-    EventKind.CHECKPOINT_REJECTED: _NOTEWORTHY,
-    EventKind.CHECKPOINT_FAILED: _NOTEWORTHY,
-    EventKind.UNRESPONSIVE: _NOTEWORTHY,
-    EventKind.PREEMPTION_NOTICE: _NOTEWORTHY,
-    EventKind.WORKER_FAILED: _BAD,
-    EventKind.INSTANCE_LOST: _BAD,
-    EventKind.FAILED: _BAD,
-    EventKind.CANCELLED: "magenta",
+_STYLES: dict[Meaning, str] = {
+    Meaning.QUIET: "dim",
+    Meaning.TRAINING: "cyan",
+    Meaning.RESIZE: "bold cyan",
+    Meaning.GOOD: "green",
+    Meaning.NOTEWORTHY: "yellow",
+    Meaning.BAD: "red",
+    Meaning.CANCELLED: "magenta",
 }
+EVENT_STYLES: dict[EventKind, str] = {kind: _STYLES[meaning] for kind, meaning in EVENT_MEANINGS.items()}
 """Kinds that are not listed are plain."""

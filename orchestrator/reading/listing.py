@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from orchestrator.errors import ElasticError
 from orchestrator.jobs.bucket import UnknownJob, job_names, load_record, state_of
@@ -11,6 +11,8 @@ from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus, job_status
 from orchestrator.store.protocol import Store
 
+RECENT = timedelta(days=1)
+"""A job that ended longer ago is shown only to who asks for all."""
 _AT_ONCE = 16
 """Requests to a remote store are mostly waiting."""
 

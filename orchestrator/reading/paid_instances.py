@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.errors import CredentialsError, ElasticError
@@ -138,17 +139,17 @@ def _record(store: Store, job: str) -> JobRecord | None:
 
 def _of_job(store: Store, job: str, now: datetime) -> list[PaidInstance]:
     record = _record(store, job)
-    return [] if record is None else list(of_record(store, record, now))
+    return [] if record is None else list(of_record(record, partial(load_heartbeat, store), now))
 
 
-def of_record(store: Store, record: JobRecord, now: datetime) -> Iterator[PaidInstance]:
-    """The instances that a job pays for."""
+def of_record(record: JobRecord, heard: Callable[[str], Heartbeat | None], now: datetime) -> Iterator[PaidInstance]:
+    """The instances that a job pays for; `heard` gives the last word of each."""
     for use in record.uses:
         lived_s = use.paid_s(record.lived_s(use, now))
         yield PaidInstance(
             instance=use.instance,
             job=record.name,
-            state=_state(record, use, load_heartbeat(store, use.instance)),
+            state=_state(record, use, heard(use.instance)),
             instance_type=use.instance_type,
             zone=use.zone,
             market=use.market,

@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli.own_program import with_program_of_here
-from orchestrator.cli.summary import next_steps, summary, time_spent
+from orchestrator.cli.summary import summary, time_spent
 from orchestrator.errors import UsageError
 from orchestrator.jobs.bucket import load_spec, load_state, submit_job
 from orchestrator.jobs.instances import TrainerProgress
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.status import job_status
+from orchestrator.reading.next_steps import next_steps
 from orchestrator.spec.load import load_job
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic

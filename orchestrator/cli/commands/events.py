@@ -52,7 +52,7 @@ def events(
 
 def print_line(output: Format, name: str, as_json: str, data: object) -> None:
     """One of a stream of values: a line of JSON, a document of YAML, or a name."""
-    from orchestrator.cli.output import to_yaml
+    from orchestrator.reading.as_yaml import to_yaml
 
     if output is Format.YAML:
         print("---\n" + to_yaml(data), end="", flush=True)

@@ -52,6 +52,7 @@ def explain(
     from orchestrator.reading.answers import Answer
     from orchestrator.reading.controller_watch import controller_words
     from orchestrator.reading.standing import standing
+    from orchestrator.store.lease import read_lease
 
     invocation = Invocation.of(context)
     where, now = invocation.open_store(store), invocation.now()
@@ -63,7 +64,7 @@ def explain(
     story = read_story(where, state.record, asked)
     answers = standing(state, now)
     if not state.record.phase.over:
-        answers.append(Answer("who looks after it", controller_words(where)))
+        answers.append(Answer("who looks after it", controller_words(read_lease(where))))
     if output.for_people and story.earlier:
         say(f"{text.count(story.earlier, 'earlier event')} not told: elastic explain {job} --all")
     emit(

@@ -1,6 +1,5 @@
 """`elastic ps`: the jobs of a store."""
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.jobs.record import JobRecord
     from orchestrator.reading.listing import Listing
 
-RECENT = timedelta(days=1)
-"""A job that ended longer ago is shown only with --all."""
-
 
 def ps(
     context: typer.Context,
@@ -30,7 +26,7 @@ def ps(
     Those that are not over, and those that ended within a day.
     """
     from orchestrator.cli.job_table import job_table
-    from orchestrator.reading.listing import list_jobs
+    from orchestrator.reading.listing import RECENT, list_jobs
 
     invocation = Invocation.of(context)
     where = invocation.open_store(store)
