@@ -17,7 +17,7 @@ PYPROJECT: Final = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 TORCH: Final = {"torch", "torchvision"}
 ONLY_TRAINING: Final = {"pillow", "scikit-learn"}
-ONLY_ORCHESTRATING: Final = {"boto3", "docker", "greenlet", "nvidia-ml-py", "rich", "typer"}
+ONLY_ORCHESTRATING: Final = {"boto3", "docker", "greenlet", "nvidia-ml-py", "rich", "starlette", "typer", "uvicorn"}
 
 WITHOUT: Final = {"controller": TORCH | ONLY_TRAINING, "trainer": TORCH | ONLY_ORCHESTRATING}
 """By image: what it does without."""

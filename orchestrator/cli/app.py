@@ -11,6 +11,7 @@ from orchestrator.cli.commands import (
     cancel,
     cost,
     daemon,
+    dashboard,
     doctor,
     events,
     explain,
@@ -72,6 +73,7 @@ app.command("follow", rich_help_panel=WATCH)(follow.follow)
 app.command("logs", rich_help_panel=WATCH)(logs.logs)
 app.command("events", rich_help_panel=WATCH)(events.events)
 app.command("explain", rich_help_panel=WATCH)(explain.explain)
+app.command("dashboard", rich_help_panel=WATCH)(dashboard.dashboard)
 app.command("instances", rich_help_panel=WATCH)(instances.instances)
 app.command("pool", rich_help_panel=WATCH)(pool.pool)
 app.command("cost", rich_help_panel=WATCH)(cost.cost)
