@@ -77,8 +77,8 @@ def test_a_missing_engine_fails_its_tests_where_all_were_promised(tmp_path: Path
 
 
 def test_an_engine_that_is_there_is_used(tmp_path: Path) -> None:
-    chromium = tmp_path / "chromium"
-    chromium.touch(mode=0o755)
+    for command in ("chromium", "chromedriver"):
+        (tmp_path / command).touch(mode=0o755)
 
     assert "1 passed" in run_tests(tmp_path, NEEDS, PATH=str(tmp_path), ELASTIC_TEST_ALL="1").stdout
 

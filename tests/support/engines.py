@@ -10,6 +10,8 @@ from orchestrator.rehearsal.serving import executable
 from tests.support import docker_engine
 
 ALL_ENGINES_VARIABLE = "ELASTIC_TEST_ALL"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS_DRIVER = "chromedriver"
 
 
 def _command(*names: str) -> Callable[[], str | None]:
@@ -24,11 +26,15 @@ def _tmpfs() -> str | None:
     return None if os.geteuid() == 0 and shutil.which("mount") else "mounting a small file system takes root"
 
 
+def _chromium() -> str | None:
+    return _command(*BROWSERS)() or _command(BROWSERS_DRIVER)()
+
+
 # Each gives None when the engine is here, else why it is not.
 ENGINES: dict[str, Callable[[], str | None]] = {
     "docker": docker_engine.missing,
     "compose": docker_engine.compose_missing,
-    "chromium": _command("chromium", "chromium-browser", "google-chrome"),
+    "chromium": _chromium,
     "seaweedfs": _command("weed"),
     "ministack": _command("ministack"),
     "rclone": _command("rclone"),

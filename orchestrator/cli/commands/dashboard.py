@@ -1,7 +1,5 @@
 """`elastic dashboard`: the web page, on this machine alone."""
 
-import traceback
-import webbrowser
 from functools import partial
 from typing import Annotated
 
@@ -30,6 +28,8 @@ def dashboard(
 
     It reads the store while a page is open, and changes nothing. Ctrl-C ends it.
     """
+    import webbrowser
+
     from orchestrator.dashboard.app import application
     from orchestrator.dashboard.pages import Pages
     from orchestrator.dashboard.serving import listen, server
@@ -46,12 +46,12 @@ def dashboard(
                 f"loopback alone, as in --publish 127.0.0.1:{port}:{port}"
             )
         say(f"The jobs in {pages.store.url} are shown there. Ctrl-C ends it.")
-        if not no_open and _has_browser(invocation):
+        if not no_open and _has_screen(invocation):
             webbrowser.open(url)
         server(application(pages, port, partial(_confess, invocation=invocation))).run(sockets=[listening])
 
 
-def _has_browser(invocation: Invocation) -> bool:
+def _has_screen(invocation: Invocation) -> bool:
     """Whether somebody sits here in front of a screen: a browser in the terminal itself would be in the way."""
     return on_terminal() and bool(invocation.environ.get("DISPLAY") or invocation.environ.get("WAYLAND_DISPLAY"))
 
@@ -59,4 +59,6 @@ def _has_browser(invocation: Invocation) -> bool:
 def _confess(fault: Exception, invocation: Invocation) -> None:
     complain(f"this is a fault of elastic, not yours, and one page was not answered: {type(fault).__name__}: {fault}")
     if invocation.environ.get("ELASTIC_DEBUG") == "1":
+        import traceback
+
         traceback.print_exception(fault)
