@@ -58,6 +58,7 @@ WIDE_COLUMNS: tuple[Column[JobStatus], ...] = (
     ),
     Column("GEN", lambda status, _: str(status.generation), numeric=True),
     Column("RESIZES", lambda status, _: str(status.resizes), numeric=True),
+    Column("BUCKET", lambda status, _: text.usd(status.bucket_usd), numeric=True),
     Column("LOST", lambda status, _: f"{status.lost_steps:,}", numeric=True),
     Column("REASON", lambda status, _: status.reason),
 )

@@ -37,6 +37,8 @@ class JobState:
     record: JobRecord
     head: Head | None
     heartbeats: dict[str, Heartbeat]
+    billed: bool
+    """Whether that bucket is (`Store.billed`)."""
 
 
 def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stored[JobRecord]:
@@ -133,7 +135,7 @@ def state_of(store: Store, record: JobRecord) -> JobState:
     beats = {i: beat for i in instances if (beat := load_heartbeat(store, i)) is not None}
     head = load_head(store, record.name)
     spec = load_spec(store, record.name)
-    return JobState(spec=spec, record=record, head=head.value if head else None, heartbeats=beats)
+    return JobState(spec=spec, record=record, head=head.value if head else None, heartbeats=beats, billed=store.billed)
 
 
 def instances_left(store: Store, job: str) -> list[str]:

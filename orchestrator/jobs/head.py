@@ -23,6 +23,8 @@ class Head(Document):
     checkpoint: str | None = None
     step: int = 0
     final: bool = False
+    size_bytes: int = 0
+    """Of the checkpoint; 0 also where an older version has put it there."""
     rejected: tuple[str, ...] = ()
     """Checkpoints that were found torn or altered: never to be loaded again."""
 
@@ -57,6 +59,11 @@ class Manifest(BaseModel):
     generation: int
     final: bool
     files: tuple[ManifestFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(file.size_bytes for file in self.files)
 
 
 class Superseded(Exception):
@@ -110,6 +117,7 @@ def commit(store: Store, job: str, epoch: int, manifest: Manifest, nonce: Nonce)
                 "checkpoint": checkpoint,
                 "step": manifest.step,
                 "final": manifest.final,
+                "size_bytes": manifest.size_bytes,
             }
         )
         try:
@@ -131,6 +139,7 @@ def reject(
                 "checkpoint": layout.checkpoint_prefix(job, instead.step, instead.generation) if instead else None,
                 "step": instead.step if instead else 0,
                 "final": False,
+                "size_bytes": instead.size_bytes if instead else 0,
                 "rejected": (*stored.value.rejected, bad),
             }
         )

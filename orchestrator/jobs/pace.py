@@ -14,6 +14,14 @@ JOB_HOUR_USD = 0.011
 STORAGE_USD_PER_GB_MONTH = 0.023
 """S3 Standard, us-east-1, November 2026."""
 
+_HOURS_A_MONTH = 730.0
+
+
+def bucket_usd(instance_hours: float, stored_bytes: float, stored_hours: float) -> float:
+    """About what a billed bucket takes for a job: for its requests, and for what lies there for so long."""
+    stored_months = stored_hours / _HOURS_A_MONTH
+    return JOB_HOUR_USD * instance_hours + STORAGE_USD_PER_GB_MONTH * stored_bytes / 1e9 * stored_months
+
 
 @dataclass(frozen=True)
 class Pace:

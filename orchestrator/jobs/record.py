@@ -219,6 +219,11 @@ class JobRecord(Document):
         """What the job has cost up to now."""
         return self.spent_usd + sum(use.cost_usd(self.lived_s(use, now)) for use in self.uses)
 
+    def instance_hours(self, now: datetime) -> float:
+        """For how long its instances have run up to now, added up."""
+        ended_s = sum(charge.seconds for charge in self.charges)
+        return (ended_s + sum(self.lived_s(use, now) for use in self.uses)) / 3600
+
     def lived_s(self, use: InstanceUse, now: datetime) -> float:
         """How long one of its instances has lived; none that waits for capacity has."""
         return use.lived_s + self.since_counted_s(now) if use.shown else 0.0

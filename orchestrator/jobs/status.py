@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress, latest_progress, recent_percent
+from orchestrator.jobs.pace import bucket_usd
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
 from orchestrator.spec.models import JobSpec
 
@@ -70,8 +71,12 @@ class JobStatus(BaseModel):
     image: str | None
     """The container image that its workers run in, or ran in last, by its digest; None: they are processes."""
     spend_usd: float
+    """What its instances have cost up to now."""
     usd_per_hour: float
     """What its instances cost now."""
+    bucket_usd: float
+    """About what the bucket has taken beside that, for requests and the checkpoints that are kept; former versions of
+    what was removed, where it keeps them, are not counted."""
     max_cost_usd: float | None
     created_at: datetime
     started_at: datetime | None
@@ -118,6 +123,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
         image=(record.generation.image if record.generation else "") or None,
         spend_usd=round(record.spend_usd(now), 6),
         usd_per_hour=round(record.usd_per_hour, 6),
+        bucket_usd=round(_bucket_usd(state, now), 6),
         max_cost_usd=spec.limits.max_cost,
         created_at=record.created_at,
         started_at=record.started_at,
@@ -180,3 +186,12 @@ def _samples_per_step(progress: TrainerProgress, spec: JobSpec) -> float | None:
     if spec.training is not None:
         return spec.training.images_per_step
     return progress.samples / progress.step if progress.samples and progress.step > 0 else None
+
+
+def _bucket_usd(state: JobState, now: datetime) -> float:
+    record = state.record
+    if not state.billed or record.started_at is None:
+        return 0.0
+    stored_bytes = state.head.size_bytes * state.spec.checkpoint.keep if state.head else 0
+    stored_hours = max(0.0, (now - record.started_at).total_seconds()) / 3600
+    return bucket_usd(record.instance_hours(now), stored_bytes, stored_hours)

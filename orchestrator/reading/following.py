@@ -111,7 +111,13 @@ class JobWatch:
         stored, head = self._record.read(self.store), self._head.read(self.store)
         record = (stored or load_record(self.store, self.job)).value  # the latter says what is wrong
         beats = self._heartbeats(record)
-        return JobState(spec=self._spec, record=record, head=head.value if head else None, heartbeats=beats)
+        return JobState(
+            spec=self._spec,
+            record=record,
+            head=head.value if head else None,
+            heartbeats=beats,
+            billed=self.store.billed,
+        )
 
     def _heartbeats(self, record: JobRecord) -> dict[str, Heartbeat]:
         """The last words of the instances in use; their clock is not asked, only whether they say something new."""

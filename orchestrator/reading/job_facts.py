@@ -92,4 +92,5 @@ def _utilization(status: JobStatus) -> str:
 def _spent(status: JobStatus) -> str:
     limit = f" of {text.usd(status.max_cost_usd)}" if status.max_cost_usd is not None else ""
     now = f", {text.usd(status.usd_per_hour)} an hour now" if status.usd_per_hour else ""
-    return f"{text.usd(status.spend_usd)}{limit}{now}"
+    bucket = f", and the bucket about {text.usd(status.bucket_usd)}" if status.bucket_usd else ""
+    return f"{text.usd(status.spend_usd)}{limit}{now}{bucket}"

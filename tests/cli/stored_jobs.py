@@ -147,8 +147,16 @@ def finish(store: Store, name: str, phase: JobPhase, reason: str, *, at: datetim
     change(store, name, phase=phase, reason=reason, ended_at=at)
 
 
-def put_checkpoint(store: Store, name: str, files: dict[str, bytes], *, step: int = 400, final: bool = False) -> str:
-    """Files, their manifest, and the head on them; returns the checkpoint's prefix."""
+def put_checkpoint(
+    store: Store,
+    name: str,
+    files: dict[str, bytes],
+    *,
+    step: int = 400,
+    final: bool = False,
+    size_bytes: int | None = None,
+) -> str:
+    """Files, their manifest, and the head on them, which may claim another size; returns the checkpoint's prefix."""
     prefix = layout.checkpoint_prefix(name, step, 1)
     described = []
     for file, body in files.items():
@@ -156,7 +164,14 @@ def put_checkpoint(store: Store, name: str, files: dict[str, bytes], *, step: in
         described.append(ManifestFile(name=file, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest()))
     manifest = Manifest(step=step, generation=1, final=final, files=tuple(described))
     store.create(layout.manifest_key(prefix), manifest.model_dump_json().encode())
-    head = Head(epoch=1, generation=1, checkpoint=prefix, step=step, final=final)
+    head = Head(
+        epoch=1,
+        generation=1,
+        checkpoint=prefix,
+        step=step,
+        final=final,
+        size_bytes=manifest.size_bytes if size_bytes is None else size_bytes,
+    )
     stored = document.load(store, layout.head_key(name), Head)
     if stored is None:
         document.create(store, layout.head_key(name), head, nonce)

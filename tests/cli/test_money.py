@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,13 +22,15 @@ from orchestrator.fleets.processes import MARKER
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import store_identity, submit_job
 from orchestrator.jobs.charges import Charge
+from orchestrator.jobs.pace import JOB_HOUR_USD, STORAGE_USD_PER_GB_MONTH
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import InstanceUse
 from orchestrator.reading.costs import InBucket
 from orchestrator.reading.paid_instances import Orphans, find_orphans
+from orchestrator.store.local import LocalStore
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
-from tests.cli.stored_jobs import NOW, change, finish, nonce, put_pending, put_training, spec_named
+from tests.cli.stored_jobs import NOW, change, finish, nonce, put_checkpoint, put_pending, put_training, spec_named
 
 DAY = date(2026, 11, 24)
 
@@ -308,6 +311,24 @@ def test_cost_with_what_lies_in_the_bucket(elastic: Elastic, spent: Store) -> No
 def test_a_bucket_takes_for_bytes_and_for_requests() -> None:
     taken = InBucket.of(2 * 10**9, 10.0, billed=True)
     assert (taken.storage_usd_per_month, taken.requests_usd) == (0.046, 0.11)
+
+
+def test_what_a_billed_bucket_has_taken_is_shown_with_jobs(
+    elastic: Elastic, spent: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_checkpoint(spent, "leaves", {"state.pt": b"x"}, size_bytes=10**9)
+    change(spent, "leaves", started_at=datetime.now(UTC) - timedelta(hours=73))
+    assert json.loads(elastic("show", "leaves", "-o", "json").out)["bucket_usd"] == 0, "a directory bills nothing"
+    assert "bucket" not in elastic("show", "leaves").out + elastic("cost").err
+
+    monkeypatch.setattr(LocalStore, "billed", True)
+    kept, hours_of_instances = 3, 2
+    taken = hours_of_instances * JOB_HOUR_USD + kept * STORAGE_USD_PER_GB_MONTH * 73 / 730
+    assert json.loads(elastic("show", "leaves", "-o", "json").out)["bucket_usd"] == pytest.approx(taken, abs=2e-4)
+    assert "$2.50, and the bucket about $0.03" in " ".join(elastic("show", "leaves").out.split())
+    assert re.search(r"^leaves .* \$0\.03 ", elastic("ps", "-o", "wide").out, re.MULTILINE)
+    assert "The bucket took about $0.05 for requests on top" in elastic("cost").err
+    assert "on top" not in elastic("cost", "--bucket").err
 
 
 def test_cost_by_anything_else_is_refused(elastic: Elastic, store: Store) -> None:

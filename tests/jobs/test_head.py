@@ -7,7 +7,17 @@ from itertools import count
 import pytest
 
 from orchestrator.jobs import layout
-from orchestrator.jobs.head import Head, Manifest, NotYetAssigned, Superseded, commit, load_head, reject, seal
+from orchestrator.jobs.head import (
+    Head,
+    Manifest,
+    ManifestFile,
+    NotYetAssigned,
+    Superseded,
+    commit,
+    load_head,
+    reject,
+    seal,
+)
 from orchestrator.store import Conflict, document
 from orchestrator.store.memory import MemoryStore
 from tests.support.interposed import InterposedStore, LostReplies
@@ -187,6 +197,18 @@ def test_a_rejected_checkpoint_is_left_and_remembered(store: MemoryStore, nonce:
     head = reject(store, JOB, 1, 2, prefix(10, 1), None, nonce).value
     assert (head.checkpoint, head.step) == (None, 0)
     assert head.rejected == (prefix(20, 1), prefix(10, 1))
+
+
+def test_the_head_knows_how_large_its_checkpoint_is(store: MemoryStore, nonce: Nonce) -> None:
+    def sized(step: int, *sizes: int) -> Manifest:
+        files = tuple(ManifestFile(name=f"{n}.pt", size_bytes=size, sha256="") for n, size in enumerate(sizes))
+        return at(step, 1).model_copy(update={"files": files})
+
+    assert seal(store, JOB, 1, 1, nonce).value.size_bytes == 0
+    commit(store, JOB, 1, sized(10, 5), nonce)
+    assert commit(store, JOB, 1, sized(20, 30, 4), nonce).value.size_bytes == 34
+    assert reject(store, JOB, 1, 1, prefix(20, 1), sized(10, 5), nonce).value.size_bytes == 5
+    assert reject(store, JOB, 1, 1, prefix(10, 1), None, nonce).value.size_bytes == 0
 
 
 def test_rejecting_twice_is_rejecting_once(store: MemoryStore, nonce: Nonce) -> None:

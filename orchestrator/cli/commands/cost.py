@@ -62,6 +62,8 @@ def cost(
         )
     if output.for_people:
         _sum_up(where.url, costs, records)
+        if where.billed and costs and not bucket:
+            _tell_of_requests(costs)
 
 
 def _records(store: "Store", jobs: list[str]) -> "list[JobRecord]":
@@ -95,6 +97,14 @@ def _with_bucket(store: "Store", costs: "list[Cost]") -> "list[Cost]":
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(look, costs))
+
+
+def _tell_of_requests(costs: "list[Cost]") -> None:
+    from orchestrator.jobs.pace import bucket_usd
+    from orchestrator.reading.costs import in_all
+
+    requests_usd = bucket_usd(in_all(costs).hours, 0, 0)
+    say(f"The bucket took about {text.usd(requests_usd)} for requests on top; --bucket tells what is stored, too.")
 
 
 def _sum_up(url: str, costs: "list[Cost]", records: "list[JobRecord]") -> None:
