@@ -50,7 +50,7 @@ def browser(chromium: webdriver.Chrome) -> webdriver.Chrome:
     """The browser, with an empty page of usual width, and nothing in its console."""
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.get("about:blank")
-    chromium.get_log("browser")
+    complaints(chromium)
     return chromium
 
 
@@ -65,8 +65,13 @@ def words(browser: webdriver.Chrome, selector: str = "main") -> str:
     return browser.find_element(By.CSS_SELECTOR, selector).text
 
 
+def wait_for(browser: webdriver.Chrome, expected: str, place: str = "main") -> None:
+    wait_until(lambda: expected in words(browser, place), f"'{expected}' is shown")
+
+
 def complaints(browser: webdriver.Chrome) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser")]
+    """What has come into its console since this was asked last."""
+    return [entry["message"] for entry in browser.execute("getLog", {"type": "browser"})["value"]]
 
 
 def test_the_overview_shows_a_job_that_runs_and_follows_it_without_a_reload(
@@ -74,7 +79,7 @@ def test_the_overview_shows_a_job_that_runs_and_follows_it_without_a_reload(
 ) -> None:
     put_training(bucket)
     browser.get(live.url)
-    wait_until(lambda: "running · training" in words(browser), "the job is shown")
+    wait_for(browser, "running · training")
     assert "59 %" in words(browser)
     assert browser.title == "(1) elastic"
     browser.execute_script("document.querySelector('#jobs a').focus(); window.same = document.activeElement")
@@ -85,7 +90,7 @@ def test_the_overview_shows_a_job_that_runs_and_follows_it_without_a_reload(
     assert browser.execute_script("return window.same === document.activeElement && document.activeElement.isConnected")
 
     finish(bucket, "digits", JobPhase.SUCCEEDED, "finished at step 700")
-    wait_until(lambda: "succeeded" in words(browser), "its end is shown")
+    wait_for(browser, "succeeded")
     browser.find_element(By.LINK_TEXT, "digits").click()
     wait_until(lambda: browser.title.startswith("digits "), "its page is shown")
     assert complaints(browser) == []
@@ -99,7 +104,7 @@ def test_the_page_of_a_job_has_its_curves_events_and_log(
     tell(bucket, "digits", EventKind.SCALE_UP, "utilisation 96 % is above 80 %")
     log(bucket, "digits", 1, 0, b"step 1\nstep 2\n")
     browser.get(f"{live.url}/jobs/digits")
-    wait_until(lambda: "step 2" in words(browser, "#log"), "the log is shown")
+    wait_for(browser, "step 2", "#log")
 
     spoken = [each.get_attribute("aria-label") for each in browser.find_elements(By.CSS_SELECTOR, "svg[role=img]")]
     assert spoken[:3] == [
@@ -120,7 +125,7 @@ def test_what_a_job_says_runs_no_script(browser: webdriver.Chrome, live: Served,
     log(bucket, "digits", 1, 0, f"{HOSTILE}\n".encode())
     for path, place in (("/", "#jobs"), ("/jobs/digits", "#log")):
         browser.get(live.url + path)
-        wait_until(lambda place=place: HOSTILE in words(browser, place), "it is shown as it is")
+        wait_for(browser, HOSTILE, place)
         assert "elastic" in browser.title
     assert complaints(browser) == []
 
@@ -129,7 +134,7 @@ def test_a_script_that_got_into_the_page_would_not_run_and_would_be_told(
     browser: webdriver.Chrome, live: Served, bucket: CountedStore
 ) -> None:
     browser.get(live.url)
-    wait_until(lambda: "No jobs yet" in words(browser), "the page is there")
+    wait_for(browser, "No jobs yet")
     browser.execute_script(
         "const script = document.createElement('script'); script.textContent = 'document.title = `hacked`';"
         "document.body.append(script);"
@@ -144,9 +149,9 @@ def test_a_store_that_is_away_is_told_and_what_was_read_stays(
 ) -> None:
     put_training(bucket)
     browser.get(live.url)
-    wait_until(lambda: "digits" in words(browser), "the job is shown")
+    wait_for(browser, "digits")
     bucket.error = StoreError("The bucket is away: look for it.")
-    wait_until(lambda: "The bucket is away" in words(browser, "#trouble"), "the trouble is told")
+    wait_for(browser, "The bucket is away", "#trouble")
     assert "Shown is what was read at" in words(browser, "#trouble")
     assert "digits" in words(browser)
 
@@ -166,6 +171,6 @@ def test_nothing_is_wider_than_the_screen(
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     for path, place in (("/", "#jobs"), (f"/jobs/{name}", "#events")):
         browser.get(live.url + path)
-        wait_until(lambda place=place: "word" in words(browser, place), "the page is filled")
+        wait_for(browser, "word", place)
         assert browser.execute_script("return document.documentElement.scrollWidth") == width
         assert browser.execute_script(OUTSIDE) == []
