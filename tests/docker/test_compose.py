@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from orchestrator.fleets.pool.host import DRAIN_WITHIN_S, LAST_WORD_WITHIN_S
-from orchestrator.rehearsal.serving import executable
+from orchestrator.rehearsal.serving import executable, free_ports
 from tests.support.docker_engine import Engine, compose_command
 from tests.support.docker_images import DOCKER, Images
+from tests.support.waiting import wait_until
 from tests.survival.system import TRAINING
 
 BOUND_S = 900.0
@@ -30,6 +32,7 @@ class Installation:
     """What compose.yaml has started."""
 
     environ: dict[str, str]
+    dashboard_port: int
 
     def compose(self, *arguments: str, given: str | None = None) -> str:
         answer = subprocess.run(
@@ -63,19 +66,38 @@ def seaweed_image(docker_engine: Engine, tmp_path: Path) -> str:
 @pytest.fixture
 def installation(docker_engine: Engine, images: Images, seaweed_image: str, tmp_path: Path) -> Iterator[Installation]:
     """All of compose.yaml, up, with the images of the tests; and away again."""
+    (port,) = free_ports(1)
     settings = {
+        "ELASTIC_DASHBOARD_PORT": str(port),
         "ELASTIC_CONTROLLER_IMAGE": images.controller,
         "ELASTIC_SEAWEEDFS_IMAGE": seaweed_image,
         "ELASTIC_DOCKER_SOCKET": docker_engine.host.removeprefix("unix://"),
         "ELASTIC_DIRECTORY": str(tmp_path / "elastic"),
         "ELASTIC_MACHINE": "box",
     }
-    installation = Installation({**os.environ, **settings})
+    installation = Installation({**os.environ, **settings}, port)
     try:
         installation.compose("up", "--detach", "--no-build")
         yield installation
     finally:
         installation.compose("down", "--volumes", "--timeout", "60")
+
+
+PRINT_PAGE = """
+import sys, urllib.request
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+print(direct.open(sys.argv[1], timeout=30).read().decode())
+"""
+
+
+def page(engine: Engine, installation: Installation, path: str) -> str:
+    """What the dashboard answers to the machine that all of this runs on."""
+    url = f"http://127.0.0.1:{installation.dashboard_port}{path}"
+    return engine.on_its_machine(sys.executable, "-c", PRINT_PAGE, url)
+
+
+def health_of(engine: Engine, container: str) -> str:
+    return engine.docker("inspect", "--format", "{{.State.Health.Status}}", container)
 
 
 @pytest.mark.requires("docker", "compose", "seaweedfs")
@@ -93,6 +115,13 @@ def test_one_command_and_a_job_trains_in_a_container_beside_the_agent(
 
     shown = json.loads(installation.elastic("show", "private", "--output", "json"))
     assert "succeeded" in json.dumps(shown)
+    assert "<title>elastic</title>" in page(docker_engine, installation, "/")
+    (row,) = json.loads(page(docker_engine, installation, "/data/overview"))["page"]["jobs"]
+    assert (row["name"], row["phase"], row["steps"]) == ("private", "succeeded", "20 of 20")
+    (dashboard,) = docker_engine.docker(
+        "ps", "--quiet", "--filter", "label=com.docker.compose.service=dashboard"
+    ).split()
+    wait_until(lambda: health_of(docker_engine, dashboard) == "healthy", "the dashboard is healthy", bound_s=60)
     machines = json.loads(installation.elastic("pool", "--output", "json"))
     assert "box" in json.dumps(machines)
     assert docker_engine.docker("ps", "--all", "--quiet", "--filter", "label=elastic.rank") == ""

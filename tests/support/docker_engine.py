@@ -103,6 +103,16 @@ class Engine:
             pytest.fail(f"docker {' '.join(map(str, arguments))} failed:\n{answer.stdout[-4000:]}", pytrace=False)
         return answer.stdout.strip()
 
+    def on_its_machine(self, *command: str, bound_s: float = 60.0) -> str:
+        """What a command prints that sees the loopback on which the engine publishes: ours has a network of its own."""
+        enter: list[str] = []
+        if self.process is not None:
+            pid = (Path(self.host.removeprefix("unix://")).parent / "docker.pid").read_text().strip()
+            enter = ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
+        answer = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=bound_s, check=False)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
     def stop(self) -> None:
         """End the engine; its containers run on."""
         self._order("stop")

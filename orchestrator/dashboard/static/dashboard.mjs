@@ -161,7 +161,7 @@ function setTime(element, iso, words) {
 const many = (count, thing) => `${count.toLocaleString()} ${thing}${count === 1 ? "" : "s"}`;
 
 function describe(job) {
-  job.progress_words = `step ${job.steps}` + (job.eta === "–" ? "" : `, ETA ${job.eta}`);
+  job.progress_words = job.eta === "–" ? `step ${job.steps}` : `${job.steps}, ETA ${job.eta}`;
   job.rate_words = job.usd_per_hour === "$0.00" ? "" : `${job.usd_per_hour} / h`;
   const { percent, source, down_below, up_above } = job.busy;
   job.busy_words = percent === null ? "" : `${source.split(" ")[0]}, band ${down_below}–${up_above} %`;
