@@ -15,17 +15,8 @@ from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus
 from orchestrator.reading import text
+from orchestrator.reading.meanings import TRAINING_ENDS
 from trainer.config import TrainingConfig
-
-TRAINING_ENDS = {
-    EventKind.GENERATION_ENDED,
-    EventKind.WORKER_FAILED,
-    EventKind.INSTANCE_LOST,
-    EventKind.PAUSED,
-    EventKind.SUCCEEDED,
-    EventKind.FAILED,
-    EventKind.CANCELLED,
-}
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,13 @@ from statistics import fmean
 from orchestrator.dashboard.job_row import Shown
 from orchestrator.jobs.bucket import JobState
 from orchestrator.jobs.events import Event, EventKind
-from orchestrator.reading.meanings import Meaning, meaning_of
+from orchestrator.reading.meanings import TRAINING_ENDS, Meaning, meaning_of
 
 MOST_POINTS = 240
 """More than that are not told apart on a screen."""
 
 Points = Sequence[tuple[float, float]]
 
-_ENDS = {
-    EventKind.GENERATION_ENDED,
-    EventKind.WORKER_FAILED,
-    EventKind.INSTANCE_LOST,
-    EventKind.PAUSED,
-    EventKind.SUCCEEDED,
-    EventKind.FAILED,
-    EventKind.CANCELLED,
-}
-"""After these none of the generation's workers runs."""
 _MARKED = {
     EventKind.SCALE_UP,
     EventKind.SCALE_DOWN,
@@ -147,7 +137,7 @@ def _size_changes(state: JobState, events: Sequence[Event]) -> Iterator[tuple[fl
         if event.kind is EventKind.STARTING and isinstance(event.inputs.get("rung"), int):
             running = event.generation
             yield at_s, float(ladder[event.inputs["rung"]].world_size)
-        elif event.kind in _ENDS and running is not None and event.generation == running:
+        elif event.kind in TRAINING_ENDS and running is not None and event.generation == running:
             running = None
             yield at_s, 0.0
 

@@ -44,6 +44,17 @@ EVENT_MEANINGS: dict[EventKind, Meaning] = {
 }
 """Kinds that are not listed are plain."""
 
+TRAINING_ENDS = {
+    EventKind.GENERATION_ENDED,
+    EventKind.WORKER_FAILED,
+    EventKind.INSTANCE_LOST,
+    EventKind.PAUSED,
+    EventKind.SUCCEEDED,
+    EventKind.FAILED,
+    EventKind.CANCELLED,
+}
+"""After these none of a generation's workers runs."""
+
 
 def meaning_of(kind: EventKind) -> Meaning:
     """How an event of this kind is to be taken."""
