@@ -1,6 +1,7 @@
 """What holds for every test: it touches nothing of the person's, and nothing that it starts outlives the session."""
 
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     directory = tempfile.TemporaryDirectory(prefix="elastic-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(directory.cleanup)
     isolate(os.environ, Path(directory.name), session=uuid.uuid4().hex)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, and inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -1,6 +1,7 @@
 """What conftest.py promises, shown on test sessions of its own: real pytest runs of a small file."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,16 @@ def test_it():
 
     answer = run_tests(tmp_path, looks, **own)
 
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_what_tests_start_can_be_interrupted_also_where_the_session_is_not(tmp_path: Path) -> None:
+    looks = "import signal\ndef test_it():\n    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        answer = run_tests(tmp_path, looks)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert answer.returncode == 0, answer.stdout
 
 
