@@ -22,7 +22,9 @@ from orchestrator.jobs.head import load_head
 from orchestrator.jobs.pins import PinWatch
 from orchestrator.jobs.record import JobRecord
 from orchestrator.spec.models import JobSpec
-from orchestrator.store.protocol import Store, StoreError, StoreUnreachable
+from orchestrator.store import document
+from orchestrator.store.document import Nonce
+from orchestrator.store.protocol import Conflict, Store, StoreError, StoreUnreachable
 
 COLLECT_EVERY_S = 3600.0
 JOBS_A_TICK = 32
@@ -36,6 +38,7 @@ class Collector:
     """One leader's garbage collection."""
 
     store: Store
+    nonce: Nonce
     monotonic: Callable[[], float]
     still_leading: Callable[[], bool]
     complain: Callable[[str, str], None]
@@ -111,7 +114,16 @@ class Collector:
         stored = load_head(self.store, job)
         if stored is None:
             return
-        for prefix, parts in spare_checkpoints(record, keys, stored.value, pins.pinned(), keep).items():
+        spare = spare_checkpoints(record, keys, stored.value, pins.pinned(), keep)
+        if not spare:
+            return
+        try:
+            # A commit whose agent is gone may still be under way: after this write it comes too late.
+            document.swap(self.store, layout.head_key(job), stored, stored.value, self.nonce)
+        except Conflict:  # it came first, and what it names is needed
+            yield from self._remove_checkpoints(record, keep)
+            return
+        for prefix, parts in spare.items():
             manifest = self.store.get(layout.manifest_key(prefix))
             self.store.delete(layout.manifest_key(prefix))
             # A reader pins, then looks for the manifest: who found it there is seen here.

@@ -64,7 +64,7 @@ class Controller:
         self._observer = Observer(store, fleets, monotonic)
         self._todo = Todo(store, monotonic, pace, log, self._each)
         self._actor = Actor(store, nonce, monotonic, still_leading, self._todo.drop, self._tell)
-        self._collector = Collector(store, monotonic, still_leading, self._complain)
+        self._collector = Collector(store, nonce, monotonic, still_leading, self._complain)
         self._watches: dict[str, JobWatch] = {}
         self._writes = {} if writes is None else writes
         self._unsubmitted: dict[str, int] = {}  # jobs without a record, and at which listing they had none

@@ -249,9 +249,13 @@ class Cloud:
 class CloudView:
     """A fleet (`orchestrator.fleets.protocol.Fleet`) as one controller has it."""
 
-    def __init__(self, cloud: Cloud, process: Process) -> None:
+    def __init__(
+        self, cloud: Cloud, process: Process, retried: Callable[[float, float], None] = lambda _since_s, _until_s: None
+    ) -> None:
+        """`retried` is told from when to when this process was kept waiting: nobody can blame it."""
         self._cloud = cloud
         self._process = process
+        self._excuse = retried
 
     @property
     def lag_s(self) -> float:
@@ -295,8 +299,10 @@ class CloudView:
         process, cloud = self._process, self._cloud
         if not process.alive:
             raise Died
-        if cloud.away_until_s > cloud.timeline.now_s:
+        begun_s = cloud.timeline.now_s
+        if cloud.away_until_s > begun_s:
             process.sleep(cloud.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+            self._excuse(begun_s, cloud.timeline.now_s)
             cloud.faults.count(Fault.CLOUD_OUTAGE)
             raise FleetError(f"{what}: the cloud does not answer")
         fault = cloud.faults.in_call()
@@ -304,7 +310,10 @@ class CloudView:
             return apply()
         cloud.faults.count(fault)
         cloud.story.fault(process.name, "{}: {}", fault, what)
-        return cast(T, self._disturbed(fault, what, apply))
+        try:
+            return cast(T, self._disturbed(fault, what, apply))
+        finally:
+            self._excuse(begun_s, cloud.timeline.now_s)
 
     def _disturbed(self, fault: Fault, what: str, apply: Callable[[], object]) -> object:
         process, cloud = self._process, self._cloud

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from orchestrator.jobs.instances import Assignment
@@ -101,7 +102,9 @@ class World:
             lambda process: BucketView(
                 self.bucket, process, lambda since_s, until_s: self._in_trouble(process, since_s, until_s)
             ),
-            lambda process: dict.fromkeys(("local", "ec2"), CloudView(self.cloud, process)),
+            lambda process: dict.fromkeys(
+                ("local", "ec2"), CloudView(self.cloud, process, partial(troubled, process.name))
+            ),
             self.nonce,
             self.story,
             PACE,

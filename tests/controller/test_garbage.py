@@ -1,17 +1,24 @@
 """Garbage: what nobody needs goes, and never anything that the head or a living reader can reach."""
 
 import random
+from itertools import count
+from typing import Any
 
-from orchestrator.controller.collect import COLLECT_EVERY_S, JOBS_A_TICK
+import pytest
+
+from orchestrator.controller.collect import COLLECT_EVERY_S, JOBS_A_TICK, Collector
 from orchestrator.controller.garbage import DECISIONS_KEPT, spare_checkpoints, spare_decisions
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import submit_job
-from orchestrator.jobs.head import Head
+from orchestrator.jobs.head import Head, Manifest, commit, load_head, seal
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.pins import pin
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.requests import send_request
-from orchestrator.store.protocol import NotAllowed
+from orchestrator.store import document
+from orchestrator.store.document import Stored
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import Conflict, NotAllowed
 from tests.controller.builders import START
 from tests.controller.world import World
 from tests.support.specs import job_spec
@@ -91,6 +98,59 @@ def test_while_workers_may_live_their_checkpoints_are_left_to_their_agents() -> 
     world.controller.tick(world.epoch)
     assert world.store.get(f"{checkpoint(99)}weights") is not None
     assert {key.split("/")[1] for key in world.objects()} == {"digits-g1-n0-a0"}, "another that is gone"
+
+
+class LateCommit:
+    """A job at rest, and the last write of an agent that is gone: the head on a checkpoint that it had uploaded."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        numbers = count(1)
+        self.nonce = lambda: f"nonce {next(numbers)}"
+        seal(self.store, "digits", 1, 1, self.nonce)
+        for step in (20, 30):
+            self.store.put(f"{checkpoint(step)}weights", b"")
+            self.store.put(layout.manifest_key(checkpoint(step)), b"{}")
+        commit(self.store, "digits", 1, Manifest(step=20, generation=1, final=False, files=()), self.nonce)
+        self.seen = self.head
+        self.collector = Collector(self.store, self.nonce, lambda: 0.0, lambda: True, lambda _job, _why: None)
+
+    @property
+    def head(self) -> Stored[Head]:
+        head = load_head(self.store, "digits")
+        assert head is not None
+        return head
+
+    def arrive(self) -> None:
+        moved = self.seen.value.model_copy(update={"checkpoint": checkpoint(30), "step": 30})
+        document.swap(self.store, layout.head_key("digits"), self.seen, moved, self.nonce)
+
+    def kept(self) -> list[str]:
+        return list(self.store.prefixes(layout.checkpoints_prefix("digits")))
+
+
+def test_a_commit_comes_too_late_once_its_checkpoint_is_removed() -> None:
+    late = LateCommit()
+    assert late.collector.collect(job_spec(), RECORD)
+    assert [layout.parse_checkpoint(name) for name in late.kept()] == [(20, 1)]
+    with pytest.raises(Conflict):
+        late.arrive()
+    assert late.head.value.checkpoint == checkpoint(20)
+
+
+def test_what_a_commit_names_that_came_just_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = LateCommit()
+    replace, arrivals = late.store.replace, iter([late.arrive])
+
+    def arrives_before(*arguments: Any) -> str:
+        if arrive := next(arrivals, None):
+            arrive()
+        return replace(*arguments)
+
+    monkeypatch.setattr(late.store, "replace", arrives_before)
+    assert late.collector.collect(job_spec(), RECORD)
+    assert late.head.value.checkpoint == checkpoint(30)
+    assert [layout.parse_checkpoint(name) for name in late.kept()] == [(20, 1), (30, 1)]
 
 
 def test_what_the_store_does_not_allow_is_told_and_holds_nothing_up() -> None:
