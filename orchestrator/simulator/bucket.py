@@ -60,14 +60,24 @@ class BucketView:
 
     billed = False
 
-    def __init__(self, bucket: Bucket, process: Process, retried: Callable[[float, float], None] | None = None) -> None:
-        """`retried` is told from when to when this process could not do what it wanted: nobody can blame it."""
+    def __init__(
+        self,
+        bucket: Bucket,
+        process: Process,
+        retried: Callable[[float, float], None] | None = None,
+        waits: Callable[[float, float], None] = lambda _since_s, _until_s: None,
+    ) -> None:
+        """`retried` is told from when to when this process could not do what it wanted: nobody can blame it.
+
+        `waits` is told so when the time begins, for those who look meanwhile.
+        """
         self.url = bucket.url
         self.cut_until_s = 0.0
         self._bucket = bucket
         self._store = bucket.store
         self._process = process
         self._excuse = retried
+        self._waits = waits
 
     @property
     def process_name(self) -> str:
@@ -156,7 +166,7 @@ class BucketView:
         """The S3 store tries for a while; raises unless the bucket has come back by then."""
         begun_s = self._bucket.timeline.now_s
         try:
-            self._process.sleep(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+            self._wait(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
         finally:
             self._excused(begun_s)
         if max(self._bucket.away_until_s, self.cut_until_s) > self._bucket.timeline.now_s:
@@ -178,6 +188,11 @@ class BucketView:
             return cast(T, _DISTURBANCES[fault](self, f"{operation} {key}", apply))
         finally:
             self._excused(begun_s)
+
+    def _wait(self, seconds: float) -> None:
+        now_s = self._bucket.timeline.now_s
+        self._waits(now_s, now_s + seconds)
+        self._process.sleep(seconds)
 
     def _excused(self, since_s: float) -> None:
         if self._excuse is not None:
@@ -203,7 +218,7 @@ class BucketView:
 
     def _late(self, what: str, apply: Callable[[], object]) -> object:
         self._apply_later(apply)
-        self._process.sleep(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+        self._wait(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
         raise ReplyLost(f"{what}: no reply came")
 
     def _doubled(self, _what: str, apply: Callable[[], object]) -> object:
@@ -221,14 +236,14 @@ class BucketView:
 
     def _around(self, seconds: float, apply: Callable[[], object]) -> object:
         if self._bucket.faults.chance.random() < 0.5:
-            self._process.sleep(seconds)
+            self._wait(seconds)
             return apply()
         result = apply()
-        self._process.sleep(seconds)
+        self._wait(seconds)
         return result
 
     def _busy(self, what: str, _apply: Callable[[], object]) -> object:
-        self._process.sleep(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+        self._wait(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
         raise StoreError(f"{what}: another write of it is under way, again and again")
 
     def _own_412(self, what: str, apply: Callable[[], object]) -> object:
@@ -237,13 +252,13 @@ class BucketView:
 
     def _error_500(self, what: str, apply: Callable[[], object]) -> object:
         """Nobody knows whether it was applied."""
-        self._process.sleep(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+        self._wait(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
         if self._bucket.faults.chance.random() < 0.5:
             self._apply_unseen(apply)
         raise ReplyLost(f"{what}: an internal error")
 
     def _error_503(self, what: str, _apply: Callable[[], object]) -> object:
-        self._process.sleep(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
+        self._wait(self._bucket.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
         raise StoreError(f"{what}: the service is not available")
 
     def _apply_later(self, apply: Callable[[], object]) -> None:

@@ -250,12 +250,12 @@ class CloudView:
     """A fleet (`orchestrator.fleets.protocol.Fleet`) as one controller has it."""
 
     def __init__(
-        self, cloud: Cloud, process: Process, retried: Callable[[float, float], None] = lambda _since_s, _until_s: None
+        self, cloud: Cloud, process: Process, waits: Callable[[float, float], None] = lambda _since_s, _until_s: None
     ) -> None:
-        """`retried` is told from when to when this process was kept waiting: nobody can blame it."""
+        """`waits` is told, when the time begins, from when to when this process is kept waiting."""
         self._cloud = cloud
         self._process = process
-        self._excuse = retried
+        self._waits = waits
 
     @property
     def lag_s(self) -> float:
@@ -299,10 +299,8 @@ class CloudView:
         process, cloud = self._process, self._cloud
         if not process.alive:
             raise Died
-        begun_s = cloud.timeline.now_s
-        if cloud.away_until_s > begun_s:
-            process.sleep(cloud.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
-            self._excuse(begun_s, cloud.timeline.now_s)
+        if cloud.away_until_s > cloud.timeline.now_s:
+            self._wait(cloud.faults.chance.uniform(*_GIVEN_UP_AFTER_S))
             cloud.faults.count(Fault.CLOUD_OUTAGE)
             raise FleetError(f"{what}: the cloud does not answer")
         fault = cloud.faults.in_call()
@@ -310,10 +308,12 @@ class CloudView:
             return apply()
         cloud.faults.count(fault)
         cloud.story.fault(process.name, "{}: {}", fault, what)
-        try:
-            return cast(T, self._disturbed(fault, what, apply))
-        finally:
-            self._excuse(begun_s, cloud.timeline.now_s)
+        return cast(T, self._disturbed(fault, what, apply))
+
+    def _wait(self, seconds: float) -> None:
+        now_s = self._cloud.timeline.now_s
+        self._waits(now_s, now_s + seconds)
+        self._process.sleep(seconds)
 
     def _disturbed(self, fault: Fault, what: str, apply: Callable[[], object]) -> object:
         process, cloud = self._process, self._cloud
@@ -324,7 +324,7 @@ class CloudView:
             process.die()
             raise Died
         if fault in (Fault.DELAYED, Fault.STALLED):
-            process.sleep(chance.uniform(1.0, 20.0) if fault is Fault.DELAYED else chance.uniform(20.0, 200.0))
+            self._wait(chance.uniform(1.0, 20.0) if fault is Fault.DELAYED else chance.uniform(20.0, 200.0))
             return apply()
         if fault is Fault.DOUBLED:  # what was refused is refused: nobody sends it again
             result = apply()
@@ -334,7 +334,7 @@ class CloudView:
             cloud.timeline.after(chance.uniform(0.0, LATE_S), lambda: self._unseen(apply))
         elif fault in (Fault.REPLY_LOST, Fault.OWN_412):
             self._unseen(apply)
-        process.sleep(chance.uniform(*_GIVEN_UP_AFTER_S))
+        self._wait(chance.uniform(*_GIVEN_UP_AFTER_S))
         raise FleetError(f"{what}: no answer that tells ({fault})")
 
     @staticmethod

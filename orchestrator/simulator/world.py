@@ -100,7 +100,10 @@ class World:
             f"daemon{len(self.daemons) + 1}",
             self.timeline,
             lambda process: BucketView(
-                self.bucket, process, lambda since_s, until_s: self._in_trouble(process, since_s, until_s)
+                self.bucket,
+                process,
+                lambda since_s, until_s: self._in_trouble(process, since_s, until_s),
+                partial(troubled, process.name),
             ),
             lambda process: dict.fromkeys(
                 ("local", "ec2"), CloudView(self.cloud, process, partial(troubled, process.name))
