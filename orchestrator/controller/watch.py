@@ -142,7 +142,7 @@ class JobWatch:
     never_was: set[str] = field(default_factory=set)
     """Instances that are certainly not there: made up by this controller, and not launched but in vain for certain."""
     terminated: set[str] = field(default_factory=set)
-    """Instances that have ended for good: the fleet was told, and they are gone."""
+    """Instances that have ended for good: the fleet was told, and they are gone, or have been absent for long."""
     events_flushed: int = 0
     head_told: tuple[object, ...] | None = None
     """What the heartbeats told of the head when it was last read."""
@@ -211,8 +211,14 @@ class JobWatch:
             self.sightings.pop(instance, None)
             return
         self.sightings[instance] = sighting, told_at_s
+        if sighting.state is not InstanceState.GONE:
+            self.lives(instance)
         if instance in self.end_told_s:  # it was there: from now on it has to be absent
             self.end_told_s[instance] = told_at_s, self.end_told_s[instance][1]
+
+    def lives(self, instance: str) -> None:
+        """An instance shows itself. One that was taken for ended, for it was absent for long, came late: it is not."""
+        self.terminated.discard(instance)
 
     def heartbeat(self, instance: str, now_s: float) -> WatchedHeartbeat:
         """The heartbeat of an instance; what was never seen is as old as this."""
@@ -230,7 +236,6 @@ class JobWatch:
         """An instance is gone for good."""
         self.terminated.add(instance)
         self.never_was.discard(instance)
-        self.heartbeats.pop(instance, None)
         self.assignments.pop(instance, None)
         self.launched_at_s.pop(instance, None)
         self.taken_since_s.pop(instance, None)

@@ -104,6 +104,8 @@ class Cloud:
         self.faults = faults
         self.story = story
         self.instances: dict[str, Instance] = {}
+        self.ended_before: set[tuple[str, str]] = set()
+        """Instances that a process wanted ended before they were there, and the process."""
         self.prices: dict[Place, float] = {
             (zone, market): ON_DEMAND_USD if market == "on_demand" else ON_DEMAND_USD * faults.chance.uniform(0.5, 0.95)
             for market in MARKETS
@@ -203,9 +205,11 @@ class Cloud:
         instance.end(why)
         self._tell(instance, "ended")
 
-    def terminate(self, name: str) -> None:
-        """Somebody wants it ended: at once, or after a while in which its processes go on."""
+    def terminate(self, name: str, by: str) -> None:
+        """A process wants it ended: at once, or after a while in which its processes go on."""
         instance, why = self.instances.get(name), "terminated by the API"
+        if instance is None:
+            self.ended_before.add((name, by))
         if instance is None or not instance.live or instance.ending:
             return
         if not (instance.clings or self.faults.comes(Fault.SLOW_END, 0.2)):
@@ -283,7 +287,7 @@ class CloudView:
         return self._call("describe", describe)
 
     def terminate(self, instance: str) -> None:
-        self._call(f"terminate {instance}", lambda: self._cloud.terminate(instance))
+        self._call(f"terminate {instance}", lambda: self._cloud.terminate(instance, self._process.name))
 
     def offers(self, resources: Resources, instance_type: str) -> Sequence[Offer]:
         """Spot first where the job takes it, each market by price."""

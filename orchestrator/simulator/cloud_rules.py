@@ -5,7 +5,8 @@
 - The live instances that a job wants and that are not ending are at most as many as its rung and the next one need.
 - Every live instance is wanted by its job, or is dead within `BOUND_S`, also if no controller ever returns.
 - What was spent and what is running at its worst never exceed the budget. On top of that comes only what is launched so
-  late that nothing is reserved for it any more, and that is ended at once by whoever launched it.
+  late that nothing is reserved for it any more, and that is ended at once by whoever launched it; or ends by itself,
+  like any that nobody wants, where it comes even later: whoever asked had given up, and had ended it before it came.
 """
 
 from orchestrator.simulator.cloud import Cloud, Instance
@@ -61,6 +62,8 @@ class CloudRules:
         self._check_count(job, facts)
 
     def _check_undone(self, instance: Instance) -> None:
+        if (instance.name, instance.launched_by) in self._cloud.ended_before:
+            return
         since_s, now_s = instance.launched_s, self._cloud.timeline.now_s
         troubled_s = self._excuses.troubled_s(instance.launched_by, since_s, now_s)
         if instance.live and not instance.ending and now_s - since_s - troubled_s > _UNTROUBLED_S:

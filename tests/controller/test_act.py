@@ -172,6 +172,18 @@ def test_an_instance_that_came_late_is_gone_only_when_it_is_absent_for_long_sinc
     assert acting.watch.terminated == {late}
 
 
+def test_an_instance_that_shows_itself_after_it_was_taken_for_gone_is_ended_again(acting: Acting) -> None:
+    late = "digits-g9-n0-a0"
+    acting.carry_out(Terminate(late))
+    acting.carry_out(Terminate(late))
+    assert acting.watch.terminated == {late}
+    acting.watch.saw(late, Sighting(InstanceState.STARTING), acting.world.clock.monotonic())
+    told: list[str] = []
+    acting.world.fleet.terminate = told.append  # type: ignore[method-assign,assignment]
+    acting.carry_out(Terminate(late))
+    assert (told, acting.watch.terminated) == ([late], set())
+
+
 def test_who_has_lost_the_lease_does_nothing_more(acting: Acting) -> None:
     acting.leads = False
     assert not acting.carry_out(Terminate(NAME))

@@ -76,6 +76,22 @@ def test_the_head_is_read_when_a_heartbeat_tells_of_a_commit(looking: Looking) -
     assert looking.read == [layout.heartbeat_key(NAME), layout.head_key("digits")]
 
 
+def test_an_agent_that_is_heard_anew_lives_and_one_that_has_ceased_does_not(looking: Looking) -> None:
+    """It was taken for ended, for the fleet has not shown it for long; the fleet may do so for longer still."""
+    looking.look()
+    looking.watch.forget(NAME)
+    looking.world.fleet.describe = lambda instances: {}  # type: ignore[method-assign]
+    assert looking.look().view(NAME).terminated, "what it had said before is nothing new"
+    beat = looking.watch.heartbeats[NAME].beat
+    assert beat is not None
+    told = beat.model_copy(update={"count": beat.count + 1})
+    looking.world.store.put(layout.heartbeat_key(NAME), told.model_dump_json().encode())
+    assert not looking.look().view(NAME).terminated
+    looking.watch.forget(NAME)
+    looking.world.store.delete(layout.heartbeat_key(NAME))
+    assert looking.look().view(NAME).terminated
+
+
 def test_the_head_is_read_now_and_then_whatever_the_heartbeats_say(looking: Looking) -> None:
     heads = 0
     for _ in range(HEAD_EVERY_LOOKS * 2 + 2):

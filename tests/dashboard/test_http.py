@@ -11,6 +11,7 @@ from orchestrator.jobs.events import EventKind
 from orchestrator.store.protocol import StoreError
 from tests.cli.stored_jobs import beat, log, put_training, tell
 from tests.dashboard.conftest import Clock, CountedStore, Served
+from tests.support.waiting import wait_until
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 STATIC = files("orchestrator.dashboard") / "static"
@@ -260,6 +261,7 @@ def test_a_fault_of_ours_ends_no_other_answer_and_shows_no_traceback(
         answer = served.ask("/data/overview")
     assert (answer.status, "Traceback" in answer.body, "by zero" in answer.body) == (500, False, False)
     assert answer.headers["x-content-type-options"] == "nosniff"
+    wait_until(lambda: served.faults, "the fault is reported")  # the answer goes out before it is
     assert [str(fault) for fault in served.faults] == ["by zero"]
     assert served.ask("/data/overview").status == 200
 
