@@ -74,7 +74,7 @@ def elastic_process(store_url: str, tmp_path: Path) -> ElasticProcess:
             command_line(*arguments),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
             stdin=subprocess.DEVNULL,
             cwd=tmp_path,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.cli.conftest import command_line
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 _TOKENS = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n])")
 # Opening the terminal makes it the controlling one of the new session, so that Ctrl-C typed into it is a signal.
 _ON_TERMINAL = 'exec < "$(tty)"; stty cols "$1" rows 40; shift; exec "$@"'

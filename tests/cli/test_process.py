@@ -28,7 +28,13 @@ def test_the_live_view_on_a_terminal(store: Store, columns: int) -> None:
     put_training(store)
     terminal = Terminal("follow", "digits", columns=columns)
     terminal.wait_for("Ctrl-C detaches")
-    picture = [line for line in terminal.screen() if line.startswith(("╭", "│", "╰"))]
+    picture: list[str] = []
+
+    def is_whole() -> bool:  # at each look it is taken away and drawn anew
+        picture[:] = [line for line in terminal.screen() if line.startswith(("╭", "│", "╰"))]
+        return bool(picture) and picture[0].startswith("╭") and picture[-1].endswith("╯")
+
+    wait_until(is_whole, "the whole picture")
     assert {len(line) for line in picture} == {columns - ROOM_FOR_CTRL_C}
     assert "digits  ● running · training" in picture[0]
     assert any("412/700" in line for line in picture)
@@ -177,7 +183,7 @@ def test_submit_starts_a_controller_once_and_says_so(
     daemon = psutil.Process(int(started[1]))
     log_path = Path(first.stderr.split("Its log: ")[1].splitlines()[0])
     try:
-        ended = elastic_process("wait", "one", "--timeout", "30s")
+        ended = elastic_process("wait", "one", "--timeout", "2m")
         assert ended.returncode == 3
         assert "cancelled" in ended.stdout
         second = elastic_process("cancel", "two").stderr

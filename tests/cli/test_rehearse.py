@@ -66,7 +66,7 @@ def test_missing_parts_are_named_with_what_installs_them(
     assert "elastic[rehearse]" in error
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_rehearsal_that_breaks_down_is_told_before_the_job_ends(
     job: Path, store_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,8 +154,9 @@ class Served:
 
 @contextmanager
 def serving(pages: Pages) -> Iterator[Served]:
-    """The real server, in a thread of this process."""
-    with listen(0, in_container=False) as listening:
+    """The real server, in a thread of this process; an answer waits for the store as long as this machine needs."""
+    with listen(0, in_container=False) as listening, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.dashboard.app.PATIENCE_S", PATIENCE_S)
         served = Served(listening.getsockname()[1])
         running = server(application(pages, served.port, served.faults.append))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})

@@ -55,7 +55,7 @@ def test_it_prints_where_it_is_answers_and_ends_when_asked(tmp_path: Path, numbe
         address = address_of(process)
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
         assert "<title>elastic</title>" in get(address)
-        assert '"jobs": []' in get(f"{address}data/overview")
+        wait_until(lambda: '"jobs": []' in get(f"{address}data/overview"), "the store is read")
         listening = [each.laddr for each in psutil.Process(process.pid).net_connections() if each.status == "LISTEN"]
         assert [at.ip for at in listening] == ["127.0.0.1"]
 
@@ -73,7 +73,7 @@ def test_an_open_page_does_not_keep_it(tmp_path: Path) -> None:
             kept.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
             assert kept.recv(15) == b"HTTP/1.1 200 OK"
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+            process.communicate(timeout=BOUND_S)
 
     assert process.returncode == 130
 
@@ -130,6 +130,6 @@ def test_a_request_under_way_does_not_keep_it(tmp_path: Path) -> None:
         assert '"page": null' in get(f"{address}data/overview")
         wait_until(lambda: process.poll() is None, "it lives")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=BOUND_S)
 
     assert process.returncode == 130
