@@ -90,7 +90,7 @@ def pretend(fleet: LocalFleet, instance: str, job: str, *, cores: int = 0, gpus:
 def test_launched_twice_is_started_once_and_ended_it_leaves_nothing(fleet: LocalFleet, store: LocalStore) -> None:
     assert state(fleet) is None
     fleet.launch(replace(request(), allowance_s=900.0))
-    assert state(fleet) is InstanceState.STARTING
+    assert state(fleet) in (InstanceState.STARTING, InstanceState.RUNNING)
     wait_until(lambda: state(fleet) is InstanceState.RUNNING, "the agent is there")
     wait_until(lambda: load_heartbeat(store, NAME), "the agent has said so")
     agent = read_identity(fleet.root / NAME / PROCESS_FILE)
@@ -118,7 +118,7 @@ fleet.launch(LaunchRequest("digits-g1-n0-a0", "digits", 1, "local", 1, 1))
 
 
 def test_an_instance_outlives_its_controller_and_is_adopted_by_the_next(fleet: LocalFleet, store: LocalStore) -> None:
-    subprocess.run([sys.executable, "-c", LAUNCH, store.url, str(fleet.root)], timeout=30, check=True)
+    subprocess.run([sys.executable, "-c", LAUNCH, store.url, str(fleet.root)], timeout=120, check=True)
     wait_until(lambda: state(fleet) is InstanceState.RUNNING, "the agent is there")
     agent = read_identity(fleet.root / NAME / PROCESS_FILE)
     assert agent is not None

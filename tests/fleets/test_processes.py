@@ -98,7 +98,7 @@ def test_whoever_ends_them_is_spared_even_if_it_carries_the_marker(tmp_path: Pat
         env={**os.environ, MARKER: str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     )
     assert done.stdout == "lives\n"

@@ -44,7 +44,7 @@ def test_without_bootstrap_the_job_fails_and_says_what_to_do(tmp_path: Path) -> 
         duty.turn()
         return load_record(store, "cloud").value.phase.over
 
-    wait_until(is_over, "the job ends", 30)
+    wait_until(is_over, "the job ends")
     record = load_record(store, "cloud").value
     assert record.phase is JobPhase.FAILED
     assert f"no AWS account is set up for {store.url}, and instances reach a store" in record.reason

@@ -47,7 +47,7 @@ def role(seaweed_store: str) -> Iterator[dict[str, str]]:  # noqa: F811
         }
         # In a process of its own, as an agent reads it: in this one other tests play AWS without a server.
         put = [sys.executable, "-c", _PUT, NAME, own.as_json()]
-        subprocess.run(put, env={**away_from_aws(), **role}, check=True, timeout=60)
+        subprocess.run(put, env={**away_from_aws(), **role}, check=True, timeout=120)
         yield role
 
 
@@ -90,7 +90,7 @@ def test_its_agent_opens_the_store_by_them(role: dict[str, str], seaweed_store: 
             env={**away_from_aws(), **role, **environ},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert asked.stdout == answer, asked.stderr

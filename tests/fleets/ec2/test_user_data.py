@@ -85,7 +85,7 @@ class PlayedMachine:
                 "ELASTIC_ROOT": str(self.root),
                 **environ,
             },
-            timeout=30,
+            timeout=120,
             check=False,
             capture_output=True,
         ).returncode
@@ -295,7 +295,8 @@ def test_the_agents_end_is_the_instances(machine: PlayedMachine, code: int) -> N
     assert agent.startswith("elastic --store s3://jobs/mine agent --cloud ec2 --instance job-g1-n0-a0 --job job")
     assert "--workers 1 --cores 2 --gpus all" in agent
     assert "--allowance 3600s" in agent
-    assert re.search(r"--age 10[0-9]s", agent)  # what booting and installing took is paid for
+    age = re.search(r"--age (\d+)s", agent)
+    assert age is not None and 100 <= int(age[1]) < 300  # what booting and installing took is paid for
 
 
 def test_the_agent_knows_where_its_store_is(machine: PlayedMachine) -> None:
