@@ -26,12 +26,17 @@ SLEEPS = "#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n"
 SHOWN = ["instance-id", "placement/availability-zone", "tags/instance/elastic:instance"]
 
 
+def room_of(account: Account, tmp_path: Path, **more: Any) -> MachineRoom:
+    environ = {SESSION_VARIABLE: os.environ[SESSION_VARIABLE], "PYTHON": sys.executable}
+    credentials = Credentials("AKIDROLE", "secret", "token")
+    room = MachineRoom(account, tmp_path / "machines", environ, lambda: credentials, **more)
+    room._over.update(entry.id for entry in account.ledger())  # other tests' instances have no machines here
+    return room
+
+
 @pytest.fixture
 def room(account: Account, tmp_path: Path) -> Iterator[MachineRoom]:
-    environ = {SESSION_VARIABLE: os.environ[SESSION_VARIABLE], "PYTHON": sys.executable}
-    room = MachineRoom(account, tmp_path / "machines", environ, lambda: Credentials("AKIDROLE", "secret", "token"))
-    room._over.update(entry.id for entry in account.ledger())  # other tests' instances have no machines here
-    with running_room(room):
+    with running_room(room_of(account, tmp_path)) as room:
         yield room
 
 
@@ -199,7 +204,8 @@ def test_services_know_what_they_were_told_act_again_and_do_a_last_thing(
         'systemd-run --quiet --unit=tick --on-active=0s --on-unit-active=1s bash -c "echo tick"\n'
         "systemd-run --property=OOMPolicy=continue --setenv=TOLD=yes "
         '--property=ExecStopPost="/usr/bin/env shutdown -h now" '
-        "bash -c 'sleep 1.5; echo told=$TOLD inherited=$FROM_USER_DATA at=$ELASTIC_ROOT; exit 3'\n"
+        "bash -c 'until [ $(grep -c tick $ELASTIC_MACHINE/services.log) -ge 2 ]; do sleep 0.1; done; "
+        "echo told=$TOLD inherited=$FROM_USER_DATA at=$ELASTIC_ROOT; exit 3'\n"
     )
     instance = launch(script)
     wait_for_state(account, instance, "terminated")
@@ -210,7 +216,7 @@ def test_services_know_what_they_were_told_act_again_and_do_a_last_thing(
 
 
 def test_an_interruption_is_announced_and_then_the_instance_is_taken_back(
-    room: MachineRoom, account: Account, launch: Callable[..., str]
+    account: Account, tmp_path: Path, launch: Callable[..., str]
 ) -> None:
     watch = (
         "#!/bin/bash\nendpoint=$AWS_EC2_METADATA_SERVICE_ENDPOINT\n"
@@ -218,15 +224,20 @@ def test_an_interruption_is_announced_and_then_the_instance_is_taken_back(
         'until curl -sf -H "X-aws-ec2-metadata-token: $token" $endpoint/latest/meta-data/spot/instance-action\n'
         "do sleep 0.1; done\nsleep 600\n"
     )
-    instance = launch(watch, InstanceMarketOptions=SPOT)
-    wait_until_busy(room, instance, 1)
-    room.interrupt(instance, notice_s=3.0)
-    wait_until(lambda: "terminate" in room.machines[instance].log.read_text(), "the notice")
-    assert json.loads(room.machines[instance].log.read_text())["action"] == "terminate"
-    assert entry(account, instance).state == "running"
-    wait_for_state(account, instance, "terminated")
-    assert entry(account, instance).why.startswith("Server.SpotInstanceTermination")
-    assert room.machines[instance].is_empty
+    now_s = [0.0]
+    with running_room(room_of(account, tmp_path, monotonic=lambda: now_s[0])) as room:
+        instance = launch(watch, InstanceMarketOptions=SPOT)
+        wait_until_busy(room, instance, 1)
+        room.interrupt(instance, notice_s=3.0)
+        wait_until(lambda: room.machines[instance].log.read_text().endswith("}"), "the notice")
+        assert json.loads(room.machines[instance].log.read_text())["action"] == "terminate"
+        now_s[0] = 2.9
+        room.turn()
+        assert entry(account, instance).state == "running"
+        now_s[0] = 3.0
+        wait_for_state(account, instance, "terminated")
+        assert entry(account, instance).why.startswith("Server.SpotInstanceTermination")
+        assert room.machines[instance].is_empty
 
 
 def test_without_notice_it_is_gone_at_once(room: MachineRoom, account: Account, launch: Callable[..., str]) -> None:

@@ -33,7 +33,7 @@ def test_what_broke_is_told_at_the_end(error: Exception) -> None:
         live_through()
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_whoever_waits_meanwhile_is_woken() -> None:
     health = Health()
     failing = threading.Event()
