@@ -27,12 +27,17 @@ class LightJob:
             "LIGHT_LEDGER": str(self._ledger),
             "LIGHT_GATE": str(self._gate),
             "LIGHT_BUSY": str(self._busy),
+            "LIGHT_HOLD": str(self._hold),
         }
         return {"training": training, "resources": {"ladder": [{"workers": 1}, {"workers": 2}], "env": environ}}
 
     def let_finish(self) -> None:
         """Make the rest of the steps at once."""
         self._gate.touch()
+
+    def hold(self) -> None:
+        """Do not begin: its first step never comes."""
+        self._hold.touch()
 
     def keep_busy(self, busy: bool = True) -> None:
         """From now on each rank keeps its core busy, or does hardly anything."""
@@ -55,7 +60,8 @@ class LightJob:
         return [(Path(entry["run"]).name, entry["rank"]) for entry in self._entries("process")]
 
     def _entries(self, what: str) -> list[dict[str, Any]]:
-        lines = self._ledger.read_text().splitlines() if self._ledger.exists() else []
+        text = self._ledger.read_text() if self._ledger.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last may be on its way
         return [entry for entry in map(json.loads, lines) if entry["what"] == what]
 
     @property
@@ -65,6 +71,10 @@ class LightJob:
     @property
     def _busy(self) -> Path:
         return self.directory / "busy"
+
+    @property
+    def _hold(self) -> Path:
+        return self.directory / "hold"
 
     @property
     def _gate(self) -> Path:

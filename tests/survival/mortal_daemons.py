@@ -56,7 +56,8 @@ class Diary:
             file.write(line + "\n")
 
     def read(self, *kinds: str) -> list[dict[str, Any]]:
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        text = self.path.read_text() if self.path.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last may be on its way
         return [entry for entry in map(json.loads, lines) if not kinds or entry["what"] in kinds]
 
 
@@ -173,13 +174,23 @@ def faults(record: JobRecord, state: Path) -> list[str]:
     """What must not be at any moment: an instance that nobody has decided on, or two agents that are one instance."""
     intended = {use.instance for use in record.uses} | set(record.retired)
     intended |= {i for g in (record.generation, record.upcoming) if g is not None for i in g.instances}
-    agents = Counter(Path(process.environ()[MARKER]).name for process in _agents(state))
+    agents = Counter(_agents(state))
     strangers = [f"{name} runs, and the record does not know it" for name in agents if name not in intended]
     return strangers + [f"{name} runs {count} times" for name, count in agents.items() if count > 1]
 
 
-def _agents(state: Path) -> list[psutil.Process]:
-    return [process for process in processes_of_instances(state) if role_of(process) == "agent"]
+def _agents(state: Path) -> list[str]:
+    """The instances whose agents run, once for each agent."""
+    agents = {process.pid: process for process in processes_of_instances(state) if role_of(process) == "agent"}
+    found = []
+    for process in agents.values():
+        try:
+            # What an agent starts looks like an agent itself until it has become what it is to be.
+            marker = "" if process.ppid() in agents else process.environ().get(MARKER, "")
+        except psutil.NoSuchProcess:
+            continue
+        found += [Path(marker).name] if marker else []
+    return found
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -103,11 +104,14 @@ class System:
 
     def kill(self, *roles: Role) -> None:
         """SIGKILL to every process in these roles, at once."""
+        assert self.kill_those_there(*roles), f"there is nothing to kill in {roles}"
+
+    def kill_those_there(self, *roles: Role) -> bool:
+        """The same where there may be none any more; whether there was one."""
         victims = [process for role in roles for process in self.processes(role)]
-        assert victims, f"there is nothing to kill in {roles}"
-        for process in victims:
-            process.send_signal(signal.SIGKILL)
+        kill_all(victims)
         psutil.wait_procs(victims, timeout=10)
+        return bool(victims)
 
     def close(self) -> None:
         """End whatever is left."""
@@ -115,8 +119,7 @@ class System:
             daemon.kill()
             daemon.wait()
         for role in ("agent", "launcher", "rank"):
-            for process in self.processes(role):
-                process.kill()
+            kill_all(self.processes(role))
 
     # --- seeing ----------------------------------------------------------------------------------------------------
 
@@ -192,7 +195,7 @@ class System:
         return step
 
     def wait_until_quiet(self) -> None:
-        self.wait(lambda: not self.instance_processes(), "no process of an instance is left", bound_s=30)
+        self.wait(lambda: not self.instance_processes(), "no process of an instance is left")
 
     # --- results ---------------------------------------------------------------------------------------------------
 
@@ -218,6 +221,13 @@ def processes_of_instances(state: Path) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL to each; one that has ended with another meanwhile is none to fail for."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
 
 
 def role_of(process: psutil.Process) -> Role | None:

@@ -14,9 +14,14 @@ from tests.survival.system import System
     [GenerationPhase.PROVISIONING, GenerationPhase.STARTING, GenerationPhase.TRAINING, GenerationPhase.DRAINING],
 )
 def test_cancel_leaves_no_process(system: System, tmp_path: Path, phase: GenerationPhase) -> None:
-    system.submit(**({} if phase is GenerationPhase.TRAINING else LightJob(tmp_path).changes))
+    job = LightJob(tmp_path)
+    if phase is GenerationPhase.STARTING:
+        job.hold()  # else the phase might have passed before anybody looks, as when it drains
+    system.submit(**({} if phase is GenerationPhase.TRAINING else job.changes))
     if phase is GenerationPhase.DRAINING:
         system.wait(lambda: system.step > 0, "training")
+        for rank in system.processes("rank"):
+            rank.suspend()
         system.run("pause", "tiny", "--no-daemon")
     system.wait_for_generation(phase)
     system.run("cancel", "tiny", "--yes", "--no-daemon")

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
 from tests.survival.own_job import EXAMPLE, own_job, path_with_this_python, script_job, write
-from tests.survival.system import JOB, System, elastic, processes_of_instances
+from tests.survival.system import JOB, System, elastic, kill_all, processes_of_instances
 
 REPORT = 'echo \'{"step": 3, "total_steps": 5}\' >> "$ELASTIC_RUN_DIR/progress.jsonl"\n'
 KEEP = 'cd "$ELASTIC_RUN_DIR/checkpoints"; mkdir .p; echo x > .p/state; mv .p step-000000000005\n'
@@ -86,8 +86,7 @@ def test_the_example_runs_as_its_page_says(tmp_path: Path) -> None:
         shown = elastic("show", "bring-your-own", environ=environ)
         assert "command     python train.py" in shown.stdout
     finally:
-        for process in [*system.instance_processes(), *daemons(system)]:
-            process.kill()
+        kill_all([*system.instance_processes(), *daemons(system)])
 
 
 def daemons(system: System) -> list[psutil.Process]:
@@ -136,7 +135,7 @@ def test_what_would_end_so_again_fails_at_once_and_says_why(
 
 def test_one_that_reports_nothing_is_told_what_is_missing(system: System, tmp_path: Path) -> None:
     script = "echo 'step 1' >> $ELASTIC_RUN_DIR/progress.jsonl; exec sleep 600\n"
-    submit(system, script_job(tmp_path, script, limits={"stall": "2s", "max_failures": 0}))
+    submit(system, script_job(tmp_path, script, limits={"stall": "6s", "max_failures": 0}))
     reason = ends(system, JobPhase.FAILED)
     assert "no new step for" in reason
     assert "the program runs and has written no line with a step into progress.jsonl yet" in reason

@@ -21,10 +21,11 @@ def test_a_daemon_that_stands_still_is_replaced_in_time_and_gives_way_when_it_wa
     system.submit(**job.changes)
     system.wait(lambda: system.step > 0, "training")
     epoch = system.record.epoch
+    system.start_daemon()  # before the other sleeps, for how long a process takes to start is not looked at here
+    system.wait(lambda: "standing by" in (system.root / "daemon-1.log").read_text(), "the second stands by")
 
     sleeper.send_signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
-    system.start_daemon()
     system.run("resize", JOB, "--workers", "2", "--no-daemon")
     system.wait(lambda: system.record.epoch > epoch, "another acts", NEXT_ACTION_WITHIN_S)
     assert time.monotonic() - stopped_at < NEXT_ACTION_WITHIN_S

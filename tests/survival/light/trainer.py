@@ -3,7 +3,8 @@
 It keeps the run directory's contract and counts; its state after a step is a hash of the state before, so that a step
 left out, made twice or taken from elsewhere shows in the result. `LIGHT_LEDGER` names a file to which every process
 and every step is added, whatever becomes of both. It makes its steps slowly, and not the last one, until there is the
-file `LIGHT_GATE`; then the rest at once. While there is the file `LIGHT_BUSY` each rank keeps its core busy.
+file `LIGHT_GATE`; then the rest at once. While there is the file `LIGHT_HOLD` it makes none yet. While there is the
+file `LIGHT_BUSY` each rank keeps its core busy.
 
 On several machines it is the least that elastic takes for a trainer: only rank 0 reports, and the others never notice
 that one of them is gone.
@@ -57,6 +58,8 @@ def _lead(run_dir: Path, steps: int, drain: Drain, ending: Path) -> int:
     """Rank 0: it counts, and it alone writes."""
     every_s = float(os.environ["ELASTIC_CHECKPOINT_EVERY_S"])
     step, state = _resume(run_dir)
+    while Path(os.environ["LIGHT_HOLD"]).exists() and not drain.asked:
+        time.sleep(STEP_S)
     written_at = time.monotonic()
     while step < steps and not drain.asked:
         if not Path(os.environ["LIGHT_GATE"]).exists():
