@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -104,22 +103,19 @@ def test_a_misspelt_engine_is_refused_also_where_it_would_be_skipped(tmp_path: P
 def test_a_process_that_a_test_forgot_is_killed_and_the_session_fails(tmp_path: Path) -> None:
     forgets = """
 import os, subprocess, sys
-SLEEP = "import time; time.sleep(600)"
+SLEEP = "import time; time.sleep(600)  # MARK"
 # A session of its own and a child, as an agent has: neither ends with the process that started it.
 AGENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); {SLEEP}"
 def test_it():
     environ = {**os.environ, "ELASTIC_INSTANCE": "i-1"}
     subprocess.Popen([sys.executable, "-c", AGENT], start_new_session=True, env=environ)
 """
-    began = time.time()
-
-    answer = run_tests(tmp_path, forgets)
+    answer = run_tests(tmp_path, forgets.replace("MARK", str(tmp_path)))  # others' tests sleep too, meanwhile
 
     assert answer.returncode == 1
     assert "processes outlived their tests and were killed" in answer.stdout
     assert "(instance i-1)" in answer.stdout
-    sleepers = [process for process in psutil.process_iter() if "time.sleep(600)" in _command(process)]
-    assert [process for process in sleepers if process.create_time() >= began - 1] == []
+    assert [process for process in psutil.process_iter() if f"# {tmp_path}" in _command(process)] == []
 
 
 def _command(process: psutil.Process) -> str:

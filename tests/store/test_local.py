@@ -68,21 +68,25 @@ def test_a_reader_never_sees_a_torn_object(local_root: Path) -> None:
     store = LocalStore(local_root)
     store.put("key", b"a" * BODY_BYTES)
     done = Event()
+    written: list[bool] = []
 
     def write() -> None:
-        for letter in b"abcdefgh" * 25:
-            store.put("key", bytes([letter]) * BODY_BYTES)
-        done.set()
+        while not done.is_set():
+            store.put("key", bytes([b"abcdefgh"[len(written) % 8]]) * BODY_BYTES)
+            written.append(True)
 
     writer = Thread(target=write)
     writer.start()
     reads = 0
-    while not done.is_set():
-        found = store.get("key")
-        assert found is not None and len(found.body) == BODY_BYTES and len(set(found.body)) == 1
-        reads += 1
-    writer.join()
-    assert reads > 10
+    try:
+        while writer.is_alive() and (reads < 50 or len(written) < 200):
+            found = store.get("key")
+            assert found is not None and len(found.body) == BODY_BYTES and len(set(found.body)) == 1
+            reads += 1
+    finally:
+        done.set()
+        writer.join()
+    assert len(written) >= 200, "it was written meanwhile"
 
 
 def test_temporary_files_of_the_dead_are_swept_after_an_hour(local_root: Path) -> None:
