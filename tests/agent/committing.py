@@ -50,7 +50,7 @@ class Agent:
         )
 
     def wait_for(self, step: int) -> None:
-        wait_until(lambda: self.committer.committed_step == step, f"step {step} is committed", 10)
+        wait_until(lambda: self.committer.committed_step == step, f"step {step} is committed")
 
     def settle(self) -> None:
         self.committer.settle()
@@ -61,7 +61,7 @@ class Agent:
         self.wait_until_done()
 
     def wait_until_done(self) -> None:
-        wait_until(lambda: self.committer.done, "the committer is done", 10)
+        wait_until(lambda: self.committer.done, "the committer is done")
 
 
 def at_once(pieces: Generator[float, None, T]) -> T:

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.agent.launcher import TRAINER, Program, TorchrunWorkers, rank_environment
 from orchestrator.agent.run_directory import RunDirectory
+from orchestrator.fleets.processes import is_running
 from orchestrator.jobs.instances import AssignedProgram, Assignment, TrainerExit
 from tests.support.waiting import wait_until
 
@@ -110,7 +111,7 @@ def test_it_ends_with_its_launcher_though_nobody_ends_it(launch: Launch) -> None
     rank = psutil.Process(int(launched.wait_for("pid")))
     assert launched.workers.pid is not None
     os.kill(launched.workers.pid, signal.SIGKILL)
-    wait_until(lambda: not rank.is_running() or rank.status() == psutil.STATUS_ZOMBIE, "the program has ended", 20)
+    wait_until(lambda: not is_running(rank), "the program has ended")
 
 
 def test_signals_that_python_ignores_are_not_ignored_by_it(launch: Launch) -> None:
