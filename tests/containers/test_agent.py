@@ -9,12 +9,13 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.fleets.engine import WORK_DIR_LABEL, connect, remove_instance
+from orchestrator.fleets.engine import WORK_DIR_LABEL, connect
 from orchestrator.fleets.processes import end_marked_processes
 from orchestrator.jobs.instances import AssignedProgram
 from tests.agent import fake_trainer
 from tests.agent.agent_process import INSTANCE, JOB
 from tests.agent.real_agent import SLOWLY, Instance
+from tests.containers.contained import end_from_outside
 from tests.support.docker_engine import Engine
 from tests.support.isolation import SESSION_VARIABLE, left_over
 from tests.support.waiting import wait_until
@@ -58,7 +59,7 @@ def instance(docker_engine: Engine, tmp_path: Path) -> Iterator[ContainedInstanc
     contained = ContainedInstance(docker_engine, tmp_path)
     yield contained
     end_marked_processes(str(contained.work_dir), grace_s=0)
-    remove_instance(os.environ, str(contained.work_dir))
+    end_from_outside(contained.work_dir)
     assert contained.process is not None
     contained.process.wait(30)
     wait_until(lambda: not guards_left(), "its guard ends while the engine is there", 60)
@@ -90,4 +91,4 @@ def test_of_an_agent_that_is_killed_nothing_is_left(instance: ContainedInstance)
     wait_until(lambda: not instance.containers(), "its guard has removed the container", 60)
     _, waiting = psutil.wait_procs(guards, 60)
     assert not waiting, "the guard ends too"
-    wait_until(lambda: not instance.processes(), "no process of it is left", 10)
+    wait_until(lambda: not instance.processes(), "no process of it is left")

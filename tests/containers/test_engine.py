@@ -17,7 +17,7 @@ from orchestrator.agent.containers.guard import NONE, SOME, Guard
 from orchestrator.agent.containers.standing import Patience
 from orchestrator.agent.launcher import Program
 from orchestrator.fleets.engine import EngineError, remove_instance
-from tests.containers.contained import FOR_EVER, Contained
+from tests.containers.contained import FOR_EVER, Contained, end_from_outside
 from tests.support.docker_engine import Engine
 from tests.support.waiting import wait_until
 
@@ -31,13 +31,21 @@ def steps_in(contained: Contained) -> int:
     return contained.run.progress.read_text().count('"step"')
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Whether or not somebody has waited for it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_over_a_restart_of_the_engine_ranks_run_on_and_no_line_is_lost(contain: Callable[..., Contained]) -> None:
     contained = contain()
     contained.start({**FOR_EVER, "talks": True})
     contained.wait_for_steps()
     contained.engine.restart()
     before = steps_in(contained)
-    wait_until(lambda: steps_in(contained) > before + 20, "it trains on", 30)
+    wait_until(lambda: steps_in(contained) > before + 20, "it trains on")
     assert contained.workers.poll(step=None) is None
 
     ended = contained.wait(contained.workers.ask_to_drain)
@@ -50,34 +58,34 @@ def test_an_engine_that_stays_away_loses_them_without_a_failure(contain: Callabl
     contained = contain(patience=Patience(away_s=1.0))
     contained.start(FOR_EVER)
     contained.wait_for_steps()
-    wait_until(lambda: bool(contained.workers.pids), "its process is known", 10)
-    (pid,) = contained.workers.pids
+    wait_until(lambda: bool(contained.workers.pids), "its process is known")
+    (process,) = map(psutil.Process, contained.workers.pids)
     contained.engine.stop()
     try:
-        ended = contained.wait(bound_s=30)
+        ended = contained.wait()
         assert ended.outcome == "lost"
         assert "Docker engine" in ended.message
         contained.workers.kill()
-        wait_until(contained.workers.gone, "its process is killed without the engine", 10)
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        wait_until(contained.workers.gone, "its process is killed without the engine")
+        assert has_ended(process)
     finally:
         contained.engine.start()
-    wait_until(lambda: not contained.rows(), "its container is removed once the engine is back", 30)
+    wait_until(lambda: not contained.rows(), "its container is removed once the engine is back")
 
 
 def test_ranks_that_ended_with_the_engine_are_lost_and_have_not_failed(contain: Callable[..., Contained]) -> None:
     contained = contain()
     contained.start(FOR_EVER)
     contained.wait_for_steps()
-    wait_until(lambda: bool(contained.workers.pids), "its process is known", 10)
+    wait_until(lambda: bool(contained.workers.pids), "its process is known")
     (pid,) = contained.workers.pids
     contained.engine.stop()
     try:
-        wait_until(lambda: "Docker engine" in contained.told(), "its absence is seen", 30)
+        wait_until(lambda: "Docker engine" in contained.told(), "its absence is seen")
         os.kill(pid, signal.SIGKILL)  # as an engine without live-restore does when it starts
     finally:
         contained.engine.start()
-    ended = contained.wait(bound_s=30)
+    ended = contained.wait()
     assert (ended.outcome, ended.message) == (
         "lost",
         "the Docker engine was started again, and rank 0 ended with it",
@@ -90,8 +98,8 @@ def test_without_an_engine_the_job_is_refused_with_what_to_do(
     nowhere = f"unix://{tmp_path}/docker.sock"
     environ = {**os.environ, "DOCKER_HOST": nowhere}
     contained = contain(patience=Patience(first_answer_s=0.5), environ=environ)
-    assert "waiting for the Docker engine" in contained.workers.activity or not contained.workers.warm
-    wait_until(lambda: contained.workers.warm, "it gives up", 20)
+    wait_until(lambda: contained.workers.warm, "it gives up")
+    assert "waiting for the Docker engine" in contained.told()
     contained.start({"steps": 1})
     ended = contained.wait()
     assert (ended.outcome, ended.message) == (
@@ -108,7 +116,7 @@ def test_a_registry_that_does_not_answer_is_tried_again_then_it_fails(
 ) -> None:
     monkeypatch.setattr("orchestrator.agent.containers.workers.PULL_PAUSES_S", (0.2, 0.2))
     contained = contain(image="127.0.0.1:1/trainer:1")
-    wait_until(lambda: contained.workers.warm, "it gives up", 30)
+    wait_until(lambda: contained.workers.warm, "it gives up")
     contained.start({"steps": 1})
     ended = contained.wait()
     assert ended.outcome == "failed"
@@ -183,8 +191,8 @@ def test_the_network_goes_with_the_last_also_of_instances_that_are_ended_from_ou
     for rank, node in enumerate(nodes):
         wait_until(partial(has_met, node), f"rank {rank} has met the other", 60)
     (network,) = nodes[0].networks()
-    remove_instance(os.environ, str(nodes[0].work_dir))
-    remove_instance(os.environ, str(nodes[1].work_dir))
+    end_from_outside(nodes[0].work_dir)
+    end_from_outside(nodes[1].work_dir)
     assert not nodes[0].client.api.networks(ids=[network["Id"]])
 
 
@@ -196,7 +204,7 @@ def test_who_comes_after_a_killed_agent_removes_what_it_left(contain: Callable[.
     left.start(FOR_EVER)
     left.wait_for_steps()
     after = contain(agent="after")
-    wait_until(lambda: after.workers.warm, "it is ready", 30)
+    wait_until(lambda: after.workers.warm, "it is ready")
     assert not left.rows()
 
 
@@ -206,6 +214,7 @@ def test_the_guard_removes_the_containers_of_an_agent_that_was_killed(
     contained = contain(agent="killed")
     contained.start(FOR_EVER, ranks=2)
     contained.wait_for_steps()
+    wait_until(lambda: len(contained.workers.pids) == 2, "both are there")  # the second is started after the first
     program = textwrap.dedent(
         """
         import os, time
@@ -222,8 +231,8 @@ def test_the_guard_removes_the_containers_of_an_agent_that_was_killed(
     assert len(contained.rows()) == 2
     agent.kill()
     agent.wait()
-    wait_until(lambda: not contained.rows(), "its containers are removed", 30)
-    wait_until(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE, "the guard ends", 30)
+    wait_until(lambda: not contained.rows(), "its containers are removed")
+    wait_until(lambda: has_ended(guard), "the guard ends")
 
 
 def test_the_guard_goes_on_guarding_while_one_of_several_runs_has_containers(
@@ -237,7 +246,7 @@ def test_the_guard_goes_on_guarding_while_one_of_several_runs_has_containers(
     guard.begins("run-2")
     guard.is_clear("run-1")
     guard.leave()
-    wait_until(lambda: not contained.rows(), "the containers of the other are removed", 30)
+    wait_until(lambda: not contained.rows(), "the containers of the other are removed")
 
 
 def test_the_guard_spares_the_containers_of_others(contain: Callable[..., Contained]) -> None:
@@ -255,7 +264,7 @@ def test_whoever_ends_an_instance_ends_its_containers(contain: Callable[..., Con
     contained = contain()
     contained.start(FOR_EVER)
     contained.wait_for_steps()
-    remove_instance(os.environ, str(contained.work_dir))
+    end_from_outside(contained.work_dir)
     assert not contained.rows()
     ended = contained.wait()
     assert (ended.outcome, "somebody has removed it" in ended.message) == ("failed", True), ended
@@ -270,9 +279,13 @@ def test_stacks_are_printed_before_the_end(contain: Callable[..., Contained]) ->
     contained = contain()
     contained.start({**FOR_EVER, "stuck_at": 3})
     contained.wait_for_steps()
-    wait_until(lambda: steps_in(contained) == 3, "it stands still", 30)
-    contained.workers.dump_stacks()
-    wait_until(lambda: "stand_still" in contained.printed(0), "it says where", 20)
+    wait_until(lambda: steps_in(contained) == 3, "it has made its last step")
+
+    def says_where() -> bool:  # what is printed first may be of the moment before it stands still
+        contained.workers.dump_stacks()
+        return "stand_still" in contained.printed(0)
+
+    wait_until(says_where, "it says where")
 
 
 def test_a_program_that_does_not_know_sigterm_is_ended_when_it_is_asked_again(
@@ -284,5 +297,5 @@ def test_a_program_that_does_not_know_sigterm_is_ended_when_it_is_asked_again(
     contained.workers.ask_to_drain()
     time.sleep(1.5)
     assert contained.workers.poll(step=None) is None, "as the first process of a container it is not ended by it"
-    ended = contained.wait(lambda: contained.workers.ask_to_drain(again=True), bound_s=20)
+    ended = contained.wait(lambda: contained.workers.ask_to_drain(again=True))
     assert "was killed by SIGTERM" in ended.message

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.requires("docker")
 
 def test_they_finish_and_nothing_is_left(contain: Callable[..., Contained]) -> None:
     contained = contain()
-    wait_until(lambda: contained.workers.warm, "the image is there", 30)
+    wait_until(lambda: contained.workers.warm, "the image is there")
     contained.start({"steps": 30, "step_s": 0.1}, ranks=2)
     ended = contained.wait()
     assert (ended.outcome, ended.code) == ("finished", 0), contained.told()
@@ -88,9 +88,9 @@ def test_a_rank_killed_by_somebody_is_told_and_the_others_are_ended(contain: Cal
     contained = contain()
     contained.start(FOR_EVER, ranks=2)
     contained.wait_for_steps()
-    wait_until(lambda: len(contained.workers.pids) == 2, "both are there", 10)
+    wait_until(lambda: len(contained.workers.pids) == 2, "both are there")
     contained.client.api.kill(contained.rows()[1]["Id"])
-    ended = contained.wait(bound_s=20)
+    ended = contained.wait()
     assert (ended.outcome, ended.message.partition(":")[0]) == ("failed", "rank 1 was killed by SIGKILL")
 
 
@@ -113,7 +113,7 @@ def test_hardening(contain: Callable[..., Contained], tmp_path: Path) -> None:
         shared_memory_bytes=128 * 1024**2,
     )
     contained.wait_for_steps()
-    wait_until(lambda: len(contained.rows()) == 2, "both are there", 10)
+    wait_until(lambda: len(contained.rows()) == 2, "both are there")
     first, second = contained.inspected()
     for each in (first, second):
         host = each["HostConfig"]
