@@ -3,9 +3,10 @@
     python fake_trainer.py CONFIG RUN_DIR
 
 It counts. The config says how far and how fast, and what goes wrong: `fail_at` ends it at that step with code 3
-or `fail_code` (0: before it has reported any), `stuck_at` has it stand still there, `loads_s` has it say for so long
-what it loads, `child` has it start a process of its own, `eat` has it take ever more memory,
-`talks` has it print every step, `meets` has it reach the first rank over the network before the first step.
+or `fail_code` (0: before it has reported any), `stuck_at` has it stand still there, `waits_at` has it wait there for
+a file `go` in its run directory, `loads` has it say what it loads until there is that file, `child` has it start a
+process of its own, `eat` has it take ever more memory, `talks` has it print every step, `meets` has it reach the first
+rank over the network before the first step.
 """
 
 import faulthandler
@@ -46,7 +47,8 @@ def main() -> int:
     if config.get("fail_at") == 0:
         print("out of luck", file=sys.stderr, flush=True)
         return int(config.get("fail_code", 3))
-    load(run_dir, config.get("loads_s", 0.0))
+    if config.get("loads"):
+        load(run_dir)
     eaten: list[bytearray] = []
     if config.get("meets"):
         meet(rank)
@@ -59,6 +61,8 @@ def main() -> int:
             print(f"step {step}", flush=True)
         if step == config.get("stuck_at"):
             stand_still()
+        while step == config.get("waits_at") and not (run_dir / "go").exists():
+            time.sleep(0.01)
         if step == config.get("fail_at"):
             print("out of luck", file=sys.stderr, flush=True)
             return int(config.get("fail_code", 3))
@@ -99,9 +103,8 @@ def resume(run_dir: Path) -> int:
     return int(json.loads(state.read_text())["step"]) if state.exists() else 0
 
 
-def load(run_dir: Path, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def load(run_dir: Path) -> None:
+    while not (run_dir / "go").exists():
         with open(run_dir / "progress.jsonl", "a") as log:
             log.write(json.dumps({"activity": "looking at images", "time": "2026-01-02T03:04:05+00:00"}) + "\n")
         time.sleep(0.1)

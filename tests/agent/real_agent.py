@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import psutil
 
+from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.fleets.processes import MARKER, marked_processes
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_heartbeat, submit_job
@@ -101,6 +102,10 @@ class Instance:
     def wait_for_end(self) -> int:
         assert self.process is not None
         return self.process.wait(60)
+
+    def go(self, generation: int = 1) -> None:
+        """Let a trainer that waits go on."""
+        (RunDirectory.of(self.work_dir, generation).path / "go").touch()
 
     def processes(self) -> list[psutil.Process]:
         return marked_processes(str(self.work_dir))

@@ -343,7 +343,7 @@ def test_what_may_pass_is_waited_for_and_told_once(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # nobody answers
     instance.start()
     instance.order("run", ENDS | {"folders": {"labelled": url, "test": url}})
-    beat = instance.wait(lambda beat: beat.complaint, "it complains")
+    beat = instance.wait(lambda beat: beat.complaint and beat.notices, "it complains")
 
     assert beat.exit is None
     assert beat.state == "restoring"
