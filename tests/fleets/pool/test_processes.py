@@ -1,6 +1,8 @@
 """A pool of two hosts on this machine, with a real controller, agents and ranks: killed, ended, asked to leave."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +26,8 @@ from tests.survival.light_job import STEPS, LightJob
 from tests.survival.system import JOB, System
 
 Host = subprocess.Popen[bytes]
+LEAVES_WITHIN_S = 120.0
+"""Where nothing keeps it: the product gives those that do not end longer than a test may take."""
 
 
 @dataclass
@@ -55,19 +59,24 @@ class Pool:
         return next(machine.report.host.pid for machine in self.machines() if machine.report.machine == name)
 
     def where(self) -> str:
-        """The machine whose agent trains, by what runs."""
-        [machine] = {self.machine_of(agent) for agent in self.system.processes("rank")}
-        return machine
+        """The machine whose agent trains, by what runs; empty while that is on none, or on more than one."""
+        machines = {self.machine_of(rank) for rank in self.system.processes("rank")} - {""}
+        return machines.pop() if len(machines) == 1 else ""
 
     def machine_of(self, process: psutil.Process) -> str:
-        return Path(process.environ()[MARKER]).parent.name
+        """Empty for one that has just ended."""
+        try:
+            return Path(process.environ()[MARKER]).parent.name
+        except (psutil.NoSuchProcess, psutil.AccessDenied, KeyError):
+            return ""
 
     def kill_all_of(self, name: str) -> None:
         """As if its power was cut."""
         victims = [process for process in self.system.instance_processes() if self.machine_of(process) == name]
         os.kill(self.hosts[name].pid, signal.SIGKILL)
         for process in victims:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # ranks die with their launcher
+                process.kill()
         self.hosts[name].wait(10)
 
     def close(self) -> None:
@@ -149,9 +158,9 @@ def test_a_host_that_is_asked_to_leave_loses_no_step_and_is_followed_by_the_othe
     system.wait(lambda: trains(system), "it trains")
     left = pool.where()
     pool.hosts[left].terminate()
-    assert pool.hosts[left].wait(60) == 0
+    assert pool.hosts[left].wait(LEAVES_WITHIN_S) == 0
     assert pool.states()[left] == "gone"
-    system.wait(lambda: bool(system.processes("rank")) and pool.where() != left, "it trains on the other")
+    system.wait(lambda: pool.where() not in ("", left), "it trains on the other")
     finish(pool, job)
     assert (system.record.lost_steps, system.record.last_generation) == (0, 2), system.story()
     assert job.steps() == list(range(1, STEPS + 1))
@@ -165,11 +174,10 @@ def test_a_machine_that_is_gone_at_once_is_lost_and_the_job_goes_on_elsewhere(po
     system.wait(lambda: trains(system), "it trains")
     lost = pool.where()
     pool.kill_all_of(lost)
-    system.wait(
-        lambda: bool(system.processes("rank")) and pool.where() != lost, "it trains on the other", SILENT_AFTER_S + 90
-    )
+    system.wait(lambda: pool.where() not in ("", lost), "it trains on the other", SILENT_AFTER_S + 90)
     [told] = system.events(EventKind.INSTANCE_LOST)
-    assert f"{lost} has said nothing for 6" in told.message, system.story()
+    silence = re.search(rf"{lost} has said nothing for (\d+) s", told.message)
+    assert silence is not None and int(silence[1]) >= SILENT_AFTER_S, system.story()
     finish(pool, job)
 
 
@@ -237,6 +245,6 @@ def test_on_a_bucket_it_grows_and_a_host_leaves_without_a_lost_step(
         system.wait(lambda: len(system.processes("rank")) == 2 and trains(system), "two workers")
         left = pool.where()
         pool.hosts[left].terminate()
-        assert pool.hosts[left].wait(60) == 0
+        assert pool.hosts[left].wait(LEAVES_WITHIN_S) == 0
         finish(pool, job)
         assert system.record.lost_steps == 0, system.story()
