@@ -17,7 +17,7 @@ from tests.support.engines import ENGINES, require
 from tests.support.isolation import SESSION_VARIABLE, end_left_over, isolate
 from tests.support.sharing import SURVIVAL, ByModule, share_of
 
-_GRACE_S = 5.0
+_GRACE_S = 15.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

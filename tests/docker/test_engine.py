@@ -98,7 +98,7 @@ def test_when_its_owner_is_killed_it_ends_with_all_its_containers(session_engine
 
         assert process.stdin is not None
         process.stdin.close()  # as the system does for a process that is killed
-        wait_until(lambda: process.poll() is not None, "the engine's process ends")
+        wait_until(lambda: process.poll() is not None, "the engine's process ends", bound_s=150)
 
     assert processes_of(directory) == []
     assert not directory.exists()

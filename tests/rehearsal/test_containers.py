@@ -193,5 +193,5 @@ def test_a_guard_waits_for_an_engine_that_is_away(
 
     assert len(containers(docker_engine, tmp_path)) == 1
     socket.symlink_to(docker_engine.host.removeprefix("unix://"))
-    assert waiting.wait(30) == 0
+    assert waiting.wait(60) == 0
     assert containers(docker_engine, tmp_path) == {}
