@@ -34,7 +34,9 @@ class Fate:
     """Before or after what; empty: it does not."""
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)))
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self)))
+        new.replace(path)  # a daemon that lives may be reading it
 
     @classmethod
     def read(cls, path: Path) -> "Fate":
