@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 from tests.trainer.warm import TRAINER, WarmStart
 
 BOUND_S = 300.0
@@ -162,6 +164,14 @@ def start(
         for process in processes:
             process.kill()
             process.wait(BOUND_S)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it is there still, and not only waits to be waited for."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _popen(command: Sequence[str], environ: Mapping[str, str], output: Path) -> "subprocess.Popen[str]":

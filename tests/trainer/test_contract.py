@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.trainer.launch import COLD, LONG, TINY, Run, result, start, wait_until
+from tests.trainer.launch import COLD, LONG, TINY, Run, result, runs, start, wait_until
 
 REPORT = {
     "step", "total_steps", "epoch", "samples", "samples_per_second", "loss", "class_loss", "consistency_loss",
@@ -160,9 +160,9 @@ class TestNoRankOutlivesItsLauncher:
             trainer = psutil.Process(int((run_dir / "pid").read_text()))
             try:
                 run.signal(signal.SIGKILL)
-                wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, "its end")
+                wait_until(lambda: not runs(trainer), "its end")
             finally:
-                if trainer.is_running():
+                if runs(trainer):
                     trainer.kill()
 
 

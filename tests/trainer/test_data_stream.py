@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.trainer.images import config_of, make_folders
-from tests.trainer.launch import COLD, start, wait_until
+from tests.trainer.launch import COLD, runs, start, wait_until
 from trainer.config import Loading, TrainingConfig
 from trainer.data.batches import Batches, ResidentBatches, open_batches
 from trainer.data.dataset import Dataset, ResidentPixels
@@ -209,7 +209,7 @@ def test_no_process_outlives_a_rank_that_was_killed(run_dir: Path, long_run: dic
         assert len(workers) == 2
         run.signal(signal.SIGKILL)
         run.wait()
-        wait_until(lambda: not any(_runs(worker) for worker in workers), "the loader processes to end")
+        wait_until(lambda: not any(runs(worker) for worker in workers), "the loader processes to end")
 
 
 def test_a_run_that_streams_drains_though_all_its_processes_get_the_signal(
@@ -222,12 +222,8 @@ def test_a_run_that_streams_drains_though_all_its_processes_get_the_signal(
             worker.terminate()
         run.signal(signal.SIGTERM)
         assert run.wait() == [75], run.stderr()
-        assert not any(_runs(worker) for worker in workers)
+        assert not any(runs(worker) for worker in workers)
         assert run.checkpoints()
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_digits_start_without_the_libraries_of_other_data_sets() -> None:

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from tests.trainer.launch import COLD, LONG, TINY, start, wait_until
+from tests.trainer.launch import COLD, LONG, start, wait_until
 
 
 def test_a_trainer_that_is_asked_says_where_it_is_and_goes_on(run_dir: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_trainer_that_is_asked_says_where_it_is_and_goes_on(run_dir: Path) -> 
 
 
 def test_one_that_is_still_importing_torch_says_so_too(run_dir: Path) -> None:
-    with start(run_dir, TINY, command=COLD) as run:
+    with start(run_dir, LONG, command=COLD) as run:
         libraries = Path(f"/proc/{run.processes[0].pid}/maps")
         wait_until(lambda: "libtorch" in libraries.read_text(), "torch to be loading")
         run.signal(signal.SIGUSR1)
