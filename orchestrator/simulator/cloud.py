@@ -206,17 +206,21 @@ class Cloud:
         self._tell(instance, "ended")
 
     def terminate(self, name: str, by: str) -> None:
-        """A process wants it ended: at once, or after a while in which its processes go on."""
-        instance, why = self.instances.get(name), "terminated by the API"
+        """A process wants it ended, whether it is there yet or not."""
+        instance = self.instances.get(name)
         if instance is None:
             self.ended_before.add((name, by))
-        if instance is None or not instance.live or instance.ending:
-            return
+        elif instance.live and not instance.ending:
+            self._terminate(instance)
+
+    def _terminate(self, instance: Instance) -> None:
+        """It ends: at once, or after a while in which its processes go on."""
+        why = "terminated by the API"
         if not (instance.clings or self.faults.comes(Fault.SLOW_END, 0.2)):
             self.end(instance, why)
             return
         seconds = _SLOW_END_S[1] if instance.clings else self.faults.chance.uniform(*_SLOW_END_S)
-        self.story.fault(name, "takes {:.0f} s to end", seconds)
+        self.story.fault(instance.name, "takes {:.0f} s to end", seconds)
         instance.ending = True
         self.timeline.after(seconds, lambda: self.end(instance, why))
 
