@@ -17,6 +17,7 @@ from orchestrator.agent.containers.guard import NONE, SOME, Guard
 from orchestrator.agent.containers.standing import Patience
 from orchestrator.agent.launcher import Program
 from orchestrator.fleets.engine import EngineError, remove_instance
+from orchestrator.fleets.processes import is_running
 from tests.containers.contained import FOR_EVER, Contained, end_from_outside
 from tests.support.docker_engine import Engine
 from tests.support.waiting import wait_until
@@ -29,14 +30,6 @@ pytestmark = pytest.mark.requires("docker")
 
 def steps_in(contained: Contained) -> int:
     return contained.run.progress.read_text().count('"step"')
-
-
-def has_ended(process: psutil.Process) -> bool:
-    """Whether or not somebody has waited for it."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_over_a_restart_of_the_engine_ranks_run_on_and_no_line_is_lost(contain: Callable[..., Contained]) -> None:
@@ -67,7 +60,7 @@ def test_an_engine_that_stays_away_loses_them_without_a_failure(contain: Callabl
         assert "Docker engine" in ended.message
         contained.workers.kill()
         wait_until(contained.workers.gone, "its process is killed without the engine")
-        assert has_ended(process)
+        assert not is_running(process)
     finally:
         contained.engine.start()
     wait_until(lambda: not contained.rows(), "its container is removed once the engine is back")
@@ -232,7 +225,7 @@ def test_the_guard_removes_the_containers_of_an_agent_that_was_killed(
     agent.kill()
     agent.wait()
     wait_until(lambda: not contained.rows(), "its containers are removed")
-    wait_until(lambda: has_ended(guard), "the guard ends")
+    wait_until(lambda: not is_running(guard), "the guard ends")
 
 
 def test_the_guard_goes_on_guarding_while_one_of_several_runs_has_containers(

@@ -1,6 +1,5 @@
 """A pool of two hosts on this machine, with a real controller, agents and ranks: killed, ended, asked to leave."""
 
-import contextlib
 import os
 import re
 import signal
@@ -23,7 +22,7 @@ from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
 from tests.support.s3_servers import seaweed_server, seaweed_store  # noqa: F401
 from tests.survival.light_job import STEPS, LightJob
-from tests.survival.system import JOB, System
+from tests.survival.system import JOB, System, kill_all
 
 Host = subprocess.Popen[bytes]
 LEAVES_WITHIN_S = 120.0
@@ -74,9 +73,7 @@ class Pool:
         """As if its power was cut."""
         victims = [process for process in self.system.instance_processes() if self.machine_of(process) == name]
         os.kill(self.hosts[name].pid, signal.SIGKILL)
-        for process in victims:
-            with contextlib.suppress(psutil.NoSuchProcess):  # ranks die with their launcher
-                process.kill()
+        kill_all(victims)
         self.hosts[name].wait(10)
 
     def close(self) -> None:
