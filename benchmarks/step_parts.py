@@ -72,7 +72,7 @@ class _Trained:
         precision = resolve("auto", device)
         dataset = _noise(device)
         plan = config.plan(dataset.facts)
-        channels_last = prefers_channels_last("auto", device, precision, PX)
+        channels_last = prefers_channels_last("auto", device, precision)
         self.state = build_state(config, plan, device, channels_last=channels_last)
         pools = split_pools(dataset.train_classes, plan, 0)
         batches = ResidentBatches(dataset, Sampler(config, pools), device)

@@ -5,6 +5,7 @@ Every rank gets the same bits, because all add the same pairs: neighbouring rank
 
 import mmap
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.barrier import Barrier, Outgoing, open_incoming
 from trainer.world import World, contact
 
 
@@ -77,8 +79,8 @@ class SharedMemory:
     gone with its last user, however that ends.
     """
 
-    def __init__(self, world: World, buffers: list[Tensor]) -> None:
-        self._world, self._buffers = world, buffers
+    def __init__(self, world: World, buffers: list[Tensor], barrier: Barrier) -> None:
+        self._buffers, self._barrier = buffers, barrier
         self.own = buffers[world.rank]
         self.total = torch.zeros_like(self.own)
         self._spares = [torch.empty_like(self.own) for _ in range(world.size.bit_length() - 2)]
@@ -86,21 +88,30 @@ class SharedMemory:
     @classmethod
     def open(cls, world: World, size: int) -> "SharedMemory | None":
         """Map the buffers of all ranks; None, on every rank, if any of them cannot see those of the others."""
-        own = _create(size)
-        addresses = world.gather((_machine(), os.getpid(), own))
+        own, outgoing = _create(size), Outgoing(world.rank, world.size)
+        addresses = world.gather(_Address(_machine(), os.getpid(), own, outgoing.to_read))
         buffers: list[Tensor] | None = None
-        if own is not None and all(machine == _machine() for machine, _, _ in addresses):
+        incoming: list[int] | None = None
+        if own is not None and all(address.machine == _machine() for address in addresses):
             buffers = _map_all(addresses, size)
-        everyone_can = all(world.gather(buffers is not None))
+            others = [(address.pid, address.pipes) for rank, address in enumerate(addresses) if rank != world.rank]
+            incoming = open_incoming(world.rank, others)
+        everyone_can = all(world.gather(buffers is not None and incoming is not None))
         if own is not None:
             os.close(own)  # the mapping stays
-        return cls(world, buffers) if everyone_can and buffers is not None else None
+        if everyone_can and buffers is not None and incoming is not None:
+            outgoing.opened()
+            return cls(world, buffers, Barrier(incoming, outgoing.to_write))
+        for end in incoming or ():
+            os.close(end)
+        outgoing.close()
+        return None
 
     def sum(self) -> None:
         """Add all tensors in the tree's order, each rank for itself."""
-        self._world.wait_for_all()  # everyone's own is filled
+        self._barrier.wait()  # everyone's own is filled
         self._add(self._buffers, self.total, self._spares)
-        self._world.wait_for_all()  # everyone has read mine: it may be filled again
+        self._barrier.wait()  # everyone has read mine: it may be filled again
 
     def _add(self, buffers: list[Tensor], out: Tensor, spares: list[Tensor]) -> None:
         if len(buffers) == 2:
@@ -110,6 +121,16 @@ class SharedMemory:
         self._add(buffers[:half], out, spares[1:])
         self._add(buffers[half:], spares[0], spares[1:])
         out.add_(spares[0])
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where the others find what a rank shares: its process, and there its buffer and the pipe for each of them."""
+
+    machine: str
+    pid: int
+    buffer: int | None
+    pipes: dict[int, int]
 
 
 def _machine() -> str:
@@ -131,11 +152,11 @@ def _create(size: int) -> int | None:
     return descriptor
 
 
-def _map_all(addresses: list[tuple[str, int, int | None]], size: int) -> list[Tensor] | None:
+def _map_all(addresses: list[_Address], size: int) -> list[Tensor] | None:
     buffers = []
-    for _, pid, remote in addresses:
+    for address in addresses:
         try:
-            descriptor = os.open(f"/proc/{pid}/fd/{remote}", os.O_RDWR)
+            descriptor = os.open(f"/proc/{address.pid}/fd/{address.buffer}", os.O_RDWR)
         except OSError:  # another user, or a kernel that forbids it
             return None
         try:

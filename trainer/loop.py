@@ -3,6 +3,7 @@
 import torch
 
 from trainer.activity import told
+from trainer.allocator import keep_memory
 from trainer.checkpoint import load_checkpoint, made_with, what_matters
 from trainer.config import Plan, TrainingConfig
 from trainer.data.batches import open_batches
@@ -31,13 +32,13 @@ def train(
     config: TrainingConfig, options: RunOptions, world: World, stop: StopRequest, clock: Clock, now: UtcNow
 ) -> int:
     """Train from `resume/`, or from the start, to the end or to a stop; returns the exit code. Raises TrainerError."""
-    _choose_kernels(config)
+    _choose_kernels(config, world.device)
     shards = world.shards(config.shards)
     precision = resolve(config.precision, world.device)
     with told("getting the images ready", options.run_dir, world, now):
         dataset = load_dataset(config, world.device)
     plan = config.plan(dataset.facts)
-    channels_last = prefers_channels_last(config.channels_last, world.device, precision, plan.image_px)
+    channels_last = prefers_channels_last(config.channels_last, world.device, precision)
     pools = split_pools(dataset.train_classes, plan, config.seed, extra_unlabelled=dataset.facts.extra_unlabelled)
 
     resume = options.run_dir / "resume"
@@ -108,8 +109,10 @@ def _compile(
     return compile_networks(state, images, plan.image_px, precision, world, clock, exact=config.exact)
 
 
-def _choose_kernels(config: TrainingConfig) -> None:
+def _choose_kernels(config: TrainingConfig, device: torch.device) -> None:
     """Threads and convolutions that give the same bits each time; without `exact`, whichever is quickest."""
+    if device.type == "cpu":
+        keep_memory()
     torch.set_num_threads(config.threads)
     torch.backends.cudnn.deterministic = config.exact
     torch.backends.cudnn.benchmark = not config.exact

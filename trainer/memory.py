@@ -13,6 +13,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from trainer.allocator import give_back
 from trainer.config import Plan, TrainingConfig
 from trainer.errors import OutOfMemory
 from trainer.peak_memory import peak_bytes
@@ -88,6 +89,7 @@ def available_bytes(device: torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + unused
     else:
+        give_back()
         free = psutil.virtual_memory().available
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:

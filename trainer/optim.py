@@ -57,13 +57,21 @@ class Updater:
 
     def _sgd(self, weights: Tensor, gradients: Tensor, lr: float) -> None:
         """As torch.optim.SGD defines it: decay as an L2 penalty, no dampening."""
-        setting, momentum = self._setting, self.slots["momentum"]
-        self._add_decay(gradients, weights)
-        momentum.mul_(setting.momentum).add_(gradients)
-        if setting.nesterov:
-            weights.add_(gradients.add_(momentum, alpha=setting.momentum), alpha=-lr)
-        else:
-            weights.add_(momentum, alpha=-lr)
+        setting = self._setting
+        if not setting.decay_all:
+            self._add_decay(gradients, weights)
+        torch._fused_sgd_(  # in one pass over the memory, where single operations take five
+            [weights],
+            [gradients],
+            [self.slots["momentum"]] if setting.momentum else [],
+            weight_decay=setting.weight_decay if setting.decay_all else 0.0,
+            momentum=setting.momentum,
+            lr=lr,
+            dampening=0.0,
+            nesterov=setting.nesterov and setting.momentum > 0,
+            maximize=False,
+            is_first_step=False,
+        )
 
     def _adamw(self, weights: Tensor, gradients: Tensor, lr: float, number: int) -> None:
         """Loshchilov and Hutter, 2019, as torch.optim.AdamW defines it: the decay is no part of the gradient."""

@@ -23,8 +23,6 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
-SMALLEST_FOR_CHANNELS_LAST_PX = 16
-
 START_LOSS_SCALE = 2.0**16
 SMALLEST_LOSS_SCALE = 2.0**-14
 """Gradients that overflow even so are no matter of number formats."""
@@ -44,9 +42,7 @@ def next_loss_scale(scale: float, good_steps: int, *, finite: bool) -> tuple[flo
     return scale, good_steps + 1
 
 
-def prefers_channels_last(
-    setting: bool | Literal["auto"], device: torch.device, precision: Precision, image_px: int
-) -> bool:
+def prefers_channels_last(setting: bool | Literal["auto"], device: torch.device, precision: Precision) -> bool:
     """What `auto` means: channels innermost where convolutions are faster so.
 
     On a GPU that is where tensor cores compute. On a CPU a step on 32 px took 88 % of the time in float32 and 99 % in
@@ -54,4 +50,4 @@ def prefers_channels_last(
     """
     if setting != "auto":
         return setting
-    return precision != "fp32" if device.type == "cuda" else image_px >= SMALLEST_FOR_CHANNELS_LAST_PX
+    return device.type == "cpu" or precision != "fp32"

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tests.trainer.launch import BOUND_S
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, TrainerError
 from trainer.exchange import Alone, Messages, SharedMemory, open_exchange
 from trainer.shards import spares_for, sum_shards
 from trainer.world import World, join_world
@@ -45,11 +46,15 @@ def test_a_process_alone_needs_no_exchange() -> None:
     assert exchange.own is exchange.total
 
 
-def _rank(rank: int, ranks: int, store: Path, answers: Any) -> None:
+def _join(rank: int, ranks: int, store: Path) -> World:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    world = World(rank, ranks, CPU)
+    return World(rank, ranks, CPU)
+
+
+def _rank(rank: int, ranks: int, store: Path, answers: Any) -> None:
+    world = _join(rank, ranks, store)
     expected = tree(range(SHARDS), torch.empty(SIZE))
     shared = open_exchange(world, SIZE)
     seen = {"chosen": type(shared).__name__}
@@ -69,11 +74,26 @@ def _rank(rank: int, ranks: int, store: Path, answers: Any) -> None:
     world.leave()
 
 
-@pytest.mark.parametrize("ranks", [4])
-def test_ranks_add_up_to_the_same_bits_by_memory_and_by_messages(ranks: int, tmp_path: Path) -> None:
+def _leaver(rank: int, ranks: int, store: Path, answers: Any) -> None:
+    """All ranks add once; then the first one ends, and the others want to add again."""
+    exchange = open_exchange(_join(rank, ranks, store), SIZE)
+    exchange.sum()
+    if rank == 0:
+        answers.put((rank, "ended"))
+        answers.close()
+        answers.join_thread()
+        os._exit(0)
+    try:
+        exchange.sum()
+    except TrainerError as error:
+        answers.put((rank, str(error)))
+
+
+def _answers(target: Callable[..., None], ranks: int, store: Path) -> dict[int, Any]:
+    """What each rank answers; all have ended well."""
     spawn = multiprocessing.get_context("spawn")
     answers = spawn.Queue()
-    processes = [spawn.Process(target=_rank, args=(r, ranks, tmp_path / "store", answers)) for r in range(ranks)]
+    processes = [spawn.Process(target=target, args=(rank, ranks, store, answers)) for rank in range(ranks)]
     try:
         for process in processes:
             process.start()
@@ -85,6 +105,12 @@ def test_ranks_add_up_to_the_same_bits_by_memory_and_by_messages(ranks: int, tmp
             process.kill()
             process.join(BOUND_S)
     assert [process.exitcode for process in processes] == [0] * ranks
+    return seen
+
+
+@pytest.mark.parametrize("ranks", [4])
+def test_ranks_add_up_to_the_same_bits_by_memory_and_by_messages(ranks: int, tmp_path: Path) -> None:
+    seen = _answers(_rank, ranks, tmp_path / "store")
     for rank, found in seen.items():
         other = ranks - 1 if rank < ranks - 1 else 0
         mine, theirs = (5, 6) if rank < ranks - 1 else (6, 5)
@@ -95,6 +121,13 @@ def test_ranks_add_up_to_the_same_bits_by_memory_and_by_messages(ranks: int, tmp
             "counts": str([sum(range(ranks)), ranks]),
             "disagreement": f"the ranks disagree on steps: {mine} on rank {rank}, {theirs} on rank {other}",
         }
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_nobody_waits_for_a_rank_that_has_ended(ranks: int, tmp_path: Path) -> None:
+    seen = _answers(_leaver, ranks, tmp_path / "store")
+    assert seen.pop(0) == "ended"
+    assert list(seen) and all("lost contact with the other ranks" in told for told in seen.values())
 
 
 def test_shards_that_do_not_divide_are_refused_with_a_number_that_does() -> None:

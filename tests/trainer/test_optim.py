@@ -83,12 +83,12 @@ CLIPS = pytest.mark.parametrize("clip_norm", [None, 1.0])
 
 @DECAYS
 @CLIPS
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_sgd_is_torchs(nesterov: bool, decay_all: bool, clip_norm: float | None) -> None:
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.8, True), (0.8, False), (0.0, False)])
+def test_sgd_is_torchs(momentum: float, nesterov: bool, decay_all: bool, clip_norm: float | None) -> None:
     setting = Optimizer(
-        name="sgd", momentum=0.8, nesterov=nesterov, weight_decay=0.1, decay_all=decay_all, clip_norm=clip_norm
+        name="sgd", momentum=momentum, nesterov=nesterov, weight_decay=0.1, decay_all=decay_all, clip_norm=clip_norm
     )
-    expected = theirs(setting, lambda groups: torch.optim.SGD(groups, lr=1.0, momentum=0.8, nesterov=nesterov))
+    expected = theirs(setting, lambda groups: torch.optim.SGD(groups, lr=1.0, momentum=momentum, nesterov=nesterov))
     torch.testing.assert_close(ours(setting), expected)
 
 
