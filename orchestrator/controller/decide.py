@@ -101,7 +101,8 @@ def _pursue(draft: Draft) -> None:
             draft,
             JobPhase.FAILED,
             EventKind.FAILED,
-            f"{record.failures} failures in a row without progress; the last: {record.reason}",
+            f"{record.failures} failure{'s' if record.failures > 1 else ''} in a row without progress; "
+            f"the last: {record.reason}",
         )
     elif record.losses > MAX_LOSSES:
         _end(

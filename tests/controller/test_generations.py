@@ -385,16 +385,17 @@ def test_workers_that_stand_still_say_where_before_they_are_ended_and_others_nee
     assert (survivor.action, survivor.dump_stacks) == ("stop", False)
 
 
-def test_workers_that_stand_still_again_and_again_fail_with_the_reason() -> None:
-    scene = training(job_spec(limits={"stall": 60.0, "max_failures": 2}))
-    for _ in range(3):
+@pytest.mark.parametrize(("failures", "said"), [(3, "3 failures"), (1, "1 failure")])
+def test_workers_that_stand_still_again_and_again_fail_with_the_reason(failures: int, said: str) -> None:
+    scene = training(job_spec(limits={"stall": 60.0, "max_failures": failures - 1}))
+    for _ in range(failures):
         for instance in scene.generation.instances:
             scene.says(instance, "running", stalled_s=61.0)
         scene.settle().pass_time(60).settle()
         if not scene.record.phase.over:
             scene.come_up().train(1)
     assert scene.is_in(JobPhase.FAILED)
-    assert scene.record.reason == "3 failures in a row without progress; the last: no new step for 61 s"
+    assert scene.record.reason == f"{said} in a row without progress; the last: no new step for 61 s"
     assert scene.alive() == set()
 
 
