@@ -4,7 +4,7 @@ Written here rather than imported: torchvision takes 3 s to import (it loads tor
 every resume would pay. A test holds them to torchvision's: same state dict, same outputs, same gradients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,31 +18,41 @@ INPUT_CHANNELS = 3
 class Conv3x3(nn.Conv2d):
     """3x3 convolution without bias.
 
-    On an image of one or two pixels a side the window sees the whole of it wherever it stands, and more beyond. There
+    On an image of one or two pixels a side the window sees the whole of it wherever it stands, and much beyond. There
     it is computed as what it is, a product with one matrix: the same function with a ninth (one pixel) or four ninths
     (two) of the multiplications. On 8x8 images, whose last two layers are so small, a step takes TODO.
-    A GPU does so for one pixel only: from two on, it would add up the gradient in an order that changes.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
-        self._step = stride
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        if height == width and (height == 1 or (height == 2 and x.device.type == "cpu")):
+        if x.device.type == "cpu" and height == width and height <= 2:
             return self._product(x, height)
-        return super().forward(x)
+        if height == width == 1:
+            return F.conv2d(x, self.weight[:, :, 1:2, 1:2])
+        return super().forward(x)  # a GPU would add up the product's gradient in an order that changes
 
     def _product(self, x: Tensor, side: int) -> Tensor:
-        """By way of [N, pixels of the image x inputs] times [pixels x inputs, outputs x places of the window]."""
-        places, pixels = range(0, side, self._step), range(side)
-        taps = [3 * (r - y + 1) + c - x0 + 1 for y in places for x0 in places for r in pixels for c in pixels]
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1, 2)  # outputs, taps, inputs
-        matrix = weight.index_select(1, torch.tensor(taps)).view(self.out_channels * len(places) ** 2, -1)
-        out = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix)
-        out = out.view(-1, self.out_channels, len(places), len(places))
-        return out.contiguous(memory_format=torch.channels_last) if len(places) > 1 else out
+        """[N, pixels x inputs] times [pixels x inputs, outputs x places of the window]; in the layout of `x`."""
+        places = range(0, side, self.stride[0])
+        taps = self.weight.permute(0, 2, 3, 1).flatten(1, 2)  # outputs, taps, inputs
+        matrix = taps.index_select(1, torch.tensor(_taps(places, range(side)))).view(-1, side * side * self.in_channels)
+        out = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix).view(-1, self.out_channels, len(places), len(places))
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        return out.contiguous(memory_format=torch.channels_last) if channels_last else out
+
+
+def _taps(places: Sequence[int], pixels: Sequence[int]) -> list[int]:
+    """Which of the window's nine taps lies on each pixel of the image when its centre is at each place, row by row."""
+    return [
+        3 * (row - top + 1) + (column - left + 1)
+        for top in places
+        for left in places
+        for row in pixels
+        for column in pixels
+    ]
 
 
 class BasicBlock(nn.Module):
