@@ -5,6 +5,7 @@ Every rank gets the same bits, because all add the same pairs: neighbouring rank
 
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -79,8 +80,8 @@ class SharedMemory:
     gone with its last user, however that ends.
     """
 
-    def __init__(self, world: World, buffers: list[Tensor], barrier: Barrier) -> None:
-        self._buffers, self._barrier = buffers, barrier
+    def __init__(self, world: World, buffers: list[Tensor], wait_for_all: Callable[[], None]) -> None:
+        self._buffers, self._wait_for_all = buffers, wait_for_all
         self.own = buffers[world.rank]
         self.total = torch.zeros_like(self.own)
         self._spares = [torch.empty_like(self.own) for _ in range(world.size.bit_length() - 2)]
@@ -101,7 +102,7 @@ class SharedMemory:
             os.close(own)  # the mapping stays
         if everyone_can and buffers is not None and incoming is not None:
             outgoing.opened()
-            return cls(world, buffers, Barrier(incoming, outgoing.to_write))
+            return cls(world, buffers, Barrier(incoming, outgoing.to_write).wait)
         for end in incoming or ():
             os.close(end)
         outgoing.close()
@@ -109,9 +110,9 @@ class SharedMemory:
 
     def sum(self) -> None:
         """Add all tensors in the tree's order, each rank for itself."""
-        self._barrier.wait()  # everyone's own is filled
+        self._wait_for_all()  # everyone's own is filled
         self._add(self._buffers, self.total, self._spares)
-        self._barrier.wait()  # everyone has read mine: it may be filled again
+        self._wait_for_all()  # everyone has read mine: it may be filled again
 
     def _add(self, buffers: list[Tensor], out: Tensor, spares: list[Tensor]) -> None:
         if len(buffers) == 2:

@@ -56,7 +56,7 @@ def train(
             return Alone(size, CPU)
         buffers[world.rank] = torch.zeros(size)
         world.wait_for_all()
-        return SharedMemory(world, [buffers[rank] for rank in range(ranks)])
+        return SharedMemory(world, [buffers[rank] for rank in range(ranks)], world.wait_for_all)
 
     monkeypatch.setattr("trainer.step.open_exchange", open_exchange)
     config = TrainingConfig.model_validate({**TINY, **changes})
