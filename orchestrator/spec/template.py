@@ -15,9 +15,9 @@ from orchestrator.spec.schema import SCHEMA_FILE
 _WIDTH = 100
 # Values of a first job, by path, in place of the default.
 _FIRST_JOB: dict[str, Any] = {
-    # Some 360 steps as in examples/digits.yaml, and its settings.
+    # Some 320 steps as in examples/digits.yaml, and its settings.
     "training.labels": 50,
-    "training.epochs": 17,
+    "training.epochs": 15,
     "training.batch": 96,
     "training.augmentation.translate_px": 1,
     "training.augmentation.rotate_degrees": 15,
