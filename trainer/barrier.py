@@ -8,9 +8,9 @@ by that, so that nobody waits for it.
 import os
 from collections.abc import Mapping, Sequence
 
-from trainer.errors import TrainerError
+from trainer.world import lost_contact
 
-ENDED = "lost contact with the other ranks, look for the first error among them (one of them has ended)"
+ENDED = "one of them has ended"
 
 
 class Outgoing:
@@ -58,6 +58,6 @@ class Barrier:
             for end in self._outgoing:
                 os.write(end, b".")
         except BrokenPipeError:
-            raise TrainerError(ENDED) from None
+            raise lost_contact(ENDED) from None
         if not all(os.read(end, 1) for end in self._incoming):
-            raise TrainerError(ENDED)
+            raise lost_contact(ENDED)

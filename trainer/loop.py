@@ -110,7 +110,7 @@ def _compile(
 
 
 def _choose_kernels(config: TrainingConfig, device: torch.device) -> None:
-    """Threads and convolutions that give the same bits each time; without `exact`, whichever is quickest."""
+    """Threads, memory, and convolutions that give the same bits each time; without `exact`, whichever is quickest."""
     if device.type == "cpu":
         keep_memory()
     torch.set_num_threads(config.threads)

@@ -137,6 +137,9 @@ def contact() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:  # the latter: no address to meet at
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TrainerError(
-            f"lost contact with the other ranks, look for the first error among them ({reason})"
-        ) from error
+        raise lost_contact(reason) from error
+
+
+def lost_contact(reason: str) -> TrainerError:
+    """What to tell when another rank is not there any more."""
+    return TrainerError(f"lost contact with the other ranks, look for the first error among them ({reason})")
