@@ -5,8 +5,10 @@ student.pt      plain state dict of torchvision's ResNet, BatchNorm buffers incl
 teacher.pt      the same of the teacher; absent when supervised
 optimizer.pt    what the optimiser remembers, by its name for it and the parameter's: momentum/conv1.weight
 result.json     in the final one only, with labelled.json: which images kept their label
+sha256.json     of each of these, by name, as they were meant to be: what is read later is held against it
 """
 
+import hashlib
 import json
 import os
 import pickle
@@ -16,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -25,13 +27,16 @@ from torch import Tensor
 
 from trainer.config import TrainingConfig
 from trainer.data.dataset import Dataset
+from trainer.durable_file import DurableFile
 from trainer.errors import CheckpointRefused
 from trainer.network import StateDict
+from trainer.priority import Do, at_once
 from trainer.snapshot import Snapshot
 from trainer.state import Counters, TrainState, restore, state_files
 from trainer.world import World
 
 FORMAT = 2
+DIGESTS = "sha256.json"
 FREE_TO_CHANGE = frozenset(
     {
         "evaluate_every",
@@ -114,11 +119,15 @@ def directory_name(step: int) -> str:
 
 
 def write_checkpoint(
-    parent: Path, snapshot: Snapshot, meta: Meta, documents: Mapping[str, dict[str, Any]] | None = None
+    parent: Path,
+    snapshot: Snapshot,
+    meta: Meta,
+    documents: Mapping[str, dict[str, Any]] | None = None,
+    do: Do = at_once,
 ) -> Path:
     """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError or RuntimeError.
 
-    documents: further JSON files of it, by name.
+    documents: further JSON files of it, by name. do: how the pieces of the long files are done.
     """
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / directory_name(snapshot.step)
@@ -126,13 +135,14 @@ def write_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
+        digests = {}
         for name, tensors in snapshot.files().items():
-            with open(temporary / name, "wb") as file:
-                torch.save(tensors, file)
-                _make_durable(file.fileno())
-        _write_json(temporary / "meta.json", meta.model_dump(mode="json"))
-        for name, document in (documents or {}).items():
-            _write_json(temporary / name, document)
+            with DurableFile(temporary / name, do) as file:
+                torch.save(tensors, cast(IO[bytes], file))  # of a file it needs `write` and `flush`
+            digests[name] = file.sha256
+        for name, document in {"meta.json": meta.model_dump(mode="json"), **(documents or {})}.items():
+            digests[name] = _write_json(temporary / name, document)
+        _write_json(temporary / DIGESTS, digests)
         _sync_directory(temporary)
         if place.exists():  # the same step again, from a resume: replace it, as it may belong to an earlier run
             shutil.rmtree(place)
@@ -146,6 +156,7 @@ def write_checkpoint(
 
 def load_checkpoint(directory: Path, config: TrainingConfig, dataset: Dataset, state: TrainState) -> Meta:
     """Set `state` from a checkpoint; raises CheckpointRefused, with the reason, if it is damaged or of another run."""
+    _require_unaltered(directory)
     meta = _read_meta(directory)
     _require_same_config(directory, meta, config)
     if meta.dataset != dataset.fingerprint:
@@ -159,6 +170,23 @@ def load_checkpoint(directory: Path, config: TrainingConfig, dataset: Dataset, s
         _require_same_shapes(directory / name, tensors, expected[name])
     restore(state, files, replace(meta.counters))
     return meta
+
+
+def _require_unaltered(directory: Path) -> None:
+    """Where the SHA-256 of its files lies beside them; where it does not, whoever brought them has compared them."""
+    try:
+        digests = json.loads((directory / DIGESTS).read_text(encoding="utf-8"))
+        for name, wanted in digests.items():
+            with open(directory / name, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != wanted:
+                raise CheckpointRefused(
+                    f"{directory / name}: altered since it was written; resume from another checkpoint"
+                )
+    except OSError:
+        return  # also of a file that it names: whoever needs that file tells of it
+    except (ValueError, AttributeError, TypeError):
+        raise CheckpointRefused(f"{directory / DIGESTS}: damaged; resume from another checkpoint") from None
 
 
 def _read_meta(directory: Path) -> Meta:
@@ -235,16 +263,11 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-        file.flush()
-        _make_durable(file.fileno())
-
-
-def _make_durable(descriptor: int) -> None:
-    os.fsync(descriptor)
+def _write_json(path: Path, content: Mapping[str, Any]) -> str:
+    """Returns its SHA-256."""
+    with DurableFile(path) as file:
+        file.write(f"{json.dumps(content, indent=1)}\n".encode())
+    return file.sha256
 
 
 def _sync_directory(path: Path) -> None:

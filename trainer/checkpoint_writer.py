@@ -17,7 +17,7 @@ import torch
 
 from trainer.checkpoint import Meta, write_checkpoint
 from trainer.errors import CheckpointFailed
-from trainer.priority import give_way
+from trainer.priority import Do, SpareTime, at_once
 from trainer.snapshot import Snapshot
 from trainer.state import TrainState
 
@@ -35,15 +35,25 @@ class CheckpointWriter:
     """Takes copies of a state between steps and writes them from a thread of its own.
 
     stall_s: how long the loop stood still for checkpoints, all in all. newest_step: of the last that was written whole.
+    patience_s: how long that thread makes do with what time nobody else wants, before it takes a small share.
     kept: where the newest is to stay, beside `directory`, whatever becomes of that; None: nowhere.
     """
 
     def __init__(
-        self, directory: Path, state: TrainState, keep_local: int, keep_free_bytes: int, kept: Path | None = None
+        self,
+        directory: Path,
+        state: TrainState,
+        keep_local: int,
+        keep_free_bytes: int,
+        *,
+        patience_s: float = 0.0,
+        kept: Path | None = None,
     ) -> None:
         self._directory, self._keep_local, self._keep_free_bytes = directory, keep_local, keep_free_bytes
         self._kept = kept
         self._snapshot = Snapshot(state)
+        self._patience_s = patience_s
+        self._spare_time = SpareTime(time.monotonic)
         self._thread: threading.Thread | None = None
         self._outcome: Outcome | None = None
         self.stall_s = 0.0
@@ -62,13 +72,14 @@ class CheckpointWriter:
         begin = time.perf_counter()
         self.wait()
         self._snapshot.take()
+        self._spare_time.begin(self._patience_s)
         self._thread = threading.Thread(target=self._write_beside, args=(meta,), name="checkpoint")
         self._thread.start()
         self.stall_s += time.perf_counter() - begin
 
     def write_last(self, meta: Meta, snapshot: Snapshot, documents: Mapping[str, dict[str, Any]]) -> None:
         """Write the checkpoint that the run ends with, from a snapshot of `copy`; raises CheckpointFailed."""
-        self._write(meta, documents)
+        self._write(meta, documents, at_once)
         outcome = self.poll()
         if outcome is not None and outcome.failure:
             raise CheckpointFailed(
@@ -107,19 +118,20 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Return when nothing is being written."""
         if self._thread is not None:
+            self._spare_time.hurry()
             self._thread.join()
 
     def _write_beside(self, meta: Meta) -> None:
-        give_way()
-        self._write(meta, {})
+        self._spare_time.take()
+        self._write(meta, {}, self._spare_time)
 
-    def _write(self, meta: Meta, documents: Mapping[str, dict[str, Any]]) -> None:
+    def _write(self, meta: Meta, documents: Mapping[str, dict[str, Any]], do: Do) -> None:
         begin, step, failure = time.perf_counter(), self._snapshot.step, None
         try:
             self._require_space()
-            if not self._snapshot.is_finite():
+            if not do(self._snapshot.is_finite):
                 raise CheckpointFailed("the weights are not all numbers")
-            self._keep(write_checkpoint(self._directory, self._snapshot, meta, documents))
+            self._keep(write_checkpoint(self._directory, self._snapshot, meta, documents, do))
             self.newest_step = step
             self._prune(step)
         except (

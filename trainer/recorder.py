@@ -29,6 +29,9 @@ from trainer.step import Rates, TrainStep
 from trainer.tensorboard import TensorBoard
 from trainer.world import World
 
+_LONGEST_PATIENCE_S = 10.0
+"""How long writing a checkpoint may wait for time that training leaves, even if the next one is not due yet."""
+
 
 class Recorder:
     """Reports about once a second and at every evaluation, checkpoints by the clock, and ends the run on disk."""
@@ -60,7 +63,8 @@ class Recorder:
             state,
             options.keep_local,
             options.keep_free_bytes,
-            self._kept if config.on_divergence == "rollback" else None,
+            patience_s=min(options.checkpoint_every_s, _LONGEST_PATIENCE_S),
+            kept=self._kept if config.on_divergence == "rollback" else None,
         )
         self._student_accuracy: float | None = None
         self._teacher_accuracy: float | None = None

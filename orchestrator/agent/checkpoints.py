@@ -1,4 +1,4 @@
-"""Checkpoints between the run directory and the bucket: hash, upload, commit; restore and verify.
+"""Checkpoints between the run directory and the bucket: upload, hash unless the trainer did, commit; restore, verify.
 
 Files go up first, under keys that no one else uses; then the manifest with their SHA-256; then the head moves by one
 compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies in between leaves the head as it was.
@@ -29,7 +29,7 @@ from orchestrator.jobs.head import (
 from orchestrator.jobs.instances import Assignment
 from orchestrator.jobs.pins import PinWatch
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, Store, StoreError
+from orchestrator.store.protocol import Altered, Conflict, Store, StoreError
 
 RETRY_AFTER_S = 2.0
 FETCHES = 2
@@ -168,6 +168,13 @@ class Committer:
             return False
         except UnfitCheckpoint as error:
             self.fault, self.hopeless = str(error), True
+            return False
+        except Altered as error:
+            # It would stay so, while one before it may be sound.
+            self._stuck.add(_mark(checkpoint))
+            checkpoint.remove()
+            self._state = f"step {checkpoint.step} is lost: {error}"
+            self._tell("checkpoint_failed", self._state)
             return False
         except Superseded:
             self.superseded = True

@@ -6,6 +6,7 @@
 | `resume/` | agent | the checkpoint to start from; absent on a first start |
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
 | the files in one | trainer | any, in directories too, but for links and a `manifest.json`; `resume/` has the same |
+| `.../sha256.json` in one | trainer | if it likes: the SHA-256 of every other file, by name, as it was meant to be |
 | `.../result.json` in one | trainer | it is the run's last; of every step there is one, so not of a step of before |
 | `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
 | the same on other nodes | trainer | if it likes, a line per `step` of its first rank there, with no losses |
@@ -20,12 +21,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from orchestrator.agent import plain_files
 from orchestrator.agent.equipment import UnfitCheckpoint
@@ -42,6 +43,9 @@ HOPELESS = 4
 """Training went wrong in a way that it would again from the same checkpoint."""
 _RUN = "run-g"
 _STEP = re.compile(r"step-(\d{12})")
+_DIGESTS = "sha256.json"
+_Digests = TypeAdapter(dict[str, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]])
+_LONGEST_DIGESTS = 4 * 1024**2
 _LONGEST_ACTIVITY = 300
 _LONGEST_NOTE = 500
 _LONGEST_STRANGE = 80
@@ -105,7 +109,20 @@ class LocalCheckpoint:
                 f"{self.path.name} is empty: write a checkpoint's files into a directory of another name beside it, "
                 "and rename that once they are whole"
             )
-        return sorted(found, key=lambda file: file.names)
+        found.sort(key=lambda file: file.names)
+        digests = self._digests(found)
+        return [replace(file, sha256=digests[file.name]) for file in found if file.name in digests] or found
+
+    def _digests(self, found: Sequence["FileOfCheckpoint"]) -> dict[str, str]:
+        """What the trainer says of all its files; nothing if it does not, or if its file means something else."""
+        own = next((file for file in found if file.name == _DIGESTS), None)
+        if own is None:
+            return {}
+        try:
+            told = _Digests.validate_json(own.read(_LONGEST_DIGESTS))
+        except ValidationError:
+            return {}
+        return told if told.keys() == {file.name for file in found if file is not own} else {}
 
     def remove(self) -> None:
         """Free the disk."""
@@ -129,6 +146,8 @@ class FileOfCheckpoint:
     checkpoint: Path
     names: tuple[str, ...]
     """From the checkpoint's directory on."""
+    sha256: str | None = None
+    """What it was meant to have, by who wrote it."""
 
     @property
     def name(self) -> str:
@@ -147,7 +166,12 @@ class FileOfCheckpoint:
     def upload(self, store: Store, key: str) -> str:
         """Put it under a key; returns its SHA-256. Raises StoreError, OSError."""
         with plain_files.opened(self._run, *self._names_in_run) as (path, _):
-            return store.upload(path, key)
+            return store.upload(path, key, known=self.sha256)
+
+    def read(self, limit_bytes: int) -> bytes:
+        """Its beginning. Raises OSError."""
+        with plain_files.opened(self._run, *self._names_in_run) as (path, _), open(path, "rb") as file:
+            return file.read(limit_bytes)
 
     @property
     def _run(self) -> Path:

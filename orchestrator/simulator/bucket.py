@@ -117,7 +117,7 @@ class BucketView:
     def prefixes(self, prefix: str) -> Iterator[str]:
         return iter(self._call("list", prefix, lambda: list(self._store.prefixes(prefix))))
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+    def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
         raise NotImplementedError("simulated files are uploaded by `upload_bytes`")
 
     def download(self, key: str, path: Path, progress: Progress | None = None) -> str:

@@ -14,6 +14,7 @@ S3 store and not before.
 from orchestrator.store.open import open_store
 from orchestrator.store.protocol import (
     UNCHANGED,
+    Altered,
     BucketMissing,
     Conflict,
     Entry,
@@ -31,6 +32,7 @@ from orchestrator.store.protocol import (
 
 __all__ = [
     "UNCHANGED",
+    "Altered",
     "BucketMissing",
     "Conflict",
     "Entry",

@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.store.protocol import Progress, StoreError
+from orchestrator.store.protocol import Altered, Progress, StoreError
 
 _CHUNK_BYTES = 4 * 1024**2
 
@@ -79,6 +79,16 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def unaltered(path: Path, digest: str, known: str | None) -> str:
+    """The SHA-256 that a file turned out to have. Raises Altered if it was known to be another."""
+    if known is not None and digest != known:
+        raise Altered(
+            f"{shown(path)} has been altered since it was written: its SHA-256 is {digest[:16]}..., and was "
+            f"{known[:16]}...; look after this machine's disk."
+        )
+    return digest
 
 
 def sync_directory(directory: Path) -> None:

@@ -20,7 +20,7 @@ from hashlib import blake2b, md5
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from orchestrator.store.disk import arriving, copy, explained, file_sha256, shown, sync_directory
+from orchestrator.store.disk import arriving, copy, explained, file_sha256, shown, sync_directory, unaltered
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import (
     UNCHANGED,
@@ -154,17 +154,17 @@ class LocalStore:
         self._check_root()
         yield from directories(self._root, prefix)
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+    def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
         target = self._path(key)
         temporary = self._temporary_path()
         with explained(f"upload {shown(path)} as {key} to {self._url}"), open(path, "rb") as source:
             try:
                 if _linked(source, temporary):
-                    digest = file_sha256(temporary)
+                    digest = known or file_sha256(temporary)
                     if progress is not None:
                         progress(os.fstat(source.fileno()).st_size)
                 else:
-                    digest = _copied(source, temporary, progress)
+                    digest = unaltered(path, _copied(source, temporary, progress), known)
                 with self._locked(key):
                     self._place(target, lambda: os.replace(temporary, target))
             finally:

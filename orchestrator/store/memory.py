@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from orchestrator.store.disk import arriving, explained, shown
+from orchestrator.store.disk import arriving, explained, shown, unaltered
 from orchestrator.store.keys import check_directory, check_key, split_prefix
 from orchestrator.store.protocol import UNCHANGED, Conflict, Entry, Missing, Object, Progress, StoreError, Unchanged
 
@@ -79,14 +79,15 @@ class MemoryStore:
                 yield name
             last = f"{prefix}{name}0" if slash else page[0].key  # '0' follows '/': past all that lies under the name
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+    def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
         check_key(key)
         with explained(f"read {shown(path)}"):
             body = path.read_bytes()
+        digest = unaltered(path, sha256(body).hexdigest(), known)
         self.put(key, body)
         if progress is not None:
             progress(len(body))
-        return sha256(body).hexdigest()
+        return digest
 
     def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
         found = self.get(key)

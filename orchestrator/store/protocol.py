@@ -60,6 +60,10 @@ class Unsupported(StoreError):
     """The store answered that it cannot do this kind of request at all."""
 
 
+class Altered(StoreError):
+    """A file to be uploaded is not what it was said to be: something has changed it since it was written."""
+
+
 class Conflict(Exception):
     """The condition of a write did not hold: somebody else was first. Load again and decide again."""
 
@@ -146,8 +150,11 @@ class Store(Protocol):
         """
         ...
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
+    def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
         """Write a large file under a key that is never used again; return its SHA-256. Durable, not conditional.
+
+        known: its SHA-256, by whoever wrote it. A store that reads the file to send it compares, and raises `Altered`
+        with nothing written; one that need not read it takes the word for it.
 
         The file must never change afterwards: a local store shares it by a hard link and makes it read-only. Where it
         goes in parts, a second try of the same store object goes on with those that are there; what a killed process

@@ -128,8 +128,8 @@ class S3Store:
             for found in page.get("CommonPrefixes", []):
                 yield found["Prefix"].removeprefix(full).rstrip("/")
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
-        return s3_upload.upload(self._requests, self._begun, key, self._name(key), path, progress)
+    def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
+        return s3_upload.upload(self._requests, self._begun, key, self._name(key), path, progress, known)
 
     def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
         return s3_download.download(self._requests, key, self._name(key), path, progress)

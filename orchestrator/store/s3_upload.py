@@ -18,9 +18,9 @@ from hashlib import md5, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.store.disk import explained, shown
+from orchestrator.store.disk import explained, shown, unaltered
 from orchestrator.store.parts import in_order, part_size
-from orchestrator.store.protocol import Missing, NotAllowed, Progress, ReplyLost, StoreError, Unsupported
+from orchestrator.store.protocol import Altered, Missing, NotAllowed, Progress, ReplyLost, StoreError, Unsupported
 from orchestrator.store.s3_requests import Requests
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 
 
 def upload(
-    requests: Requests, begun: MutableMapping[str, str], key: str, name: str, path: Path, progress: Progress | None
+    requests: Requests,
+    begun: MutableMapping[str, str],
+    key: str,
+    name: str,
+    path: Path,
+    progress: Progress | None,
+    known: str | None = None,
 ) -> str:
     """Write a file under `name`, the whole key in the bucket; return its SHA-256. `key` is what errors call it.
 
@@ -46,9 +52,10 @@ def upload(
         size_bytes = os.fstat(file.fileno()).st_size
         part_bytes = part_size(size_bytes)
         if size_bytes > part_bytes:
-            return _Upload(requests, begun, key, name, progress or _silent).send(file, part_bytes)
+            return _Upload(requests, begun, key, name, progress or _silent).send(file, part_bytes, known)
         body = file.read(size_bytes)
     digest = sha256(body)
+    unaltered(path, digest.hexdigest(), known)
     requests.send(
         key,
         lambda: requests.client.put_object(
@@ -113,7 +120,7 @@ class _Upload:
         self._id = ""
         self._there: Mapping[int, PartTypeDef] = {}
 
-    def send(self, file: BinaryIO, part_bytes: int) -> str:
+    def send(self, file: BinaryIO, part_bytes: int, known: str | None) -> str:
         """Send what is not there yet, put it together, and return the SHA-256 of the whole."""
         self._id, self._there = self._earlier() or (self._begin(), {})
         whole = sha256()
@@ -127,14 +134,26 @@ class _Upload:
 
         try:
             parts = list(in_order(jobs()))
+            digest = unaltered(Path(file.name), whole.hexdigest(), known)
             self._complete(parts)
+        except Altered:
+            self._give_up()
+            raise
         except Missing:
             self._begun.pop(self._name, None)
             raise StoreError(
                 f"The upload of {self._key} was ended by somebody else before it was whole: try it again."
             ) from None
         self._begun.pop(self._name, None)
-        return whole.hexdigest()
+        return digest
+
+    def _give_up(self) -> None:
+        self._begun.pop(self._name, None)
+        with suppress(StoreError, Missing):  # what cannot be ended now is ended with all that nobody finishes
+            self._requests.send(
+                self._key,
+                lambda: self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._name, UploadId=self._id),
+            )
 
     def _begin(self) -> str:
         answer = self._requests.send(

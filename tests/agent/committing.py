@@ -74,7 +74,7 @@ def at_once(pieces: Generator[float, None, T]) -> T:
             return value
 
 
-def write(run: RunDirectory, step: int, *, final: bool = False, extra: str = "") -> LocalCheckpoint:
+def write(run: RunDirectory, step: int, *, final: bool = False, extra: str = "", content: str = "x") -> LocalCheckpoint:
     """A checkpoint as a trainer writes it: by rename."""
     made = run.path / f"making-{step}"
     made.mkdir()
@@ -83,7 +83,7 @@ def write(run: RunDirectory, step: int, *, final: bool = False, extra: str = "")
     if final:
         (made / "result.json").write_text("{}")
     if extra:
-        (made / extra).write_text("x")
+        (made / extra).write_text(content)
     place = run.checkpoints / f"step-{step:012d}"
     made.rename(place)
     return LocalCheckpoint(place, step)

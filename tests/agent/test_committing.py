@@ -1,8 +1,10 @@
 """Checkpoints on their way to the bucket: nothing half is ever the head."""
 
 import errno
+import json
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,63 @@ def test_what_the_trainer_writes_is_uploaded_committed_and_removed(
     manifest = Manifest.model_validate_json(found.body)
     assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == expected
     wait_until(lambda: run.whole_checkpoints() == [], "the local copy is gone", 10)
+
+
+def said(run: RunDirectory, step: int, digests: dict[str, str]) -> None:
+    """A checkpoint whose trainer says what its files were meant to be."""
+    write(run, step, extra="sha256.json", content=json.dumps(digests))
+
+
+def as_written(step: int) -> dict[str, str]:
+    contents = {"state.bin": f"state at {step}", "meta.json": f'{{"step": {step}}}'}
+    return {name: sha256(content.encode()).hexdigest() for name, content in contents.items()}
+
+
+def committed(store: MemoryStore, step: int) -> dict[str, str]:
+    manifest = load_manifest(store, layout.checkpoint_prefix(JOB, step, 1))
+    assert manifest is not None
+    return {file.name: file.sha256 for file in manifest.files}
+
+
+def test_what_the_trainer_has_hashed_is_committed_so(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
+    said(run, 10, as_written(10))
+    agent.wait_for(10)
+    assert committed(store, 10) == as_written(10)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "no JSON",
+        json.dumps({"state.bin": "0" * 64}),
+        json.dumps({**as_written(10), "other": "0" * 64}),
+        json.dumps(dict.fromkeys(as_written(10), "not a digest")),
+        json.dumps(dict.fromkeys(as_written(10), 7)),
+    ],
+)
+def test_a_file_of_that_name_that_means_something_else_is_kept_like_any(
+    agent: Agent, run: RunDirectory, store: MemoryStore, content: str
+) -> None:
+    write(run, 10, extra="sha256.json", content=content)
+    agent.wait_for(10)
+    assert committed(store, 10) == {**as_written(10), "sha256.json": sha256(content.encode()).hexdigest()}
+
+
+def test_what_was_altered_on_the_disk_is_not_committed_and_the_one_before_it_is(
+    store: MemoryStore, run: RunDirectory, nonce: Nonce, told: Told
+) -> None:
+    seal(store, JOB, 1, 1, nonce)
+    said(run, 10, as_written(10))
+    said(run, 20, {**as_written(20), "state.bin": "0" * 64})
+    agent = Agent(InterposedStore(store), run, nonce, told)
+    wait_until(lambda: told != [], "it is told")
+    agent.settle()
+    assert head_of(store).step == 10
+    ((kind, message),) = told
+    assert kind == "checkpoint_failed"
+    assert message.startswith("step 20 is lost: ") and "state.bin has been altered since it was written" in message
+    assert run.whole_checkpoints() == []
 
 
 def test_the_last_one_is_marked_and_settling_waits_for_it(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:

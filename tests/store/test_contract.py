@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import UNCHANGED, Conflict, Missing, Store, StoreError, open_store
+from orchestrator.store import UNCHANGED, Altered, Conflict, Missing, Store, StoreError, open_store
 
 KEY = "jobs/digits/record.json"
 
@@ -216,6 +216,29 @@ def test_a_file_can_be_uploaded_again(store: Store, tmp_path: Path) -> None:
     source.write_bytes(b"other weights")
     store.upload(source, "model.pt")
     assert body_of(store, "model.pt") == b"other weights"
+
+
+@pytest.mark.parametrize("size", [7, 12 * 1024**2], ids=["small", "in-parts"])
+def test_a_file_that_is_what_it_was_said_to_be_is_taken(store: Store, tmp_path: Path, size: int) -> None:
+    (tmp_path / "model.pt").write_bytes(bytes(size))
+    known = sha256(bytes(size)).hexdigest()
+    assert store.upload(tmp_path / "model.pt", "model.pt", known=known) == known
+    assert [entry.size for entry in store.list("")] == [size]
+
+
+@pytest.mark.parametrize("size", [7, 12 * 1024**2], ids=["small", "in-parts"])
+def test_a_file_that_was_altered_is_refused_by_a_store_that_reads_it(store: Store, tmp_path: Path, size: int) -> None:
+    (tmp_path / "model.pt").write_bytes(bytes(size))
+    known = sha256(b"as it was").hexdigest()
+    if store.url.startswith("file:"):  # it shares the file, and takes the word for it
+        assert store.upload(tmp_path / "model.pt", "model.pt", known=known) == known
+        return
+    with pytest.raises(Altered, match=r"model\.pt has been altered since it was written: its SHA-256 is "):
+        store.upload(tmp_path / "model.pt", "model.pt", known=known)
+    assert list(store.list("")) == []
+    assert store.abort_uploads("", 0) == 0, "and nothing of it is left to pay for"
+    store.upload(tmp_path / "model.pt", "model.pt")
+    assert [entry.size for entry in store.list("")] == [size]
 
 
 def test_an_empty_file_is_a_file(store: Store, tmp_path: Path) -> None:

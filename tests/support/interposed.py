@@ -59,8 +59,8 @@ class InterposedStore:
     def prefixes(self, prefix: str) -> Iterator[str]:
         return iter(self._do("prefixes", prefix, lambda: list(self.inner.prefixes(prefix))))
 
-    def upload(self, path: Path, key: str, progress: Progress | None = None) -> str:
-        return self._do("upload", key, lambda: self.inner.upload(path, key, progress))
+    def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
+        return self._do("upload", key, lambda: self.inner.upload(path, key, progress, known=known))
 
     def download(self, key: str, path: Path, progress: Progress | None = None) -> str:
         return self._do("download", key, lambda: self.inner.download(key, path, progress))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from tests.trainer.launch import TINY, Run, result, start
-from trainer.checkpoint import Meta, load_checkpoint, made_with, what_matters, write_checkpoint
+from trainer.checkpoint import DIGESTS, Meta, load_checkpoint, made_with, what_matters, write_checkpoint
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainingConfig
 from trainer.data.digits import load_digits
 from trainer.errors import CheckpointFailed, CheckpointRefused
+from trainer.priority import Do, SpareTime, at_once
 from trainer.snapshot import Snapshot
 from trainer.state import Counters, TrainState, build_state, digest
 from trainer.world import World
@@ -61,8 +63,14 @@ def state() -> TrainState:
 
 @pytest.fixture
 def copy(undisturbed: Run, tmp_path: Path) -> Path:
-    """A checkpoint that a real run wrote, to be tampered with."""
-    return Path(shutil.copytree(undisturbed.checkpoints()[-1], tmp_path / "resume"))
+    """A checkpoint that a real run wrote, as an agent brings it, which compares digests itself: to be tampered with."""
+    return Path(shutil.copytree(undisturbed.checkpoints()[-1], tmp_path / "resume", ignore=lambda *_: [DIGESTS]))
+
+
+@pytest.fixture
+def original(undisturbed: Run, tmp_path: Path) -> Path:
+    """The same with the digests that were written beside."""
+    return Path(shutil.copytree(undisturbed.checkpoints()[-1], tmp_path / "original"))
 
 
 def test_what_was_written_is_read_bit_for_bit(undisturbed: Run, copy: Path, state: TrainState) -> None:
@@ -139,6 +147,37 @@ def test_damage_is_refused_and_leaves_the_state_alone(
     assert state_digest(state) == before
 
 
+def test_with_its_digests_it_is_read_as_well(original: Path, state: TrainState, undisturbed: Run) -> None:
+    load_checkpoint(original, config(), DIGITS, state)
+    assert state_digest(state) == result(undisturbed)["digest"]
+
+
+@pytest.mark.parametrize("file", ["student.pt", "teacher.pt", "optimizer.pt", "meta.json", "result.json"])
+def test_a_single_bit_that_no_format_shows_is_refused_by_the_digests(
+    original: Path, state: TrainState, file: str
+) -> None:
+    before = state_digest(state)
+    content = bytearray((original / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (original / file).write_bytes(content)
+    with pytest.raises(CheckpointRefused, match=rf"{file}: altered since it was written; resume from another"):
+        load_checkpoint(original, config(), DIGITS, state)
+    assert state_digest(state) == before
+
+
+def test_with_digests_a_missing_file_is_told_of_as_missing(original: Path, state: TrainState) -> None:
+    (original / "teacher.pt").unlink()
+    with pytest.raises(CheckpointRefused, match=r"teacher\.pt: missing"):
+        load_checkpoint(original, config(), DIGITS, state)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"student.pt": 7}', '"text"'])
+def test_digests_that_are_damaged_are_no_digests_to_trust(original: Path, state: TrainState, content: str) -> None:
+    (original / DIGESTS).write_text(content)
+    with pytest.raises(CheckpointRefused, match=r"sha256\.json: damaged|student\.pt: altered"):
+        load_checkpoint(original, config(), DIGITS, state)
+
+
 def test_a_pickle_that_would_run_code_is_refused(copy: Path, state: TrainState, tmp_path: Path) -> None:
     torch.save({"fc.bias": _Trap(tmp_path / "sprung")}, copy / "student.pt")
     with pytest.raises(CheckpointRefused, match=r"student\.pt: damaged"):
@@ -179,8 +218,11 @@ def test_a_run_on_other_ground_says_so_once(copy: Path, run_dir: Path) -> None:
 
 
 class TestTheWriter:
-    def test_writes_what_was_there_when_it_was_asked(self, state: TrainState, tmp_path: Path) -> None:
-        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
+    @pytest.mark.parametrize("patience_s", [0.0, 60.0])
+    def test_writes_what_was_there_when_it_was_asked(
+        self, state: TrainState, tmp_path: Path, patience_s: float
+    ) -> None:
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0, patience_s=patience_s)
         state.counters.step = state.counters.updates = 3
         expected = state_digest(state)
         writer.start(meta(3))
@@ -216,6 +258,15 @@ class TestTheWriter:
         assert not list(tmp_path.iterdir())
         with pytest.raises(CheckpointFailed, match="could not be written: disk full"):
             writer.write_last(meta(state.step), writer.copy(), {})
+
+    @pytest.mark.parametrize("do", [at_once, SpareTime(lambda: -1.0)])
+    def test_tells_the_digest_of_every_file(self, state: TrainState, tmp_path: Path, do: Do) -> None:
+        snapshot = Snapshot(state)
+        snapshot.take()
+        place = write_checkpoint(tmp_path, snapshot, meta(snapshot.step), {"result.json": {}}, do)
+        found = {each.name: sha256(each.read_bytes()).hexdigest() for each in place.iterdir() if each.name != DIGESTS}
+        assert json.loads((place / DIGESTS).read_text()) == found
+        assert found.keys() == {"student.pt", "teacher.pt", "optimizer.pt", "meta.json", "result.json"}
 
     def test_replaces_a_checkpoint_of_the_same_step(self, state: TrainState, tmp_path: Path) -> None:
         snapshot = Snapshot(state)
