@@ -38,7 +38,7 @@ class Pair:
     """Images a second."""
     with_agent: float
     agent_percent: float
-    """Of a core, for supervising, hashing, uploading."""
+    """Of a core, for supervising and uploading."""
     daemon_percent: float
 
     @property

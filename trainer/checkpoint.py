@@ -1,11 +1,11 @@
 """A checkpoint on disk: a directory that is whole or absent.
 
-meta.json       format, counters, config, what it was made with, latest accuracies
-student.pt      plain state dict of torchvision's ResNet, BatchNorm buffers included (and fc2, a second head, if any)
-teacher.pt      the same of the teacher; absent when supervised
-optimizer.pt    what the optimiser remembers, by its name for it and the parameter's: momentum/conv1.weight
-result.json     in the final one only, with labelled.json: which images kept their label
-sha256.json     of each of these, by name, as they were meant to be: what is read later is held against it
+meta.json            format, counters, config, what it was made with, latest accuracies
+student.pt           plain state dict of torchvision's ResNet, BatchNorm buffers included (and fc2: a second head)
+teacher.pt           the same of the teacher; absent when supervised
+optimizer.pt         what the optimiser remembers, by its name for it and the parameter's: momentum/conv1.weight
+result.json          in the final one only, with labelled.json: which images kept their label
+trainer-sha256.json  of each of these, by name, as they were meant to be: what is read later is held against it
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, cast
@@ -36,7 +37,7 @@ from trainer.state import Counters, TrainState, restore, state_files
 from trainer.world import World
 
 FORMAT = 2
-DIGESTS = "sha256.json"
+DIGESTS = "trainer-sha256.json"
 FREE_TO_CHANGE = frozenset(
     {
         "evaluate_every",
@@ -127,7 +128,7 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError or RuntimeError.
 
-    documents: further JSON files of it, by name. do: how the pieces of the long files are done.
+    documents: further JSON files of it, by name. do: how the pieces of this work are done.
     """
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / directory_name(snapshot.step)
@@ -141,13 +142,13 @@ def write_checkpoint(
                 torch.save(tensors, cast(IO[bytes], file))  # of a file it needs `write` and `flush`
             digests[name] = file.sha256
         for name, document in {"meta.json": meta.model_dump(mode="json"), **(documents or {})}.items():
-            digests[name] = _write_json(temporary / name, document)
-        _write_json(temporary / DIGESTS, digests)
-        _sync_directory(temporary)
+            digests[name] = _write_json(temporary / name, document, do)
+        _write_json(temporary / DIGESTS, digests, do)
+        do(partial(_sync_directory, temporary))
         if place.exists():  # the same step again, from a resume: replace it, as it may belong to an earlier run
             shutil.rmtree(place)
         temporary.rename(place)
-        _sync_directory(parent)
+        do(partial(_sync_directory, parent))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -263,9 +264,9 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> str:
+def _write_json(path: Path, content: Mapping[str, Any], do: Do) -> str:
     """Returns its SHA-256."""
-    with DurableFile(path) as file:
+    with DurableFile(path, do) as file:
         file.write(f"{json.dumps(content, indent=1)}\n".encode())
     return file.sha256
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,12 @@ class CheckpointWriter:
         begin, step, failure = time.perf_counter(), self._snapshot.step, None
         try:
             self._require_space()
-            if not do(self._snapshot.is_finite):
+            if not self._snapshot.is_finite(do):
                 raise CheckpointFailed("the weights are not all numbers")
-            self._keep(write_checkpoint(self._directory, self._snapshot, meta, documents, do))
+            place = write_checkpoint(self._directory, self._snapshot, meta, documents, do)
+            do(partial(self._keep, place))
             self.newest_step = step
-            self._prune(step)
+            do(partial(self._prune, step))
         except (
             OSError,
             RuntimeError,

@@ -69,4 +69,8 @@ class SpareTime:
     def __call__(self, piece: Callable[[], T], /) -> T:
         if self._clock() < self._until_s:
             return piece()
-        return self._nice.submit(piece).result()
+        try:
+            done = self._nice.submit(piece)
+        except RuntimeError:  # the interpreter is on its way out, and waits for this thread alone
+            return piece()
+        return done.result()

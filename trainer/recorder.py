@@ -29,8 +29,8 @@ from trainer.step import Rates, TrainStep
 from trainer.tensorboard import TensorBoard
 from trainer.world import World
 
-_LONGEST_PATIENCE_S = 10.0
-"""How long writing a checkpoint may wait for time that training leaves, even if the next one is not due yet."""
+_PATIENCE, _LONGEST_PATIENCE_S = 0.8, 10.0
+"""How long writing a checkpoint may wait for time that training leaves: of the interval, and at most."""
 
 
 class Recorder:
@@ -63,7 +63,7 @@ class Recorder:
             state,
             options.keep_local,
             options.keep_free_bytes,
-            patience_s=min(options.checkpoint_every_s, _LONGEST_PATIENCE_S),
+            patience_s=min(_PATIENCE * options.checkpoint_every_s, _LONGEST_PATIENCE_S),
             kept=self._kept if config.on_divergence == "rollback" else None,
         )
         self._student_accuracy: float | None = None

@@ -1,12 +1,14 @@
 """A copy of a state, taken between two steps, from which a checkpoint is written while training goes on."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from trainer.network import StateDict
+from trainer.priority import Do, at_once
 from trainer.state import Counters, TrainState, state_files
 
 
@@ -66,6 +68,10 @@ class CudaCopies:
         return self._copies
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor.sum()))
+
+
 class Snapshot:
     """A state as it was between two steps, so that nothing in it is half of one step and half of the next."""
 
@@ -88,9 +94,12 @@ class Snapshot:
         """The step that it was taken after."""
         return self.counters.step
 
-    def is_finite(self) -> bool:
-        """Whether every number in it is one: a state with a NaN is not worth going back to."""
-        return all(bool(torch.isfinite(copy.sum())) for copy in self._copies.on_cpu().values())
+    def is_finite(self, do: Do = at_once) -> bool:
+        """Whether every number in it is one: a state with a NaN is not worth going back to.
+
+        do: how the pieces are done.
+        """
+        return all(do(partial(_is_finite, copy)) for copy in do(self._copies.on_cpu).values())
 
     def files(self) -> dict[str, StateDict]:
         """The tensors of each file of a checkpoint, as views of the copy."""

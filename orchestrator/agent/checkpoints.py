@@ -1,4 +1,6 @@
-"""Checkpoints between the run directory and the bucket: upload, hash unless the trainer did, commit; restore, verify.
+"""Checkpoints between the run directory and the bucket: upload with their SHA-256, commit; restore and verify.
+
+The trainer hashes what it writes: a store that reads the file to send it compares, a local one takes its word.
 
 Files go up first, under keys that no one else uses; then the manifest with their SHA-256; then the head moves by one
 compare-and-swap that only the sealed (epoch, generation) can win. Whatever dies in between leaves the head as it was.
@@ -171,8 +173,8 @@ class Committer:
             return False
         except Altered as error:
             # It would stay so, while one before it may be sound.
-            self._stuck.add(_mark(checkpoint))
             checkpoint.remove()
+            self._stuck.update({_mark(checkpoint)}.intersection(map(_mark, self._look() or ())))
             self._state = f"step {checkpoint.step} is lost: {error}"
             self._tell("checkpoint_failed", self._state)
             return False
@@ -226,7 +228,7 @@ def _mark(checkpoint: LocalCheckpoint) -> tuple[int, bool]:
 def upload(
     store: Store, lineage: Lineage, checkpoint: LocalCheckpoint, sent: dict[str, ManifestFile]
 ) -> Generator[float, None, Manifest]:
-    """Hash and upload a checkpoint's files, then its manifest; a piece of work for each.
+    """Upload a checkpoint's files with their SHA-256, then its manifest; a piece of work for each.
 
     `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to.
     """

@@ -76,7 +76,7 @@ class LocalCheckpoint(Protocol):
         ...
 
     def files(self) -> Sequence[CheckpointFile]:
-        """Its files, in order. Raises UnfitCheckpoint, OSError."""
+        """Its files to be kept, in order. Raises UnfitCheckpoint, OSError."""
         ...
 
     def remove(self) -> None:

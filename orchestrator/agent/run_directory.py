@@ -6,7 +6,7 @@
 | `resume/` | agent | the checkpoint to start from; absent on a first start |
 | `checkpoints/step-<12 digits>/` | trainer | a whole checkpoint; it appears by rename, so what is there is complete |
 | the files in one | trainer | any, in directories too, but for links and a `manifest.json`; `resume/` has the same |
-| `.../sha256.json` in one | trainer | if it likes: the SHA-256 of every other file, by name, as it was meant to be |
+| `.../trainer-sha256.json` in one | elastic's | the SHA-256 of each other file, as it was meant to be; it is not kept |
 | `.../result.json` in one | trainer | it is the run's last; of every step there is one, so not of a step of before |
 | `progress.jsonl` | trainer | a line per `step`; before the first, an `activity` every few seconds; `note`s |
 | the same on other nodes | trainer | if it likes, a line per `step` of its first rank there, with no losses |
@@ -43,7 +43,7 @@ HOPELESS = 4
 """Training went wrong in a way that it would again from the same checkpoint."""
 _RUN = "run-g"
 _STEP = re.compile(r"step-(\d{12})")
-_DIGESTS = "sha256.json"
+_DIGESTS = "trainer-sha256.json"
 _Digests = TypeAdapter(dict[str, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]])
 _LONGEST_DIGESTS = 4 * 1024**2
 _LONGEST_ACTIVITY = 300
@@ -90,7 +90,7 @@ class LocalCheckpoint:
             return False
 
     def files(self) -> list["FileOfCheckpoint"]:
-        """Its files, in order. Raises UnfitCheckpoint, OSError."""
+        """Its files to be kept, in order. Raises UnfitCheckpoint, OSError."""
         try:
             with plain_files.directory(*self._place) as descriptor:
                 found = [FileOfCheckpoint(self.path, names) for names in plain_files.files_below(descriptor)]

@@ -48,7 +48,7 @@ def test_what_the_trainer_writes_is_uploaded_committed_and_removed(
 
 def said(run: RunDirectory, step: int, digests: dict[str, str]) -> None:
     """A checkpoint whose trainer says what its files were meant to be."""
-    write(run, step, extra="sha256.json", content=json.dumps(digests))
+    write(run, step, extra="trainer-sha256.json", content=json.dumps(digests))
 
 
 def as_written(step: int) -> dict[str, str]:
@@ -82,9 +82,9 @@ def test_what_the_trainer_has_hashed_is_committed_so(agent: Agent, run: RunDirec
 def test_a_file_of_that_name_that_means_something_else_is_kept_like_any(
     agent: Agent, run: RunDirectory, store: MemoryStore, content: str
 ) -> None:
-    write(run, 10, extra="sha256.json", content=content)
+    write(run, 10, extra="trainer-sha256.json", content=content)
     agent.wait_for(10)
-    assert committed(store, 10) == {**as_written(10), "sha256.json": sha256(content.encode()).hexdigest()}
+    assert committed(store, 10) == {**as_written(10), "trainer-sha256.json": sha256(content.encode()).hexdigest()}
 
 
 def test_what_was_altered_on_the_disk_is_not_committed_and_the_one_before_it_is(

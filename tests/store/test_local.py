@@ -13,7 +13,7 @@ from time import time
 
 import pytest
 
-from orchestrator.store import UNCHANGED, Conflict, StoreError, StoreUnreachable, local
+from orchestrator.store import UNCHANGED, Altered, Conflict, StoreError, StoreUnreachable, local
 from orchestrator.store.local import LocalStore
 
 KILLS = 12
@@ -142,6 +142,16 @@ def test_an_upload_from_another_file_system_is_a_copy(local_root: Path, small_di
     assert stat.S_IMODE((local_root / "model.pt").stat().st_mode) == 0o444
     source.write_bytes(b"changed")
     assert store.get("model.pt") == found
+
+
+def test_a_copy_is_held_against_what_the_file_is_said_to_be(local_root: Path, small_disk: Path) -> None:
+    store = LocalStore(local_root)
+    source = small_disk / "model.pt"
+    source.write_bytes(b"weights")
+    with pytest.raises(Altered, match=r"model\.pt has been altered since it was written"):
+        store.upload(source, "model.pt", known="0" * 64)
+    assert list(store.list("")) == []
+    assert [path.name for path in local_root.rglob("*") if path.is_file() and path.name != "store.json"] == []
 
 
 def test_a_listing_does_not_read_uploaded_files(local_root: Path, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ class TestAFinishedRun:
         (final,) = undisturbed.checkpoints()
         assert final.name == "step-000000000012"
         names = {path.name for path in final.iterdir()}
-        assert names == {"meta.json", "student.pt", "teacher.pt", "optimizer.pt", "result.json", "labelled.json"}
+        weights = {"student.pt", "teacher.pt", "optimizer.pt"}
+        assert names == weights | {"meta.json", "result.json", "labelled.json", "trainer-sha256.json"}
         meta = json.loads((final / "meta.json").read_text())
         assert (meta["format"], meta["step"], meta["total_steps"], meta["samples"]) == (2, 12, 12, 12 * 16)
         assert meta["config"]["batch"] == 16
