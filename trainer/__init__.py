@@ -12,6 +12,7 @@ What lives where, in the order in which data flows:
     divergence            a loss that is no number                memory, peak_memory   what would fit
     state, snapshot       all that a run consists of; a copy      checkpoint, checkpoint_writer   it on disk
     durable_file          a file that is hashed while it is written
+    standard_error        what is told to whoever looks on
     recorder, progress    what the leading rank writes            tensorboard  the same as curves
     activity, priority    signs of life before the first step; threads that give way to the training
     loop                  build, train, close

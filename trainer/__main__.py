@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from trainer.config_file import load_config
 from trainer.errors import TrainerError
 from trainer.options import parse_options
+from trainer.standard_error import tell
 from trainer.stop import StopRequest, die_with_parent
 
 
@@ -37,14 +39,15 @@ def main() -> int:
     except TrainerError as error:
         rank = os.environ.get("RANK")
         where = "trainer" if rank is None else f"trainer, rank {rank}"
-        print(f"{where}: {error}", file=sys.stderr, flush=True)
+        tell(f"{where}: {error}")
         return error.exit_code
 
 
 def end_at_once(code: int) -> NoReturn:
     """Leave without taking torch apart: whoever waits for this process would wait half a second longer for nothing."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

@@ -126,7 +126,7 @@ def write_checkpoint(
     documents: Mapping[str, dict[str, Any]] | None = None,
     do: Do = at_once,
 ) -> Path:
-    """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError or RuntimeError.
+    """Write a checkpoint beside its place, make it durable, let it appear by rename; raises OSError.
 
     documents: further JSON files of it, by name. do: how the pieces of this work are done.
     """

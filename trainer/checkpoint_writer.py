@@ -136,11 +136,9 @@ class CheckpointWriter:
             do(partial(self._keep, place))
             self.newest_step = step
             do(partial(self._prune, step))
-        except (
-            OSError,
-            RuntimeError,
-            CheckpointFailed,
-        ) as error:  # torch.save turns a write's OSError into RuntimeError
+        except OSError as error:
+            failure = f"{error.strerror or type(error).__name__}: {self._directory}"
+        except (RuntimeError, CheckpointFailed) as error:
             failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
         self._outcome = Outcome(step, time.perf_counter() - begin, failure)
 

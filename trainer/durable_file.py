@@ -15,7 +15,7 @@ _SMALL_BYTES = 2**20
 
 
 class DurableFile:
-    """A new file, closed by `with`. Raises OSError.
+    """A new file, closed by `with`, which raises the OSError that a write met, whatever whoever wrote made of that.
 
     do: how each piece of the work is done.
     """
@@ -24,6 +24,7 @@ class DurableFile:
         self._do = do
         self._sha256 = hashlib.sha256()
         self._collected = bytearray()
+        self._failure: OSError | None = None
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by `with`
 
     @property
@@ -53,6 +54,8 @@ class DurableFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._file:
+            if self._failure is not None and error is not self._failure:
+                raise self._failure
             if error is None:
                 self._send_collected()
                 self._do(partial(os.fsync, self._file.fileno()))
@@ -64,5 +67,9 @@ class DurableFile:
 
     def _send(self, piece: memoryview) -> None:
         self._sha256.update(piece)
-        while piece:
-            piece = piece[os.write(self._file.fileno(), piece) :]
+        try:
+            while piece:
+                piece = piece[os.write(self._file.fileno(), piece) :]
+        except OSError as error:
+            self._failure = error
+            raise

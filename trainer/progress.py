@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import Unavailable
+from trainer.standard_error import tell
 
 UtcNow = Callable[[], datetime]
 
@@ -81,7 +81,7 @@ class ProgressLog:
         for who, accuracy in (("student", report.student_accuracy), ("teacher", report.teacher_accuracy)):
             if accuracy is not None:
                 shown.append(f"{who} {100 * accuracy:.1f} %")
-        self._show(", ".join([*shown, f"{report.samples_per_second:.0f} images/s"]))
+        tell(", ".join([*shown, f"{report.samples_per_second:.0f} images/s"]))
 
     def node_report(self, report: NodeReport) -> None:
         """Append a report of a machine beside the leading rank's."""
@@ -98,7 +98,7 @@ class ProgressLog:
 
     def say(self, step: int, text: str) -> None:
         """Tell only who looks at the terminal or the log: what the exit code says as well is no line of progress."""
-        self._show(f"step {step}: {text}")
+        tell(f"step {step}: {text}")
 
     def close(self) -> None:
         """Close the file."""
@@ -111,10 +111,7 @@ class ProgressLog:
             self._torn = self._file.write(data) != len(data)
         except OSError as error:
             self._torn = True
-            self._show(f"progress.jsonl cannot be written: {error.strerror}")
-
-    def _show(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+            tell(f"progress.jsonl cannot be written: {error.strerror}")
 
 
 def _ends_within_a_line(file: FileIO) -> bool:

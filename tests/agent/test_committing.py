@@ -13,7 +13,6 @@ from orchestrator.agent import checkpoints
 from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Manifest, load_manifest, seal
-from orchestrator.store.disk import file_sha256
 from orchestrator.store.memory import MemoryStore
 from tests.agent.committing import (
     JOB,
@@ -34,15 +33,15 @@ pytestmark = pytest.mark.usefixtures("quick")
 def test_what_the_trainer_writes_is_uploaded_committed_and_removed(
     agent: Agent, run: RunDirectory, store: MemoryStore
 ) -> None:
-    local = write(run, 10)
-    expected = {file.name: (file.size_bytes, file_sha256(file.path)) for file in local.files()}
+    write(run, 10)
     agent.wait_for(10)
     head = head_of(store)
     assert (head.step, head.final, head.checkpoint) == (10, False, layout.checkpoint_prefix(JOB, 10, 1))
     found = store.get(layout.manifest_key(layout.checkpoint_prefix(JOB, 10, 1)))
     assert found is not None
     manifest = Manifest.model_validate_json(found.body)
-    assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == expected
+    assert {file.name: file.sha256 for file in manifest.files} == as_written(10)
+    assert {file.name: file.size_bytes for file in manifest.files} == {"state.bin": 11, "meta.json": 12}
     wait_until(lambda: run.whole_checkpoints() == [], "the local copy is gone", 10)
 
 

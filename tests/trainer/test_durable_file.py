@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, cast
 
 import psutil
 import pytest
+import torch
 
 from trainer.durable_file import PIECE_BYTES, DurableFile
 from trainer.priority import Do, SpareTime, at_once
@@ -79,6 +81,17 @@ def test_a_write_that_stops_halfway_is_gone_on_with(
     data = content(2 * PIECE_BYTES + 5)
     assert write(tmp_path / "file", data).sha256 == sha256(data).hexdigest()
     assert (tmp_path / "file").read_bytes() == data
+
+
+def test_what_a_write_met_is_told_whatever_torch_makes_of_it(
+    tmp_path: Path, writes: Callable[[Callable[[int, memoryview], int]], None]
+) -> None:
+    def full(descriptor: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writes(full)
+    with pytest.raises(OSError, match="No space left on device"), DurableFile(tmp_path / "file") as file:
+        torch.save({"weights": torch.zeros(2 * PIECE_BYTES)}, cast(IO[bytes], file))
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EINVAL])

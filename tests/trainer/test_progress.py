@@ -43,6 +43,17 @@ def test_a_full_disk_costs_lines_and_not_the_run(capsys: pytest.CaptureFixture[s
     assert "progress.jsonl cannot be written: No space left on device" in capsys.readouterr().err
 
 
+def test_a_log_on_a_full_disk_costs_lines_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ProgressLog(tmp_path / "progress.jsonl", now)
+    full = open("/dev/full", "w")  # noqa: SIM115 - closing it fails as well
+    monkeypatch.setattr("sys.stderr", full)
+    log.note(3, "told")
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+    assert '"note": "told"' in (tmp_path / "progress.jsonl").read_text()
+
+
 def test_a_run_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"progress\.jsonl: cannot be written"):

@@ -1,7 +1,6 @@
 """A look at all images of the user's folders: which can be read, what they are like on average, their pixels."""
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from trainer.data.loader import Loader, cpu_cores
 from trainer.data.shelf import About, Shelf
 from trainer.data.sources import ArraySource, Attempt, FileSource, Source, pixels_or_raise
 from trainer.errors import ConfigError, Unavailable
+from trainer.standard_error import tell
 
 CHUNK = 32
 """Images that a process decodes at a time when all are gone through."""
@@ -70,7 +70,7 @@ class Look:
     def now(self, shelf: Shelf | None) -> Looked:
         """Decode every image, and keep what comes of it where there is a place for it; raises ConfigError."""
         if len(self._found) > FEW:
-            print(f"trainer: looks at {len(self._found):,} images, once", file=sys.stderr, flush=True)
+            tell(f"trainer: looks at {len(self._found):,} images, once")
         unreadable: dict[str, str] = {}
         try:
             if shelf is not None:
