@@ -131,14 +131,18 @@ class Committer:
                 if not self.fault:
                     yield RETRY_AFTER_S
                 continue
-            done = {*self._stuck, *map(_mark, waiting)}
-            for old in waiting:
-                old.remove()
-            if waiting:  # what a disk does not let go is done with all the same
-                self._stuck = done.intersection(map(_mark, self._look() or ()))
+            if waiting:
+                self._let_go(waiting)
             if settling and not waiting:
                 break
             yield 0.0 if waiting else self._look_every_s
+
+    def _let_go(self, checkpoints: Sequence[LocalCheckpoint]) -> None:
+        """Remove what is done with; what a disk does not let go is so all the same."""
+        done = {*self._stuck, *map(_mark, checkpoints)}
+        for each in checkpoints:
+            each.remove()
+        self._stuck = done.intersection(map(_mark, self._look() or ()))
 
     def _look(self) -> Sequence[LocalCheckpoint] | None:
         """What the trainer has written; None: that cannot be seen now, or never, which is a fault then."""
@@ -173,8 +177,7 @@ class Committer:
             return False
         except Altered as error:
             # It would stay so, while one before it may be sound.
-            checkpoint.remove()
-            self._stuck.update({_mark(checkpoint)}.intersection(map(_mark, self._look() or ())))
+            self._let_go([checkpoint])
             self._state = f"step {checkpoint.step} is lost: {error}"
             self._tell("checkpoint_failed", self._state)
             return False

@@ -12,18 +12,9 @@ import pytest
 from orchestrator.agent.imds import ENDPOINT_VARIABLE, TIMEOUT_S, InstanceMetadata, MetadataError
 from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.rehearsal.imds import TOKEN_HEADER, TTL_HEADER, Identity, MetadataServer
+from tests.support.clock import Clock
 
 IDENTITY = Identity("i-0abc", "g4dn.xlarge", "us-east-1b", "10.0.3.7", tags={INSTANCE_TAG: "digits-g1-n0-a0"})
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import torch
 from trainer.durable_file import PIECE_BYTES, DurableFile
 from trainer.priority import Do, SpareTime, at_once
 
+Replace = Callable[[Callable[[int, memoryview], int]], None]
 SIZES = [0, 1, 4096, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 4097]
 
 
@@ -68,14 +69,12 @@ def test_what_broke_off_raises_and_leaves_no_file_open(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, memoryview], int]], None]:
+def writes(monkeypatch: pytest.MonkeyPatch) -> Replace:
     """Put a function in the place of os.write."""
     return lambda instead: monkeypatch.setattr("trainer.durable_file.os.write", instead)
 
 
-def test_a_write_that_stops_halfway_is_gone_on_with(
-    tmp_path: Path, writes: Callable[[Callable[[int, memoryview], int]], None]
-) -> None:
+def test_a_write_that_stops_halfway_is_gone_on_with(tmp_path: Path, writes: Replace) -> None:
     real = os.write
     writes(lambda descriptor, data: real(descriptor, data[: max(1, len(data) // 3)]))
     data = content(2 * PIECE_BYTES + 5)
@@ -83,9 +82,7 @@ def test_a_write_that_stops_halfway_is_gone_on_with(
     assert (tmp_path / "file").read_bytes() == data
 
 
-def test_what_a_write_met_is_told_whatever_torch_makes_of_it(
-    tmp_path: Path, writes: Callable[[Callable[[int, memoryview], int]], None]
-) -> None:
+def test_what_a_write_met_is_told_whatever_torch_makes_of_it(tmp_path: Path, writes: Replace) -> None:
     def full(descriptor: int, data: memoryview) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -95,9 +92,7 @@ def test_what_a_write_met_is_told_whatever_torch_makes_of_it(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EINVAL])
-def test_a_disk_that_fails_is_told_of(
-    tmp_path: Path, error: int, writes: Callable[[Callable[[int, memoryview], int]], None]
-) -> None:
+def test_a_disk_that_fails_is_told_of(tmp_path: Path, error: int, writes: Replace) -> None:
     def failing(descriptor: int, data: memoryview) -> int:
         raise OSError(error, os.strerror(error))
 

@@ -9,18 +9,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.support.clock import Clock
 from trainer.priority import NICENESS, SpareTime, at_once, give_way
 
 T = TypeVar("T")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives a thread a priority of its own")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
