@@ -133,10 +133,20 @@ class TestAFullDisk:
 class TestLocalCheckpoints:
     def test_are_kept_so_many(self, run_dir: Path) -> None:
         environ = {"ELASTIC_CHECKPOINT_EVERY_S": "0", "ELASTIC_KEEP_LOCAL": "3"}
-        with start(run_dir, TINY | {"steps": 20}, environ=environ) as run:
-            run.finish()
-            assert len(run.checkpoints()) == 3
-            assert run.checkpoints()[-1].name == "step-000000000020"
+        seen: set[str] = set()
+
+        def five_were_written() -> bool:
+            seen.update(path.name for path in run.checkpoints())
+            return len(seen) >= 5
+
+        with start(run_dir, LONG, environ=environ) as run:
+            wait_until(five_were_written, "five checkpoints, as fast as this disk takes them")
+            run.signal(signal.SIGTERM)
+            assert run.wait() == [75]
+            left = [path.name for path in run.checkpoints()]
+            assert len(left) == 3
+            assert left[-1] == f"step-{run.reports()[-1]['step']:012d}"
+            assert left[-1] >= max(seen)
 
     def test_what_a_killed_predecessor_left_half_written_is_swept(self, run_dir: Path) -> None:
         left = run_dir / "checkpoints" / ".tmp-step-000000000003"
