@@ -8,6 +8,7 @@ membership is not used).
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -23,10 +24,13 @@ def main() -> int:
     """Import, wait, run."""
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent speaks to the ranks themselves
+    gc.disable()  # nothing that is imported is garbage, and to look for some takes a sixth of the time
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    gc.freeze()
+    gc.enable()
     for warm in sys.argv[1:]:
         Path(warm).touch()  # the agent looks for it
     line = sys.stdin.readline()
@@ -92,8 +96,9 @@ def _rendezvous(order: dict[str, Any]) -> dict[str, Any]:
 
 def end_at_once(code: int) -> NoReturn:
     """Leave without taking torch apart: that takes half a second, and the agent waits for it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # its log may lie on a disk that is full
+            stream.flush()
     os._exit(code)
 
 

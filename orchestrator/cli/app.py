@@ -1,57 +1,80 @@
 """The commands by name, in the order and groups in which `elastic --help` shows them."""
 
 import os
-from typing import Annotated
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from orchestrator.cli.commands import (
-    agent,
-    bootstrap,
-    cancel,
-    cost,
-    daemon,
-    dashboard,
-    doctor,
-    events,
-    explain,
-    fetch,
-    follow,
-    init,
-    instances,
-    logs,
-    pause,
-    pool,
-    ps,
-    reap,
-    rehearse,
-    resize,
-    rm,
-    schema,
-    show,
-    simulate,
-    submit,
-    validate,
-    version,
-    wait,
-)
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import StoreOption, flag
 
-WATCH, CHANGE, WRITE, RUN = "Submit and watch", "Change", "job.yaml", "Machinery"
+GROUPS = {
+    "Submit and watch": (
+        "submit",
+        "ps",
+        "show",
+        "follow",
+        "logs",
+        "events",
+        "explain",
+        "dashboard",
+        "instances",
+        "pool",
+        "cost",
+        "wait",
+        "fetch",
+    ),
+    "Change": ("cancel", "pause", "resume", "resize", "rm", "reap"),
+    "job.yaml": ("init", "rehearse", "validate", "schema"),
+    "Machinery": ("bootstrap", "daemon", "agent", "doctor", "version"),
+}
+HIDDEN = ("simulate",)
+COMMANDS = (*(name for names in GROUPS.values() for name in names), *HIDDEN)
 
-app = typer.Typer(
-    name="elastic",
-    help="Train on cheap, interruptible GPUs: jobs size themselves by measured utilisation and survive interruptions.",
-    epilog="Exit codes: 0 done · 1 failed · 2 wrong command or job.yaml · 3 cancelled or timed out · 4 credentials · "
-    "5 the job failed · 130 interrupted",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    pretty_exceptions_enable=False,
-    pretty_exceptions_show_locals=False,
-)
+_ANOTHERS_MODULE = {"resume": "pause"}
+"""Every other command is a function of its name in the module of its name."""
 
 
-@app.callback(invoke_without_command=True)
+class _Grouped(TyperGroup):
+    """Lists the commands group by group, as Typer does only with Rich, whose import would double the time it takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        widest = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            found = [(name.ljust(widest), self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(limit=1000)) for name, command in found if command]
+                )
+
+
+def app_for(arguments: Sequence[str]) -> typer.Typer:
+    """The program with its commands; with no other than the one that these arguments begin with.
+
+    Every command waits for this, and to import all of them and to read their options takes most of it.
+    """
+    app = typer.Typer(
+        name="elastic",
+        cls=_Grouped,
+        help="Train on cheap, interruptible GPUs: jobs size themselves by measured utilisation "
+        "and survive interruptions.",
+        epilog="Exit codes: 0 done · 1 failed · 2 wrong command or job.yaml · 3 cancelled or timed out · "
+        "4 credentials · 5 the job failed · 130 interrupted",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+    )
+    app.callback(invoke_without_command=True)(elastic)
+    for name in [name for name in COMMANDS if name in arguments[:1]] or COMMANDS:
+        module = import_module(f"orchestrator.cli.commands.{_ANOTHERS_MODULE.get(name, name)}")
+        app.command(name, hidden=name in HIDDEN)(getattr(module, name))
+    return app
+
+
 def elastic(
     context: typer.Context,
     store: StoreOption = None,
@@ -60,38 +83,9 @@ def elastic(
     """Options that every command understands."""
     context.obj = Invocation(environ=dict(os.environ), store_url=store)
     if show_version:
-        print(version.installed_version())
+        from orchestrator.cli.commands.version import installed_version
+
+        print(installed_version())
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-app.command("submit", rich_help_panel=WATCH)(submit.submit)
-app.command("ps", rich_help_panel=WATCH)(ps.ps)
-app.command("show", rich_help_panel=WATCH)(show.show)
-app.command("follow", rich_help_panel=WATCH)(follow.follow)
-app.command("logs", rich_help_panel=WATCH)(logs.logs)
-app.command("events", rich_help_panel=WATCH)(events.events)
-app.command("explain", rich_help_panel=WATCH)(explain.explain)
-app.command("dashboard", rich_help_panel=WATCH)(dashboard.dashboard)
-app.command("instances", rich_help_panel=WATCH)(instances.instances)
-app.command("pool", rich_help_panel=WATCH)(pool.pool)
-app.command("cost", rich_help_panel=WATCH)(cost.cost)
-app.command("wait", rich_help_panel=WATCH)(wait.wait)
-app.command("fetch", rich_help_panel=WATCH)(fetch.fetch)
-app.command("cancel", rich_help_panel=CHANGE)(cancel.cancel)
-app.command("pause", rich_help_panel=CHANGE)(pause.pause)
-app.command("resume", rich_help_panel=CHANGE)(pause.resume)
-app.command("resize", rich_help_panel=CHANGE)(resize.resize)
-app.command("rm", rich_help_panel=CHANGE)(rm.rm)
-app.command("reap", rich_help_panel=CHANGE)(reap.reap)
-app.command("init", rich_help_panel=WRITE)(init.init)
-app.command("rehearse", rich_help_panel=WRITE)(rehearse.rehearse)
-app.command("validate", rich_help_panel=WRITE)(validate.validate)
-app.command("schema", rich_help_panel=WRITE)(schema.schema)
-app.command("bootstrap", rich_help_panel=RUN)(bootstrap.bootstrap)
-app.command("daemon", rich_help_panel=RUN)(daemon.daemon)
-app.command("agent", rich_help_panel=RUN)(agent.agent)
-app.command("doctor", rich_help_panel=RUN)(doctor.doctor)
-app.command("simulate", rich_help_panel=RUN, hidden=True)(simulate.simulate)
-app.command("version", rich_help_panel=RUN)(version.version)

@@ -28,8 +28,8 @@ SUBPROCESS_TIMEOUT_S = 60.0
 DOCKER_TIMEOUT_S = 10.0
 
 _ASK_TORCH = (
-    "import torch; gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
-    "print(torch.__version__, torch.version.cuda, gpus)"
+    "import os, torch; gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
+    "print(torch.__version__, torch.version.cuda, gpus, os.path.exists(torch.__spec__.cached))"
 )
 
 
@@ -123,11 +123,15 @@ def check_torch() -> Finding:
     if asked.returncode != 0:
         reason = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
         return Finding("torch", Verdict.FAIL, f"cannot be imported: {reason}", "install it again with: uv sync")
-    version, cuda, gpus = asked.stdout.split()
+    version, cuda, gpus, compiled = asked.stdout.split()
     built = f"CUDA {cuda}" if cuda != "None" else "CPU only"
     seen = f"{version} ({built}), sees {text.count(int(gpus), 'GPU')}"
     if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < LEAST_TORCH:
         return Finding("torch", Verdict.FAIL, seen, "install torch 2.10 or later: earlier ones load unsafe checkpoints")
+    if compiled == "False":
+        seen += "; no bytecode of it is kept, so it is compiled at each start of a worker, which takes twice as long"
+        advice = "unset PYTHONDONTWRITEBYTECODE, or compile once for all: uv sync --compile-bytecode"
+        return Finding("torch", Verdict.WARN, seen, advice)
     return Finding("torch", Verdict.OK, seen)
 
 

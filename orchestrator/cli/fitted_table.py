@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.output import PIPED_WIDTH
-
 R = TypeVar("R")
+
+GAP = 2
+"""Blanks between columns."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,27 @@ class FittedTable(Generic[R]):
         self._now = now
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = list(self._columns)
-        spare = sorted((column for column in columns if column.spare), key=lambda column: column.spare)
-        table = self._table(columns)
-        unbounded = options.update(width=PIPED_WIDTH)
-        while spare and console.measure(table, options=unbounded).maximum > options.max_width:
+        columns = [_Filled(column, [column.cell(row, self._now) for row in self._rows]) for column in self._columns]
+        spare = sorted((each for each in columns if each.column.spare), key=lambda each: each.column.spare)
+        while spare and _width(columns) > options.max_width:
             columns.remove(spare.pop())
-            table = self._table(columns)
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bright_black")
+        for each in columns:
+            justify: JustifyMethod = "right" if each.column.numeric else "left"
+            table.add_column(each.column.title, justify=justify, no_wrap=True, width=each.width)
+        for cells in zip(*(each.cells for each in columns), strict=True):
+            table.add_row(*cells)
         yield table
 
-    def _table(self, columns: Sequence[Column[R]]) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
-        for column in columns:
-            table.add_column(column.title, justify="right" if column.numeric else "left", no_wrap=True)
-        for row in self._rows:
-            table.add_row(*(column.cell(row, self._now) for column in columns))
-        return table
+
+class _Filled(Generic[R]):
+    """A column with its cells. Rich would measure all of them again for each table that is tried."""
+
+    def __init__(self, column: Column[R], cells: Sequence[str | Text]) -> None:
+        self.column, self.cells = column, cells
+        shown = (cell.plain if isinstance(cell, Text) else cell for cell in (column.title, *cells))
+        self.width = max(map(cell_len, shown))
+
+
+def _width(columns: "Sequence[_Filled[R]]") -> int:
+    return sum(each.width + GAP for each in columns) - GAP

@@ -37,9 +37,9 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        from orchestrator.cli.app import app
+        from orchestrator.cli.app import app_for
 
-        code = get_command(app).main(list(arguments), prog_name="elastic", standalone_mode=False)
+        code = get_command(app_for(arguments)).main(list(arguments), prog_name="elastic", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ElasticError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from orchestrator.cli.app import GROUPS
 from orchestrator.jobs.bucket import load_record, load_spec
 from orchestrator.jobs.events import EventKind
 from orchestrator.jobs.phases import JobPhase
@@ -428,6 +429,26 @@ def test_help_names_every_command_and_needs_no_store(elastic: Elastic) -> None:
     for name in f"{watch} {change} init validate schema daemon agent doctor version".split():
         assert f" {name} " in shown.out
         assert elastic(name, "--help").code == 0
+
+
+def test_help_lists_each_command_once_in_its_group(elastic: Elastic) -> None:
+    shown = elastic("--help").out
+    for group, names in GROUPS.items():
+        _, _, below = shown.partition(f"\n{group}:\n")
+        listed = [line.split()[0] for line in below.split("\n\n")[0].splitlines() if line[2] != " "]
+        assert listed == list(names)
+    assert "simulate" not in shown
+    assert "its checkpoint holds." in " ".join(shown.split())  # no sentence is cut
+
+
+def test_a_command_is_found_wherever_it_stands(elastic: Elastic, store: Store) -> None:
+    put_pending(store, "here")
+    assert elastic("--store", store.url, "ps", "-o", "name").out == elastic("ps", "-o", "name").out == "here\n"
+    assert "Machinery:" in elastic("--help", "ps").out
+    assert "Machinery:" not in elastic("ps", "--help").out
+    outcome = elastic("pss")
+    assert outcome.code == 2
+    assert "Did you mean 'ps'" in outcome.err
 
 
 def test_the_store_may_be_named_before_or_after_the_command(elastic: Elastic, store: Store, tmp_path: Path) -> None:

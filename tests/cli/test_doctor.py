@@ -49,6 +49,27 @@ def test_the_table_says_what_to_do(elastic: Elastic, store: Store, monkeypatch: 
     assert "1 of 11 checks failed" in outcome.err
 
 
+MADE_UP_TORCH = """
+from types import SimpleNamespace
+__version__ = "2.15.0"
+version = SimpleNamespace(cuda=None)
+cuda = SimpleNamespace(is_available=lambda: False)
+"""
+
+
+def test_a_torch_that_is_compiled_at_each_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(MADE_UP_TORCH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    told = checks.check_torch()
+    assert told.verdict is Verdict.WARN
+    assert "compiled at each start of a worker" in told.seen
+    assert "uv sync --compile-bytecode" in told.advice
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+    assert checks.check_torch() == Finding("torch", Verdict.OK, "2.15.0 (CPU only), sees 0 GPUs")
+
+
 def test_a_store_that_ignores_conditions_fails() -> None:
     [finding] = checks.check_store(CarelessStore(), Invocation(environ={}))
     assert finding.verdict is Verdict.FAIL

@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from orchestrator.cli import exit_codes
-from orchestrator.cli.app import app
+from orchestrator.cli.app import app_for
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_the_first_commands_are_the_two_that_a_fresh_clone_needs() -> None:
 
 @pytest.mark.parametrize("words", list(typed()), ids=" ".join)
 def test_what_is_typed_can_be_parsed(words: list[str]) -> None:
-    group = get_command(app)
+    group = get_command(app_for([]))
     assert hasattr(group, "commands")
     command = group.commands[words[0]]
     command.make_context(words[0], words[1:])  # raises for options and arguments that are not there
