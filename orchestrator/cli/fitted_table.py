@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 R = TypeVar("R")
 
-GAP = 2
-"""Blanks between columns."""
+GAP = "  "
+"""Between two columns."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +38,22 @@ class FittedTable(Generic[R]):
         spare = sorted((each for each in columns if each.column.spare), key=lambda each: each.column.spare)
         while spare and _width(columns) > options.max_width:
             columns.remove(spare.pop())
-        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bright_black")
-        for each in columns:
-            justify: JustifyMethod = "right" if each.column.numeric else "left"
-            table.add_column(each.column.title, justify=justify, no_wrap=True, width=each.width)
+        yield Text(GAP, "bright_black", no_wrap=True, overflow="ellipsis").join(each.title for each in columns)
         for cells in zip(*(each.cells for each in columns), strict=True):
-            table.add_row(*cells)
-        yield table
+            yield Text(GAP, no_wrap=True, overflow="ellipsis").join(cells)
 
 
 class _Filled(Generic[R]):
-    """A column with its cells. Rich would measure all of them again for each table that is tried."""
+    """A column with its title and cells, all of one width. Rich's own table measures each cell again and again."""
 
     def __init__(self, column: Column[R], cells: Sequence[str | Text]) -> None:
-        self.column, self.cells = column, cells
-        shown = (cell.plain if isinstance(cell, Text) else cell for cell in (column.title, *cells))
-        self.width = max(map(cell_len, shown))
+        self.column = column
+        texts = [cell if isinstance(cell, Text) else Text(cell.replace("\n", " ")) for cell in (column.title, *cells)]
+        self.width = max(text.cell_len for text in texts)
+        for text in texts:
+            text.align("right" if column.numeric else "left", self.width)
+        self.title, *self.cells = texts
 
 
 def _width(columns: "Sequence[_Filled[R]]") -> int:
-    return sum(each.width + GAP for each in columns) - GAP
+    return sum(each.width for each in columns) + len(GAP) * (len(columns) - 1)
