@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -227,3 +229,10 @@ def test_credentials_of_the_agent_do_not_reach_a_rank(launch: Launch) -> None:
 def test_the_trainer_is_what_runs_unless_said_otherwise(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "a {strange} place")
     assert TRAINER.filled(run) == ["-u", "-m", "trainer", str(run.config), str(run.path)]
+
+
+def test_a_launcher_whose_log_lies_on_a_full_disk_keeps_its_exit_code() -> None:
+    code = "from orchestrator.agent.torchrun import end_at_once; print('the last line'); end_at_once(75)"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=full, check=False, timeout=60)
+    assert ended.returncode == 75
