@@ -233,6 +233,8 @@ def test_the_trainer_is_what_runs_unless_said_otherwise(tmp_path: Path) -> None:
 
 def test_a_launcher_whose_log_lies_on_a_full_disk_keeps_its_exit_code() -> None:
     code = "from orchestrator.agent.torchrun import end_at_once; print('the last line'); end_at_once(75)"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=full, check=False, timeout=60)
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(command, stdout=full, stderr=full, env=buffered, check=False, timeout=60)
     assert ended.returncode == 75
