@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import platformdirs
 
+from orchestrator.agent.ending import end_at_once
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.imds import Identity, InstanceMetadata, Interruption, MetadataError
 from orchestrator.agent.interruptions import InterruptionWatch
@@ -178,10 +179,7 @@ def end_with(run: Callable[[], int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - whatever it is, it goes into the log, and nothing of this process goes on
         _log("the agent has ended by a fault of its own")
         traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    end_at_once(code)
 
 
 def _log(message: str) -> None:

@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from orchestrator.agent.ending import end_at_once
 from orchestrator.agent.exits import common_code
 from orchestrator.jobs.instances import LOOPBACK
 
@@ -94,13 +95,5 @@ def _rendezvous(order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def end_at_once(code: int) -> NoReturn:
-    """Leave without taking torch apart: that takes half a second, and the agent waits for it."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # its log may lie on a disk that is full
-            stream.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    end_at_once(main())
+    end_at_once(main())  # to take torch apart would take half a second, and the agent waits for it

@@ -69,7 +69,7 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_show_locals=False,
     )
     app.callback(invoke_without_command=True)(elastic)
-    for name in [name for name in COMMANDS if name in arguments[:1]] or COMMANDS:
+    for name in [name for name in arguments[:1] if name in COMMANDS] or COMMANDS:
         module = import_module(f"orchestrator.cli.commands.{_ANOTHERS_MODULE.get(name, name)}")
         app.command(name, hidden=name in HIDDEN)(getattr(module, name))
     return app

@@ -10,7 +10,7 @@ from rich.text import Text
 
 R = TypeVar("R")
 
-GAP = "  "
+_GAP = "  "
 """Between two columns."""
 
 
@@ -38,9 +38,9 @@ class FittedTable(Generic[R]):
         spare = sorted((each for each in columns if each.column.spare), key=lambda each: each.column.spare)
         while spare and _width(columns) > options.max_width:
             columns.remove(spare.pop())
-        yield Text(GAP, "bright_black", no_wrap=True, overflow="ellipsis").join(each.title for each in columns)
+        yield Text(_GAP, "bright_black", no_wrap=True, overflow="ellipsis").join(each.title for each in columns)
         for cells in zip(*(each.cells for each in columns), strict=True):
-            yield Text(GAP, no_wrap=True, overflow="ellipsis").join(cells)
+            yield Text(_GAP, no_wrap=True, overflow="ellipsis").join(cells)
 
 
 class _Filled(Generic[R]):
@@ -55,5 +55,5 @@ class _Filled(Generic[R]):
         self.title, *self.cells = texts
 
 
-def _width(columns: "Sequence[_Filled[R]]") -> int:
-    return sum(each.width for each in columns) + len(GAP) * (len(columns) - 1)
+def _width(columns: Sequence[_Filled[R]]) -> int:
+    return sum(each.width for each in columns) + len(_GAP) * (len(columns) - 1)
