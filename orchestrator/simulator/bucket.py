@@ -133,10 +133,12 @@ class BucketView:
         seconds = self._bucket.faults.chance.uniform(*(_SLOW_UPLOAD_S if fault is Fault.SLOW_UPLOAD else _UPLOAD_S))
         if fault is not None:
             self._bucket.story.fault(self._process.name, "{}: {}", fault, key)
-        try:
+        if fault is None:
             self._process.sleep(seconds)
-        finally:
-            if fault is not None:
+        else:
+            try:
+                self._wait(seconds)
+            finally:
                 self._excused(begun_s)
         if fault is Fault.PARTIAL_UPLOAD:
             raise StoreError(f"the upload of {key} broke off")

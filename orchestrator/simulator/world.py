@@ -124,13 +124,11 @@ class World:
         self.at_trouble(process)
 
     def _boot(self, instance: Instance) -> None:
-        job = instance.request.job
+        excused = partial(self.rules.excuses.add, instance.request.job)
         agent = SimulatedAgent(
             instance,
             self.cloud,
-            lambda process: BucketView(
-                self.bucket, process, lambda since_s, until_s: self.rules.excuses.add(job, since_s, until_s)
-            ),
+            lambda process: BucketView(self.bucket, process, retried=excused, waits=excused),
             self.faults,
             self.story,
             self.nonce,
