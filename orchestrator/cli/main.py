@@ -3,6 +3,7 @@
 The codes are in `orchestrator.cli.exit_codes` and, for errors, with the errors themselves.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -21,10 +22,13 @@ from orchestrator.cli.prose import complain, say
 from orchestrator.errors import ElasticError
 
 STDOUT_FD = 1
+GARBAGE_AFTER = 20_000
+"""So many new objects, in place of 700, before garbage is looked for: what a command imports is none."""
 
 
 def main() -> None:
     """Run `elastic` with this process's arguments."""
+    gc.set_threshold(GARBAGE_AFTER)
     signal.signal(signal.SIGTERM, _leave)
     sys.exit(run(sys.argv[1:]))
 
