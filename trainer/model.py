@@ -4,12 +4,13 @@ Written here rather than imported: torchvision takes 3 s to import (it loads tor
 every resume would pay. A test holds them to torchvision's: same state dict, same outputs, same gradients.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer import few_pixels
 from trainer.config import Model
 
 INPUT_CHANNELS = 3
@@ -18,10 +19,8 @@ INPUT_CHANNELS = 3
 class Conv3x3(nn.Conv2d):
     """3x3 convolution without bias.
 
-    On an image of one or two pixels a side the window sees the whole of it wherever it stands, and much beyond. There
-    it is computed as what it is, a product with one matrix: the same function with a ninth (one pixel) or four ninths
-    (two) of the multiplications. Of a step on 8x8 images, whose last two layers are so small, the one saved a quarter
-    (AVX-512), and the other a quarter of what was left (AVX2, float32).
+    On images of one or two pixels a side, as in the last two layers for 8x8 images, without the taps that see none:
+    see `few_pixels`.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -29,31 +28,11 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        if x.device.type == "cpu" and height == width and height <= 2:
-            return self._product(x, height)
+        if few_pixels.suits(x):
+            return few_pixels.convolve(x, self.weight, self.stride[0])
         if height == width == 1:
             return F.conv2d(x, self.weight[:, :, 1:2, 1:2])
         return super().forward(x)  # a GPU would add up the product's gradient in an order that changes
-
-    def _product(self, x: Tensor, side: int) -> Tensor:
-        """[N, pixels x inputs] times [pixels x inputs, outputs x places of the window]; in the layout of `x`."""
-        places = range(0, side, self.stride[0])
-        taps = self.weight.permute(0, 2, 3, 1).flatten(1, 2)  # outputs, taps, inputs
-        matrix = taps.index_select(1, torch.tensor(_taps(places, range(side)))).view(-1, side * side * self.in_channels)
-        out = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix).view(-1, self.out_channels, len(places), len(places))
-        channels_last = x.is_contiguous(memory_format=torch.channels_last)
-        return out.contiguous(memory_format=torch.channels_last) if channels_last else out
-
-
-def _taps(places: Sequence[int], pixels: Sequence[int]) -> list[int]:
-    """Which of the window's nine taps lies on each pixel of the image when its centre is at each place, row by row."""
-    return [
-        3 * (row - top + 1) + (column - left + 1)
-        for top in places
-        for left in places
-        for row in pixels
-        for column in pixels
-    ]
 
 
 class BasicBlock(nn.Module):

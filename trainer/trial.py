@@ -15,6 +15,7 @@ def try_pass(network: FlatNetwork, heads: Heads, images: Tensor, precision: Prec
     """
     statistics = network.batch_statistics.clone()
     learning = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
+    collected = [parameter.grad for parameter in learning]
     device = images.device
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -22,8 +23,12 @@ def try_pass(network: FlatNetwork, heads: Heads, images: Tensor, precision: Prec
                 logits, pulled = heads(images)
             if learning:
                 loss = logits.float().square().mean() + pulled.float().square().mean()
-                torch.autograd.grad(loss, learning)  # unlike backward(), adds to no gradient
+                for parameter in learning:
+                    parameter.grad = None  # so that nothing is added to it
+                torch.autograd.grad(loss, learning)
     finally:
+        for parameter, gradient in zip(learning, collected, strict=True):
+            parameter.grad = gradient
         network.batch_statistics.copy_(statistics)
 
 

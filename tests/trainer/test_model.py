@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torchvision.models import resnet
 from torchvision.models.resnet import ResNet
 
 from tests.trainer.launch import Run, result
 from trainer.config import Model
 from trainer.data.digits import load_digits
-from trainer.model import Conv3x3, build_model
+from trainer.model import build_model
 from trainer.network import FlatNetwork
 from trainer.peak_memory import peak_bytes
 from trainer.precision import Precision, autocast
@@ -61,23 +60,6 @@ def test_outputs_and_gradients_are_those_of_torchvision(name: str, stem: str, px
     theirs(images).square().sum().backward()
     for (parameter, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad, msg=parameter)
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("px", [1, 2, 3])
-def test_a_convolution_of_few_pixels_is_one_all_the_same(px: int, stride: int, layout: torch.memory_format) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        ours = Conv3x3(5, 7, stride).double().to(memory_format=layout)
-        images = torch.randn(4, 5, px, px, dtype=torch.float64).to(memory_format=layout)
-    theirs = ours.weight.detach().clone().requires_grad_()
-    mine, expected = ours(images), F.conv2d(images, theirs, stride=stride, padding=1)
-    torch.testing.assert_close(mine, expected)
-    assert mine.is_contiguous(memory_format=layout)
-    mine.square().sum().backward()
-    expected.square().sum().backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(ours.weight.grad, theirs.grad)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
