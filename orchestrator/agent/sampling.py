@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Literal, Protocol
 
@@ -12,6 +13,7 @@ from orchestrator.jobs.instances import Utilization
 from orchestrator.spec.models import MAX_WINDOW_S
 
 SAMPLE_EVERY_S = 1.0
+LOOK_EVERY_S = 5.0
 SAMPLES_KEPT = round(MAX_WINDOW_S / SAMPLE_EVERY_S)
 
 
@@ -49,7 +51,11 @@ class NvmlSampler:
 
 
 class CpuSampler:
-    """Share of the instance's cores that processes, and all below them, keep busy."""
+    """Share of the instance's cores that processes, and all below them, keep busy.
+
+    To find those below takes a look at every process of the machine, so that is not done for each sample: between two
+    looks the processes found are sampled, and what came since counts from the next look on, with all it has used.
+    """
 
     source: Literal["nvml", "cpu"] = "cpu"
 
@@ -61,34 +67,43 @@ class CpuSampler:
         self._monotonic = monotonic
         self._seconds: dict[int, float] = {}
         self._at = monotonic()
+        self._found: list[psutil.Process] = []
+        self._roots: list[int] = []
+        self._look_at = self._at
 
     def sample(self) -> float | None:
         """None while there is no process, and the first time, when there is nothing to compare with."""
         now = self._monotonic()
-        before, self._seconds = self._seconds, _cpu_seconds(self._root_pids())
+        before, self._seconds = self._seconds, self._cpu_seconds(now)
         elapsed_s, self._at = now - self._at, now
         if not before or not self._seconds or elapsed_s <= 0:
             return None
         used_s = sum(max(0.0, seconds - before.get(pid, 0.0)) for pid, seconds in self._seconds.items())
         return min(100.0, 100.0 * used_s / (elapsed_s * self._cores))
 
-
-def _cpu_seconds(root_pids: Sequence[int]) -> dict[int, float]:
-    """CPU seconds so far of processes and all below them."""
-    seconds = {}
-    for root_pid in root_pids:
-        try:
-            root = psutil.Process(root_pid)
-            tree = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            continue
-        for process in tree:
+    def _cpu_seconds(self, now: float) -> dict[int, float]:
+        """By process the CPU seconds so far."""
+        roots = list(self._root_pids())
+        if roots != self._roots or now >= self._look_at:
+            self._found, self._roots, self._look_at = _with_all_below(roots), roots, now + LOOK_EVERY_S
+        seconds = {}
+        for process in self._found:
             try:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:
+                self._look_at = now  # others may have come in its place
                 continue
             seconds[process.pid] = times.user + times.system
-    return seconds
+        return seconds
+
+
+def _with_all_below(root_pids: Sequence[int]) -> list[psutil.Process]:
+    found = []
+    for root_pid in root_pids:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(root_pid)
+            found += [root, *root.children(recursive=True)]
+    return found
 
 
 def choose_sampler(gpus: Sequence[int], cores: int, root_pids: Callable[[], Sequence[int]]) -> Sampler:

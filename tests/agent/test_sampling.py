@@ -13,7 +13,15 @@ from typing import Literal
 import psutil
 import pytest
 
-from orchestrator.agent.sampling import SAMPLE_EVERY_S, SAMPLES_KEPT, CpuSampler, UtilizationWindow, choose_sampler
+from orchestrator.agent.sampling import (
+    LOOK_EVERY_S,
+    SAMPLE_EVERY_S,
+    SAMPLES_KEPT,
+    CpuSampler,
+    UtilizationWindow,
+    choose_sampler,
+)
+from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
 SPIN = "import sys; print('on', flush=True)\nwhile True: pass"
@@ -22,6 +30,16 @@ SPIN_IN_A_CHILD = (
     "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.DEVNULL)\n"
     "print('on', flush=True)\nsys.stdin.read()\nchild.kill()\nchild.wait()"
 )
+SPIN_IN_CHILDREN = (
+    "import subprocess, sys\n"
+    "print('on', flush=True)\n"
+    "for _ in sys.stdin:\n"
+    "    child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.DEVNULL)\n"
+    "    sys.stdin.readline()\n"
+    "    child.kill()\n"
+    "    child.wait()\n"
+)
+"""One begins with each odd line and ends with the next."""
 SLEEP = "import sys; print('on', flush=True); sys.stdin.read()"
 
 
@@ -97,6 +115,37 @@ def test_what_is_below_the_process_counts(busy_below: int) -> None:
     (child,) = psutil.Process(busy_below).children()
     sample, least, most = compare(CpuSampler(lambda: [busy_below], 1), child.pid, 1)
     assert least - 8 <= sample <= most + 8
+
+
+def test_those_below_are_looked_for_now_and_then_and_when_one_of_them_has_ended() -> None:
+    clock = Clock()
+    command = [sys.executable, "-c", SPIN_IN_CHILDREN, SPIN]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "on\n"
+        tree = psutil.Process(parent.pid)
+        sampler = CpuSampler(lambda: [parent.pid], 1, clock)
+
+        def sample_after(seconds: float) -> float:
+            clock.now_s += seconds
+            return sampler.sample() or 0.0
+
+        def start_and_wait() -> None:
+            parent.stdin.write("\n")  # type: ignore[union-attr]
+            wait_until(tree.children, "a child comes")
+            wait_until(lambda: cpu_seconds(tree.children()[0].pid) >= 0.5, "it gets its half second")
+
+        sample_after(0.0)
+        start_and_wait()
+        assert sample_after(1.0) < 5, "not known yet"
+        assert sample_after(LOOK_EVERY_S - 1.0) > 9, "half a second of five, and what it has used since"
+        parent.stdin.write("\n")
+        wait_until(lambda: not tree.children(), "it has ended")
+        start_and_wait()
+        sample_after(0.5)
+        assert sample_after(0.5) > 9, "looked for as its brother is gone"
+        parent.stdin.write("\n")
 
 
 def test_a_process_that_waits_is_idle_however_busy_another_is(idle: int, busy: int) -> None:
