@@ -129,17 +129,13 @@ class BucketView:
     def upload_bytes(self, key: str, body: bytes) -> str:
         """Upload a file that is not on a real disk; returns its SHA-256. What arrives altered is refused, as by S3."""
         fault = self._bucket.faults.in_upload()
-        begun_s = self._process.timeline.now_s
         seconds = self._bucket.faults.chance.uniform(*(_SLOW_UPLOAD_S if fault is Fault.SLOW_UPLOAD else _UPLOAD_S))
         if fault is not None:
             self._bucket.story.fault(self._process.name, "{}: {}", fault, key)
         if fault is None:
             self._process.sleep(seconds)
         else:
-            try:
-                self._wait(seconds)
-            finally:
-                self._excused(begun_s)
+            self._wait(seconds)
         if fault is Fault.PARTIAL_UPLOAD:
             raise StoreError(f"the upload of {key} broke off")
         if fault is Fault.CORRUPTED_UPLOAD:
