@@ -23,6 +23,7 @@ from orchestrator.jobs.requests import send_request
 from orchestrator.spec.load import load_job
 from orchestrator.store.document import random_nonce
 from orchestrator.store.local import LocalStore
+from tests.survival.system import role_of
 
 DEMO = Path(__file__).parent.parent / "examples" / "digits.yaml"
 BOUND_S = 120.0
@@ -123,7 +124,7 @@ class Place:
 
     def ranks(self) -> list[psutil.Process]:
         """The processes that train."""
-        return [process for process in self.processes() if _runs(process, "trainer")]
+        return [process for process in self.processes() if role_of(process) == "rank"]
 
     def agents(self) -> list[psutil.Process]:
         """The supervisors of instances."""

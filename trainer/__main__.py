@@ -17,6 +17,12 @@ from trainer.standard_error import tell
 from trainer.stop import StopRequest, die_with_parent
 
 
+def warm_up() -> None:
+    """Import what takes seconds. A launcher does it once, and ranks that it forks afterwards have it."""
+    import trainer.loop
+    import trainer.world  # noqa: F401
+
+
 def main() -> int:
     """Run the trainer; returns the exit code.
 

@@ -20,8 +20,13 @@ from orchestrator.fleets.processes import is_running, marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
 
-RUN_MARKER = "ELASTIC_RUN_DIR"
-"""Environment variable that ranks, and what they start, carry: the generation's run directory."""
+LAUNCHER_MARKER = "ELASTIC_LAUNCHER"
+"""Environment variable that launcher and ranks, and what they start, carry: the launcher's log, unique on the machine.
+
+It is there from the launcher's start on: a rank that is forked keeps, for whoever looks from outside, the variables
+with which its launcher was started.
+"""
+_GPU_DRIVER = Path("/dev/nvidiactl")
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -46,6 +51,8 @@ class Program:
     """None: Python, with elastic's own trainer in it. Another is a person's own, which knows nothing of elastic."""
     working_dir: str | None = None
     """Where it works; None: wherever it is started."""
+    package: str | None = None
+    """A package that Python runs with these arguments; ranks may be forked, as `orchestrator.agent.torchrun` tells."""
 
     @classmethod
     def of(cls, assignment: Assignment, own: "Program") -> "Program":
@@ -54,6 +61,11 @@ class Program:
         return own if given is None else cls(given.command[1:], given.command[0], given.working_dir)
 
     def filled(self, run: RunDirectory) -> list[str]:
+        """What the executable is started with for one run."""
+        package = [] if self.package is None else ["-u", "-m", self.package]
+        return [*package, *self.filled_arguments(run)]
+
+    def filled_arguments(self, run: RunDirectory) -> list[str]:
         """The arguments for one run."""
         return [self._fill(argument, run) for argument in self.arguments]
 
@@ -64,27 +76,28 @@ class Program:
         return re.sub(r"\{config\}|\{run_dir\}", lambda found: paths[found[0]], argument)
 
 
-TRAINER = Program(("-u", "-m", "trainer", "{config}", "{run_dir}"))
+TRAINER = Program(("{config}", "{run_dir}"), package="trainer")
 
 
 class TorchrunWorkers:
     """torchrun and its ranks. Made warm; `start` once; then `poll` until it tells how they ended."""
 
     def __init__(self, log: Path, environ: Mapping[str, str], program: Program = TRAINER) -> None:
-        self.log_path = log
+        self.log_path = log.absolute()
         self._program = program
         self._asked: set[int] = set()
         self._run: RunDirectory | None = None
         self._first_rank = 0
         self._warm_mark = log.with_suffix(".warm")
         self._warm_mark.unlink(missing_ok=True)
+        warm = [] if program.package is None else [program.package]
         with open(log, "ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.agent.torchrun", str(self._warm_mark)],
+                [sys.executable, "-m", "orchestrator.agent.torchrun", str(self._warm_mark), *warm],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=out,
-                env=worker_environment(environ),
+                env={**worker_environment(environ), LAUNCHER_MARKER: str(self.log_path)},
             )
 
     @property
@@ -121,8 +134,11 @@ class TorchrunWorkers:
         """Tell the warm launcher what to run."""
         self._run = run = RunDirectory(run.path)
         self._first_rank = assignment.node_rank * assignment.workers
+        program = Program.of(assignment, self._program)
+        forked = program.package if may_be_forked(assignment, gpus) else None
         order = {
-            "program": self._python_arguments(run, Program.of(assignment, self._program)),
+            "forked": forked is not None,
+            "program": [forked, *program.filled_arguments(run)] if forked else self._python_arguments(run, program),
             "run_id": f"{assignment.job}-g{assignment.generation}",
             "nodes": assignment.nodes,
             "node_rank": assignment.node_rank,
@@ -176,8 +192,8 @@ class TorchrunWorkers:
         return self._process.poll() is not None and not self._kill_marked()
 
     def _kill_marked(self) -> bool:
-        """Kill what carries this generation's marker; False: there was nothing."""
-        return self._run is not None and kill_marked(str(self._run.path), RUN_MARKER)
+        """Kill what carries this launcher's marker; False: there was nothing."""
+        return kill_marked(str(self.log_path), LAUNCHER_MARKER)
 
     def poll(self, step: int | None) -> TrainerExit | None:
         """How they ended, or None while they run."""
@@ -208,6 +224,16 @@ class TorchrunWorkers:
         return TrainerExit(outcome="failed", code=code, message=why, step=step)
 
 
+def may_be_forked(assignment: Assignment, gpus: tuple[int, ...]) -> bool:
+    """Whether ranks can be forked from a process that has imported torch.
+
+    Not where there are GPUs: a fork of a process that has so much as counted them cannot use them. And not with
+    variables of the job's own, many of which count only when a process starts or imports: PYTHONPATH, MALLOC_ARENA_MAX.
+    """
+    has_gpus = bool(gpus) or _GPU_DRIVER.exists()
+    return sys.platform.startswith("linux") and not has_gpus and not assignment.env
+
+
 def kill_marked(marker: str, variable: str) -> bool:
     """Kill every process that carries a marker in that variable of its environment; False: there was none."""
     alive = [each for each in marked_processes(marker, variable) if is_running(each)]
@@ -224,7 +250,7 @@ def rank_environment(
     environ = {
         **({"PYTHONUNBUFFERED": "1"} if given is not None else {}),  # or what it prints is shown late
         **assignment.env,
-        RUN_MARKER: str(run.path),
+        "ELASTIC_RUN_DIR": str(run.path),
         "ELASTIC_CONFIG": str(run.config),
         "ELASTIC_CHECKPOINT_EVERY_S": f"{assignment.checkpoint_every_s:g}",
         "ELASTIC_KEEP_FREE_BYTES": str(assignment.keep_free_bytes),

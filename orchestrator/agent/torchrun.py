@@ -4,20 +4,30 @@ Importing torch takes seconds, so the agent starts this before there is work; it
 standard input, runs the workers, and ends with 0 (finished), 75 (drained) or 1 (failed, with the ranks' exit codes in
 `exit.json`). Ranks are fixed and restarts are none: a change of any kind is the next generation (torchrun's own
 membership is not used).
+
+    python -m orchestrator.agent.torchrun WARM_MARK [PROGRAM]
+
+PROGRAM is a package whose `__main__` has `warm_up()`, which imports what it needs, and `main()`, which returns an exit
+code. An order for it is carried out by ranks that are forked from here (`orchestrator.agent.forked_rank`), for which
+nothing is left to import; any other by new processes.
 """
 
 import contextlib
 import ctypes
 import gc
 import json
+import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from orchestrator.agent.ending import end_at_once
 from orchestrator.agent.exits import common_code
+from orchestrator.agent.forked_rank import become_rank
 from orchestrator.jobs.instances import LOOPBACK
 
 
@@ -30,10 +40,13 @@ def main() -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_without_traceback)
+    warm_mark, *programs = sys.argv[1:]
+    for program in programs:
+        import_module(f"{program}.__main__").warm_up()
     gc.freeze()
     gc.enable()
-    for warm in sys.argv[1:]:
-        Path(warm).touch()  # the agent looks for it
+    Path(warm_mark).touch()  # the agent looks for it
     line = sys.stdin.readline()
     if not line.strip():
         return 0  # the agent has ended without work for us
@@ -48,18 +61,28 @@ def main() -> int:
         role="trainer",
         max_restarts=0,
         monitor_interval=0.1,
-        start_method="spawn",
+        start_method="fork",  # of ranks that run a function; a command is started as ever
         logs_specs=logs,
         **_rendezvous(order),
     )
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    entrypoint: Callable[..., None] | str = become_rank if order["forked"] else sys.executable
     try:
-        elastic_launch(config, sys.executable)(*order["program"])
+        elastic_launch(config, entrypoint)(*order["program"])
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         Path(order["result"]).write_text(json.dumps({"exit_codes": codes}))
         return common_code(codes.values())
     return 0
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """That a rank has ended otherwise than by 0 is one line: of where in torch that was seen, torch makes twenty.
+
+    And to print them it imports its compiler, for seconds in which the next generation waits for this one's end.
+    """
+    record.exc_info = None
+    return True
 
 
 def die_with_parent() -> None:

@@ -6,7 +6,8 @@ It counts. The config says how far and how fast, and what goes wrong: `fail_at` 
 or `fail_code` (0: before it has reported any), `stuck_at` has it stand still there, `waits_at` has it wait there for
 a file `go` in its run directory, `loads` has it say what it loads until there is that file, `child` has it start a
 process of its own, `eat` has it take ever more memory, `talks` has it print every step, `meets` has it reach the first
-rank over the network before the first step.
+rank over the network before the first step, `breaks` has it break by a fault of its own,
+`laggard` names a rank that waits for the file `go` at its first step and fails then.
 """
 
 import faulthandler
@@ -38,7 +39,7 @@ def main() -> int:
     drain = Drain()
     config, run_dir = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     rank = int(os.environ["RANK"])
-    (run_dir / f"environ-{rank}.json").write_text(json.dumps(dict(os.environ)))
+    (run_dir / f"environ-{rank}.json").write_text(json.dumps({**os.environ, "OWN_PID": str(os.getpid())}))
     if config.get("child"):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (run_dir / f"child-{rank}").write_text(str(child.pid))
@@ -57,13 +58,11 @@ def main() -> int:
         step += 1
         eaten.append(bytearray(os.urandom(config.get("eat", 0))))
         report(run_dir, rank, step, config)
+        if config.get("breaks"):
+            raise ArithmeticError("two and two are five")
         if config.get("talks"):
             print(f"step {step}", flush=True)
-        if step == config.get("stuck_at"):
-            stand_still()
-        while step == config.get("waits_at") and not (run_dir / "go").exists():
-            time.sleep(0.01)
-        if step == config.get("fail_at"):
+        if goes_wrong(run_dir, rank, step, config):
             print("out of luck", file=sys.stderr, flush=True)
             return int(config.get("fail_code", 3))
         if rank == 0 and step % config.get("checkpoint_every", 10) == 0 and step < config["steps"]:
@@ -71,6 +70,16 @@ def main() -> int:
     if rank == 0:
         write(run_dir, step, final=step == config["steps"])
     return 0 if step == config["steps"] else 75
+
+
+def goes_wrong(run_dir: Path, rank: int, step: int, config: dict[str, Any]) -> bool:
+    """Whether it fails at this step; it may never come to know."""
+    if step == config.get("stuck_at"):
+        stand_still()
+    is_laggard = rank == config.get("laggard")
+    while (is_laggard or step == config.get("waits_at")) and not (run_dir / "go").exists():
+        time.sleep(0.01)
+    return is_laggard or step == config.get("fail_at")
 
 
 def stand_still() -> None:

@@ -19,15 +19,19 @@ from orchestrator.jobs.instances import Assignment, TrainerExit
 from tests.support.waiting import wait_until
 
 FAKE_TRAINER = Program(("-u", str(Path(__file__).with_name("fake_trainer.py")), "{config}", "{run_dir}"))
+FORKED = Program(("{config}", "{run_dir}"), package="tests.agent.fake_package")
+"""The same, by ranks that are forked from the launcher, as those of elastic's own trainer are."""
+FORKED_NAME = "tests.agent.fak"
+"""As the kernel cuts it."""
 FOR_EVER = {"steps": 10**9}
 
 
 class Launched:
     """Workers with their run directory."""
 
-    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, environ: Mapping[str, str], program: Program) -> None:
         self.run = RunDirectory(root / "run")
-        self.workers = TorchrunWorkers(root / "launcher.log", {**os.environ, **environ}, FAKE_TRAINER)
+        self.workers = TorchrunWorkers(root / "launcher.log", {**os.environ, **environ}, program)
 
     def start(self, config: Mapping[str, Any], *, ranks: int = 1, gpus: tuple[int, ...] = (), **more: Any) -> None:
         self.run.prepare(config)
@@ -58,12 +62,12 @@ class Launched:
         return seen
 
 
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+@pytest.fixture(params=[FAKE_TRAINER, FORKED], ids=["started", "forked"])
+def launch(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Launched]]:
     started: list[Launched] = []
 
     def launch(environ: Mapping[str, str] | None = None) -> Launched:
-        started.append(Launched(tmp_path, environ or {}))
+        started.append(Launched(tmp_path, environ or {}, request.param))
         return started[-1]
 
     yield launch
@@ -120,6 +124,17 @@ def test_a_failure_is_told_with_the_rank_its_code_and_its_last_word(launch: Laun
     assert ended.message == "rank 0 exited with 3: out of luck"
 
 
+def test_a_fault_of_the_program_is_told_with_a_traceback_in_the_log_of_its_rank(launch: Launch) -> None:
+    launched = launch()
+    launched.start({"steps": 50, "breaks": True})
+    ended = launched.wait()
+    assert (ended.outcome, ended.code) == ("failed", 1)
+    assert ended.message == "rank 0 exited with 1: ArithmeticError: two and two are five"
+    (said,) = [log.path.read_text() for log in launched.run.rank_logs(0) if log.name == "stderr.log"]
+    assert "Traceback (most recent call last):" in said
+    assert "in main" in said
+
+
 @pytest.mark.parametrize("code", [2, 4])
 def test_what_a_rank_refuses_to_do_is_told_as_a_refusal(launch: Launch, code: int) -> None:
     launched = launch()
@@ -135,8 +150,7 @@ def test_of_several_ranks_the_one_that_failed_by_itself_is_told(launch: Launch) 
     wait_until(lambda: len(launched.ranks()) == 2, "both ranks are there", 60)
     launched.wait_for_steps()
     wait_until((launched.run.path / "environ-1.json").exists, "both ranks have begun", 60)
-    victim = next(rank for rank in launched.ranks() if rank.environ().get("RANK") == "1")
-    victim.send_signal(signal.SIGKILL)
+    os.kill(int(launched.environ(1)["OWN_PID"]), signal.SIGKILL)
     ended = launched.wait()
     assert ended.outcome == "failed"
     assert ended.message.startswith("rank 1 was killed by SIGKILL")
@@ -190,6 +204,47 @@ def test_a_launcher_that_has_died_before_its_work_is_a_failure(launch: Launch) -
     ended = launched.wait()
     assert ended.outcome == "failed"
     assert "the launcher was killed by SIGKILL" in ended.message
+
+
+def test_who_is_not_the_last_to_finish_does_not_hold_up_the_failure_of_another(launch: Launch) -> None:
+    """A forked rank that has finished waits for the others, and it has learnt from its program to outlive SIGTERM."""
+    launched = launch()
+    launched.start({"steps": 5, "laggard": 1}, ranks=2)
+    wait_until(lambda: bool(launched.run.whole_checkpoints()), "the first has finished", 60)
+    (launched.run.path / "go").touch()
+    began_s = time.monotonic()
+    ended = launched.wait()
+    assert ended.message == "rank 1 exited with 3: out of luck"
+    assert time.monotonic() - began_s < 20, "and not after the half minute that torch gives a rank"
+
+
+def test_a_rank_belongs_to_no_terminal_of_its_launcher(launch: Launch) -> None:
+    launched = launch()
+    launched.start({**FOR_EVER, "talks": True})
+    launched.wait_for_steps()
+    (rank,) = launched.ranks()
+    assert os.getsid(rank.pid) == rank.pid
+    (said,) = [log for log in launched.run.rank_logs(0) if log.name == "stdout.log"]
+    wait_until(lambda: said.path.read_text().count("step") > 10, "what it prints is there at once", 60)
+
+
+def test_a_rank_is_forked_from_what_has_warmed_up(launch: Launch, request: pytest.FixtureRequest) -> None:
+    launched = launch()
+    launched.start(FOR_EVER, ranks=2)
+    for rank in (0, 1):
+        wait_until((launched.run.path / f"environ-{rank}.json").exists, "it is there", 60)
+    is_forked = "forked" in request.node.callspec.id
+    warmed_up = {launched.environ(rank).get("WARMED_UP_BY") for rank in (0, 1)}
+    assert warmed_up == {str(launched.workers.pid) if is_forked else None}
+    assert {rank.name() == FORKED_NAME for rank in launched.ranks()} == {is_forked}
+
+
+@pytest.mark.parametrize("given", [{"gpus": (0,)}, {"env": {"PYTHONPATH": "/mine"}}], ids=["gpus", "variables"])
+def test_what_a_fork_could_not_have_is_given_to_a_new_process(launch: Launch, given: Mapping[str, Any]) -> None:
+    launched = launch()
+    launched.start(FOR_EVER, **given)
+    launched.wait_for_steps()
+    assert [rank.name() for rank in launched.ranks()] != [FORKED_NAME]
 
 
 def test_ranks_meet_over_a_file_and_speak_over_the_loopback_alone(launch: Launch) -> None:

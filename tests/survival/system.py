@@ -233,9 +233,11 @@ def kill_all(processes: Iterable[psutil.Process]) -> None:
 def role_of(process: psutil.Process) -> Role | None:
     """What a process of an instance is; None for what has just ended, and for what ranks have started."""
     try:
-        command = process.cmdline()
+        command, name = process.cmdline(), process.name()
     except psutil.NoSuchProcess:
         return None
+    if name == "trainer":  # forked from its launcher, whose command it has
+        return "rank"
     if "orchestrator.agent.torchrun" in command:
         return "launcher"
     if "agent" in command and "orchestrator.cli.main" in command:

@@ -10,8 +10,8 @@ def test_a_trainer_that_is_asked_says_where_it_is_and_goes_on(run_dir: Path) -> 
     with start(run_dir, LONG) as run:
         run.wait_for_step(1)
         run.signal(signal.SIGUSR1)
-        wait_until(lambda: "most recent call first" in run.stderr(), "the stacks")
-        assert "trainer/loop.py" in run.stderr()
+        wait_until(lambda: "trainer/loop.py" in run.stderr(), "the stacks, which are written piece by piece")
+        assert "most recent call first" in run.stderr()
         run.wait_for_step(run.reports()[-1]["step"] + 1)
         run.signal(signal.SIGTERM)
         assert run.wait() == [75]
