@@ -64,13 +64,9 @@ class Divergence:
     def _go_back(self, place: Path | None, before: Counters) -> None:
         """Set the state of all ranks from the leading rank's checkpoint, or as it was at the very start."""
         state, world = self._state, self._world
-        if place is not None:
-            load_checkpoint(place, self._config, self._dataset, state)
-        else:
-            fresh = self._start_anew().tensors()
-            for name, tensor in state.tensors().items():
-                tensor.copy_(fresh[name])
-            state.counters = Counters()
+        if world.is_leader:  # the others may have the weights in common with it
+            self._set(place)
+        world.wait_for_all()
         for tensor in state.tensors().values():
             world.take_from_leader(tensor)
         for network in (state.student, state.teacher):
@@ -78,6 +74,16 @@ class Divergence:
                 network.batch_statistics.zero_()  # a NaN would stay: the next ones are 0 * these + 1 * the batch's
         found = world.gather(state.counters)[0]
         state.counters = replace(found, lr_factor=before.lr_factor / 2, rollbacks=before.rollbacks + 1)
+
+    def _set(self, place: Path | None) -> None:
+        state = self._state
+        if place is not None:
+            load_checkpoint(place, self._config, self._dataset, state)
+            return
+        fresh = self._start_anew().tensors()
+        for name, tensor in state.tensors().items():
+            tensor.copy_(fresh[name])
+        state.counters = Counters()
 
     def _remedies(self, *, rollback: bool = True) -> str:
         optimizer = self._config.optimizer

@@ -35,8 +35,7 @@ class FlatNetwork:
         self.weights = torch.empty(sum(p.numel() for p in parameters), device=device)
         for parameter, view in zip(parameters, self._views(self.weights), strict=True):
             view.copy_(parameter.detach())
-        for parameter, view in zip(parameters, self._views(self.weights), strict=True):
-            parameter.data = view
+        self.use_weights(self.weights)
         self._norms = dict(batch_norms(self.model))
         channels = sum(norm.num_features for norm in self._norms.values())
         self.running = torch.empty(2 * channels, device=device)
@@ -48,6 +47,12 @@ class FlatNetwork:
             norm.num_batches_tracked = None  # it would count forward passes, which depend on the number of ranks
             norm.momentum = 1.0
         self.model.train()
+
+    def use_weights(self, flat: Tensor) -> None:
+        """Have this flat tensor as the weights, with what is in it."""
+        self.weights = flat
+        for parameter, view in zip(self.model.parameters(), self._views(flat), strict=True):
+            parameter.data = view
 
     def collect_gradients_in(self, gradients: Tensor) -> None:
         """Let backward passes add to this flat tensor, laid out as the weights."""

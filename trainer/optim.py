@@ -14,9 +14,13 @@ from trainer.config import Optimizer, Schedule
 Views = Callable[[Tensor], dict[str, Tensor]]
 """From a flat tensor that is laid out as the weights to views of it by parameter name."""
 
-SLOTS = {"sgd": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq"), "lamb": ("exp_avg", "exp_avg_sq")}
-"""What each optimiser remembers, by torch.optim's names."""
+Slots = dict[str, Tensor]
+"""What an optimiser remembers, by name."""
 
+SLOTS = {"sgd": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq"), "lamb": ("exp_avg", "exp_avg_sq")}
+"""Their names for each optimiser, as in torch.optim."""
+
+WHOLE = slice(None)
 NORM_CHUNK = 2**18
 """How many numbers have their squares added up in a row."""
 
@@ -42,20 +46,27 @@ class Updater:
 
     def __init__(self, setting: Optimizer, weights: Tensor, views: Views) -> None:
         self._setting, self._views = setting, views
-        self.slots: dict[str, Tensor] = {name: torch.zeros_like(weights) for name in SLOTS[setting.name]}
+        self.slots: Slots = {name: torch.zeros_like(weights) for name in SLOTS[setting.name]}
 
-    def update(self, weights: Tensor, gradients: Tensor, lr: float, number: int) -> None:
-        """One update, counted from 1, in place; overwrites `gradients`."""
+    @property
+    def is_separable(self) -> bool:
+        """Whether each weight is moved by its own gradient alone, so that parts of them can be updated apart."""
+        setting = self._setting
+        return setting.name != "lamb" and setting.decay_all and setting.clip_norm is None
+
+    def update(self, weights: Tensor, gradients: Tensor, lr: float, number: int, part: slice = WHOLE) -> None:
+        """One update, counted from 1, in place; overwrites `gradients`. Of a part only, if it is separable."""
         if self._setting.clip_norm is not None:
             clip(gradients, self._setting.clip_norm)
+        slots = {name: slot[part] for name, slot in self.slots.items()}
         if self._setting.name == "sgd":
-            self._sgd(weights, gradients, lr)
+            self._sgd(weights[part], gradients[part], slots, lr)
         elif self._setting.name == "adamw":
-            self._adamw(weights, gradients, lr, number)
+            self._adamw(weights[part], gradients[part], slots, lr, number)
         else:
-            self._lamb(weights, gradients, lr, number)
+            self._lamb(weights, gradients, slots, lr, number)
 
-    def _sgd(self, weights: Tensor, gradients: Tensor, lr: float) -> None:
+    def _sgd(self, weights: Tensor, gradients: Tensor, slots: Slots, lr: float) -> None:
         """As torch.optim.SGD defines it: decay as an L2 penalty, no dampening."""
         setting = self._setting
         if not setting.decay_all:
@@ -63,7 +74,7 @@ class Updater:
         torch._fused_sgd_(  # in one pass over the memory, where single operations take five
             [weights],
             [gradients],
-            [self.slots["momentum"]] if setting.momentum else [],
+            [slots["momentum"]] if setting.momentum else [],
             weight_decay=setting.weight_decay if setting.decay_all else 0.0,
             momentum=setting.momentum,
             lr=lr,
@@ -73,21 +84,21 @@ class Updater:
             is_first_step=False,
         )
 
-    def _adamw(self, weights: Tensor, gradients: Tensor, lr: float, number: int) -> None:
+    def _adamw(self, weights: Tensor, gradients: Tensor, slots: Slots, lr: float, number: int) -> None:
         """Loshchilov and Hutter, 2019, as torch.optim.AdamW defines it: the decay is no part of the gradient."""
         kept = 1.0 - lr * self._setting.weight_decay
         if self._setting.decay_all:
             weights.mul_(kept)
         else:
             torch._foreach_mul_(self._decaying(weights), kept)
-        weights.add_(self._adam_direction(gradients, number), alpha=-lr)
+        weights.add_(self._adam_direction(gradients, slots, number), alpha=-lr)
 
-    def _lamb(self, weights: Tensor, gradients: Tensor, lr: float, number: int) -> None:
+    def _lamb(self, weights: Tensor, gradients: Tensor, slots: Slots, lr: float, number: int) -> None:
         """You et al., 2020: AdamW's step and decay together, scaled to each tensor's own length.
 
         As timm's Lamb without its own clipping: no bound on the ratio, and what does not decay is not scaled either.
         """
-        direction = self._adam_direction(gradients, number)
+        direction = self._adam_direction(gradients, slots, number)
         if self._setting.weight_decay > 0:
             self._add_decay(direction, weights)
             steps = self._decaying(direction)
@@ -95,12 +106,12 @@ class Updater:
             torch._foreach_mul_(steps, ratios)
         weights.add_(direction, alpha=-lr)
 
-    def _adam_direction(self, gradients: Tensor, number: int) -> Tensor:
+    def _adam_direction(self, gradients: Tensor, slots: Slots, number: int) -> Tensor:
         """Adam's step at a rate of 1: the mean of gradients over the root of that of squares, both unbiased.
 
         It takes the place of the gradients, so that no memory is needed for it.
         """
-        setting, mean, square = self._setting, self.slots["exp_avg"], self.slots["exp_avg_sq"]
+        setting, mean, square = self._setting, slots["exp_avg"], slots["exp_avg_sq"]
         mean.lerp_(gradients, 1.0 - setting.beta1)
         square.mul_(setting.beta2).addcmul_(gradients, gradients, value=1.0 - setting.beta2)
         spread = torch.sqrt(square, out=gradients).div_(math.sqrt(1.0 - setting.beta2**number)).add_(setting.eps)

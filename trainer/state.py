@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import Plan, TrainingConfig
+from trainer.exchange import PAGE
 from trainer.model import build_model
 from trainer.network import FlatNetwork, StateDict
 from trainer.optim import Updater
@@ -56,6 +57,33 @@ class TrainState:
         if self.teacher is not None:
             parts |= {"teacher.weights": self.teacher.weights, "teacher.running": self.teacher.running}
         return parts | {f"optimizer.{name}": slot for name, slot in self.updater.slots.items()}
+
+    @property
+    def size_of_weights(self) -> int:
+        """How many numbers `keep_weights_in` takes."""
+        copies = 1 + (self.teacher is not None) + len(self.updater.slots)
+        return copies * self._size_of_one
+
+    @property
+    def _size_of_one(self) -> int:
+        return -(-self.student.weights.numel() // PAGE) * PAGE
+
+    def keep_weights_in(self, memory: Tensor, *, fill: bool) -> None:
+        """Have the weights, and what the optimiser remembers of each, in this memory; `fill`: as they are now.
+
+        Without it, they are what is there, or will be: another rank's, in memory that both have in common.
+        """
+        places = iter(torch.split(memory, self._size_of_one))
+
+        def moved(flat: Tensor) -> Tensor:
+            place = next(places)[: flat.numel()]
+            return place.copy_(flat) if fill else place
+
+        for network in (self.student, self.teacher):
+            if network is not None:
+                network.use_weights(moved(network.weights))
+        for name, slot in self.updater.slots.items():
+            self.updater.slots[name] = moved(slot)
 
 
 def state_files(state: TrainState, tensors: dict[str, Tensor], updates: int) -> dict[str, StateDict]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ STATISTICS_MOMENTUM = 0.1
 """How fast running BatchNorm statistics follow those of the batch: torch's default."""
 
 SCALARS = 4
+PART = 2**18
+"""So many weights are updated at a time on a CPU: few enough for its caches, enough for its vectors."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,13 @@ class TrainStep:
         shards = world.shards(config.shards)
         self._passes: list[Sequence[int]] = [[shard] for shard in shards] if config.exact else [shards]
         self._pass_count = config.shards if config.exact else world.size
-        self._exchange = open_exchange(world, Contribution.size(state))
+        self._parts = _parts(state, world.device)
+        # Where each weight is updated by itself, ranks that have the weights in common update a share of them each.
+        shares = state.updater.is_separable and precision != "fp16"
+        self._exchange = open_exchange(world, Contribution.size(state), state.size_of_weights if shares else 0)
+        if self._exchange.common is not None:
+            state.keep_weights_in(self._exchange.common, fill=world.is_leader)
+            world.wait_for_all()
         self._own = Contribution(self._exchange.own, state)
         self._total = Contribution(self._exchange.total, state)
         self._spares = spares_for(len(self._passes), self._own.flat)
@@ -136,7 +145,6 @@ class TrainStep:
         with autocast(self._precision, device):
             sum_shards(range(len(self._passes)), contribute, self._own.flat, self._spares)
         self._own.stop.fill_(float(stop))
-        self._exchange.sum()
         self._apply(rates)
         counters.step += 1
         if self._later is None or counters.step == self._plan.total_steps:
@@ -205,20 +213,34 @@ class TrainStep:
         return generator(self._config.seed, purpose, self._state.step, shards[0], device=self._world.device)
 
     def _apply(self, rates: Rates) -> None:
-        """Update student and teacher from the sum over the whole batch."""
+        """Sum up, and update student and teacher from the sum over the whole batch."""
         state, total = self._state, self._total
-        if self._precision == "fp16" and not self._unscale():
-            return
+        if self._precision == "fp16":
+            self._exchange.sum()
+            if not self._unscale():
+                return
         state.counters.updates += 1
+        update = partial(self._update, rates)
+        if self._precision == "fp16":
+            for part in self._parts:
+                update(part)
+        else:
+            self._exchange.sum_in_parts(self._parts, update)
         state.student.running.lerp_(total.student_statistics / self._pass_count, STATISTICS_MOMENTUM)
-        state.updater.update(state.student.weights, total.gradients, rates.learning_rate, state.counters.updates)
         if state.teacher is None:
             return
-        follow(state.teacher.weights, state.student.weights, rates.ema_decay)
         if self._config.ema.batch_norm == "averaged":
             follow(state.teacher.running, state.student.running, rates.ema_decay)
         else:
             state.teacher.running.lerp_(total.teacher_statistics / self._pass_count, STATISTICS_MOMENTUM)
+
+    def _update(self, rates: Rates, part: slice) -> None:
+        """Update a part of the student's weights, and of the teacher's."""
+        state = self._state
+        weights, gradients = state.student.weights, self._total.gradients
+        state.updater.update(weights, gradients, rates.learning_rate, state.counters.updates, part)
+        if state.teacher is not None:
+            follow(state.teacher.weights[part], weights[part], rates.ema_decay)
 
     def _unscale(self) -> bool:
         """Undo the loss scale; False when fp16 could not hold the gradients and the step is to be skipped."""
@@ -231,6 +253,13 @@ class TrainStep:
         if counters.loss_scale < SMALLEST_LOSS_SCALE:
             self._total.class_loss.fill_(math.nan)  # no matter of number formats any more: for all ranks a divergence
         return finite
+
+
+def _parts(state: TrainState, device: torch.device) -> list[slice]:
+    """The parts of the weights that are updated one after the other: the same ones, whatever the number of ranks."""
+    whole = state.student.weights.numel()
+    each = PART if device.type == "cpu" and state.updater.is_separable else whole
+    return [slice(start, min(start + each, whole)) for start in range(0, whole, each)]
 
 
 def _outcome(step: int, scalars: Tensor) -> Outcome:

@@ -74,6 +74,31 @@ def _rank(rank: int, ranks: int, store: Path, answers: Any) -> None:
     world.leave()
 
 
+def _sharer(rank: int, ranks: int, store: Path, answers: Any) -> None:
+    """All ranks keep the total of all but the last numbers in common, each what falls to it."""
+    world = _join(rank, ranks, store)
+    expected, kept = tree(range(SHARDS), torch.empty(SIZE)), SIZE - 7
+    parts = [slice(start, min(start + 1000, kept)) for start in range(0, kept, 1000)]
+    exchange = open_exchange(world, SIZE, common=kept)
+    assert exchange.common is not None and exchange.common.shape == (kept,)
+    common, done, seen = exchange.common, list[int](), list[bool]()
+
+    def keep(part: slice) -> None:
+        done.append(part.start // 1000)
+        common[part] = exchange.total[part]
+
+    for _ in range(3):
+        done.clear()
+        tree(world.shards(SHARDS), exchange.own)
+        exchange.sum_in_parts(parts, keep)
+        seen += [torch.equal(common, expected[:kept]), torch.equal(exchange.total[kept:], expected[kept:])]
+        world.wait_for_all()
+        common[done[0] * 1000] = 0  # it has to be made anew
+        world.wait_for_all()
+    answers.put((rank, (done, all(seen))))
+    world.leave()
+
+
 def _leaver(rank: int, ranks: int, store: Path, answers: Any) -> None:
     """All ranks add once; then the first one ends, and the others want to add again."""
     exchange = open_exchange(_join(rank, ranks, store), SIZE)
@@ -121,6 +146,25 @@ def test_ranks_add_up_to_the_same_bits_by_memory_and_by_messages(ranks: int, tmp
             "counts": str([sum(range(ranks)), ranks]),
             "disagreement": f"the ranks disagree on steps: {mine} on rank {rank}, {theirs} on rank {other}",
         }
+
+
+@pytest.mark.parametrize(("ranks", "shares"), [(2, [5, 5]), (4, [2, 3, 2, 3])])
+def test_what_lies_in_common_memory_is_made_by_one_rank_and_seen_by_all(
+    ranks: int, shares: list[int], tmp_path: Path
+) -> None:
+    seen = _answers(_sharer, ranks, tmp_path / "store")
+    assert [len(seen[rank][0]) for rank in range(ranks)] == shares
+    assert sorted(part for done, _ in seen.values() for part in done) == list(range(10)), "each part by one of them"
+    assert all(right for _, right in seen.values())
+
+
+def test_a_rank_alone_does_all_parts_itself() -> None:
+    exchange = open_exchange(World(0, 1, CPU), SIZE, common=SIZE)
+    assert exchange.common is None
+    tree(range(SHARDS), exchange.own)
+    done: list[slice] = []
+    exchange.sum_in_parts([slice(0, 5000), slice(5000, SIZE)], done.append)
+    assert done == [slice(0, 5000), slice(5000, SIZE)]
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

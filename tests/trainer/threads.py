@@ -49,14 +49,17 @@ def train(
     monkeypatch: pytest.MonkeyPatch, ranks: int, steps: int = 3, precision: Precision = "fp32", **changes: Any
 ) -> Trained:
     """So many steps on so many ranks; all of them have to come to the same state."""
-    meeting, buffers = threading.Barrier(ranks), dict[int, torch.Tensor]()
+    meeting, buffers, in_common = threading.Barrier(ranks), dict[int, torch.Tensor](), list[torch.Tensor]()
 
-    def open_exchange(world: World, size: int) -> Exchange:
+    def open_exchange(world: World, size: int, common: int) -> Exchange:
         if ranks == 1:
             return Alone(size, CPU)
         buffers[world.rank] = torch.zeros(size)
+        if world.is_leader and common:
+            in_common.append(torch.zeros(common))
         world.wait_for_all()
-        return SharedMemory(world, [buffers[rank] for rank in range(ranks)], world.wait_for_all)
+        each = [buffers[rank] for rank in range(ranks)]
+        return SharedMemory(world, each, world.wait_for_all, *in_common)
 
     monkeypatch.setattr("trainer.step.open_exchange", open_exchange)
     config = TrainingConfig.model_validate({**TINY, **changes})
