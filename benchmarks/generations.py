@@ -44,7 +44,7 @@ class Start:
         return [
             (until_forked, self.forked_at - self.assigned_at),
             (
-                "workers import torch, load the data, build the networks, load the checkpoint",
+                "workers load the data, build the networks, load the checkpoint",
                 self.ready_at - self.forked_at,
             ),
             ("first step, to its report", self.stepped_at - self.ready_at),

@@ -2,7 +2,8 @@
 
 `main` starts it. It meets the controller only in the bucket (`orchestrator.jobs.instances`) and the trainer only in a
 run directory (`run_directory`). May import `orchestrator.jobs`, `orchestrator.store`, `orchestrator.spec` and, of
-`orchestrator.fleets`, the process table and a machine's GPUs; torch only in `torchrun`, a process of its own.
+`orchestrator.fleets`, the process table and a machine's GPUs; torch only in `torchrun`, a process of
+its own, and in the ranks that it forks (`forked_rank`).
 
 The logic and the machine are apart, so that the simulator runs the same logic on a virtual clock, in one thread:
 

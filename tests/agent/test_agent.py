@@ -129,7 +129,7 @@ def test_workers_that_stand_still_say_where_before_they_are_ended(instance: Inst
     assert (beat.exit.outcome, beat.exit.message) == ("drained", "the controller asked")
     assert "the workers stand still" in beat.notices[-1].message
     log = instance.stream(layout.logs_prefix(JOB, 1, layout.rank_stream(0)))
-    assert re.search(r"most recent call first\):\n.* in stand_still\n.* in main\n", log), log
+    assert re.search(r"most recent call first\):\n.* in stand_still\n.* in goes_wrong\n.* in main\n", log), log
     assert [each for each in instance.processes() if "fake_trainer" in " ".join(each.cmdline())] == []
 
 
