@@ -7,7 +7,7 @@ What lives where, in the order in which data flows:
     augment               what student and teacher each see       precision    fp32, bf16, fp16 and its loss scale
     model, pretrained     ResNet-18, 34, 50; weights to start from    network  a model over flat buffers
     mean_teacher, optim   losses, ramp-up, EMA; SGD, AdamW, LAMB  compilation  torch.compile, where it works
-    world                 the ranks                               shards, exchange   sums in one binary tree; common memory
+    world                 the ranks                               shards, exchange   sums in one fixed binary tree
     step                  one training step                       evaluate     accuracies on the test images
     divergence            a loss that is no number                memory, peak_memory   what would fit
     state, snapshot       all that a run consists of; a copy      checkpoint, checkpoint_writer   it on disk
