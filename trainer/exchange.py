@@ -20,8 +20,13 @@ from torch import Tensor
 from trainer.barrier import Barrier, Outgoing, open_incoming
 from trainer.world import World, contact
 
-PAGE = 1024
-"""So many numbers in common memory belong together: what begins after a multiple of them begins a page of it."""
+_PAGE = 1024
+"""Numbers."""
+
+
+def whole_pages(size: int) -> int:
+    """As many numbers, or so many more that in common memory the next thing begins a page."""
+    return -(-size // _PAGE) * _PAGE
 
 
 class Exchange(ABC):
@@ -117,7 +122,7 @@ class SharedMemory(Exchange):
         """
         sizes = [size] * world.size
         if common:
-            sizes[0] = _whole_pages(size) + common
+            sizes[0] = whole_pages(size) + common
         own, outgoing = _create(sizes[world.rank]), Outgoing(world.rank, world.size)
         addresses = world.gather(_Address(_machine(), os.getpid(), own, outgoing.to_read))
         buffers: list[Tensor] | None = None
@@ -198,10 +203,6 @@ def _create(size: int) -> int | None:
     except OSError:
         return None
     return descriptor
-
-
-def _whole_pages(size: int) -> int:
-    return -(-size // PAGE) * PAGE
 
 
 def _map_all(addresses: list[_Address], sizes: list[int]) -> list[Tensor] | None:

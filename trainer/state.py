@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import Plan, TrainingConfig
-from trainer.exchange import PAGE
+from trainer.exchange import whole_pages
 from trainer.model import build_model
 from trainer.network import FlatNetwork, StateDict
 from trainer.optim import Updater
@@ -66,7 +66,7 @@ class TrainState:
 
     @property
     def _size_of_one(self) -> int:
-        return -(-self.student.weights.numel() // PAGE) * PAGE
+        return whole_pages(self.student.weights.numel())
 
     def keep_weights_in(self, memory: Tensor, *, fill: bool) -> None:
         """Have the weights, and what the optimiser remembers of each, in this memory; `fill`: as they are now.

@@ -215,17 +215,16 @@ class TrainStep:
     def _apply(self, rates: Rates) -> None:
         """Sum up, and update student and teacher from the sum over the whole batch."""
         state, total = self._state, self._total
-        if self._precision == "fp16":
+        update = partial(self._update, rates)
+        if self._precision == "fp16":  # whether there is an update at all, only the whole sum tells
             self._exchange.sum()
             if not self._unscale():
                 return
-        state.counters.updates += 1
-        update = partial(self._update, rates)
-        if self._precision == "fp16":
             for part in self._parts:
                 update(part)
         else:
             self._exchange.sum_in_parts(self._parts, update)
+        state.counters.updates += 1
         state.student.running.lerp_(total.student_statistics / self._pass_count, STATISTICS_MOMENTUM)
         if state.teacher is None:
             return
@@ -238,7 +237,7 @@ class TrainStep:
         """Update a part of the student's weights, and of the teacher's."""
         state = self._state
         weights, gradients = state.student.weights, self._total.gradients
-        state.updater.update(weights, gradients, rates.learning_rate, state.counters.updates, part)
+        state.updater.update(weights, gradients, rates.learning_rate, state.counters.updates + 1, part)
         if state.teacher is not None:
             follow(state.teacher.weights[part], weights[part], rates.ema_decay)
 

@@ -16,6 +16,7 @@ from orchestrator.agent import attached
 from orchestrator.agent.equipment import Run
 from orchestrator.agent.exits import describe, failure_of_ranks, last_line, well_ended
 from orchestrator.agent.run_directory import LocalFile, RunDirectory
+from orchestrator.fleets.local import has_gpu_driver
 from orchestrator.fleets.processes import is_running, marked_processes
 from orchestrator.jobs.instances import Assignment, TrainerExit
 from orchestrator.spec.names import looks_secret
@@ -26,7 +27,6 @@ LAUNCHER_MARKER = "ELASTIC_LAUNCHER"
 It is there from the launcher's start on: a rank that is forked keeps, for whoever looks from outside, the variables
 with which its launcher was started.
 """
-_GPU_DRIVER = Path("/dev/nvidiactl")
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -230,7 +230,7 @@ def may_be_forked(assignment: Assignment, gpus: tuple[int, ...]) -> bool:
     Not where there are GPUs: a fork of a process that has so much as counted them cannot use them. And not with
     variables of the job's own, many of which count only when a process starts or imports: PYTHONPATH, MALLOC_ARENA_MAX.
     """
-    has_gpus = bool(gpus) or _GPU_DRIVER.exists()
+    has_gpus = bool(gpus) or has_gpu_driver()
     return sys.platform.startswith("linux") and not has_gpus and not assignment.env
 
 

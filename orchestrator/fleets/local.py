@@ -44,6 +44,15 @@ START_GRACE_S = 3.0
 SWEEP_AFTER_S = 24 * 3600.0
 
 
+GPU_DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
+"""What there is of a driver for GPUs also where it does not work."""
+
+
+def has_gpu_driver(driver: Sequence[Path] = GPU_DRIVER) -> bool:
+    """Whether there is anything of a driver for GPUs."""
+    return any(path.exists() for path in driver)
+
+
 @dataclass(frozen=True)
 class Machine:
     """What this machine has to give."""

@@ -12,14 +12,12 @@ from types import ModuleType
 from urllib.parse import urlsplit
 
 from orchestrator.errors import UsageError
-from orchestrator.fleets.local import Machine, gpu_numbers
+from orchestrator.fleets.local import GPU_DRIVER, Machine, gpu_numbers, has_gpu_driver
 from orchestrator.fleets.pool.host import Equipment
 from orchestrator.fleets.pool.records import Gpu
 from orchestrator.fleets.pool.room import ANY, CPU
 from orchestrator.jobs.instances import LOOPBACK
 
-DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
-"""What there is of a driver for GPUs also where it does not work."""
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*=[A-Za-z0-9_.-]+")
 
 
@@ -32,7 +30,7 @@ def equipment_of(
     address: str | None,
     store_url: str,
     environ: Mapping[str, str],
-    driver: Sequence[Path] = DRIVER,
+    driver: Sequence[Path] = GPU_DRIVER,
 ) -> Equipment:
     """This machine, or as much of it as is said. `gpus`: 'all', or numbers such as '0,1', or '' for none.
 
@@ -40,7 +38,7 @@ def equipment_of(
     """
     machine = Machine.this(environ)
     is_to_show_gpus = gpus == "all" and environ.get("CUDA_VISIBLE_DEVICES") != ""
-    if is_to_show_gpus and not machine.gpus and any(path.exists() for path in driver):
+    if is_to_show_gpus and not machine.gpus and has_gpu_driver(driver):
         with _answering_driver():  # else the machine would join without its GPUs
             pass
     name = name or default_name(platform.node())
