@@ -127,7 +127,7 @@ class Observer:
         news = [i for i in instances if watch.heartbeat(i, now_s).read(self.store, now_s)]
         for instance in news:
             if watch.heartbeats[instance].beat is not None:
-                watch.lives(instance)
+                watch.lives(instance, now_s)
         for instance in instances:
             watch.assignment(instance).known(self.store)
         told = tuple(_told_of_head(beat) for i in instances if (beat := watch.heartbeats[i].beat))

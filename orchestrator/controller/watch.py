@@ -212,13 +212,13 @@ class JobWatch:
             return
         self.sightings[instance] = sighting, told_at_s
         if sighting.state is not InstanceState.GONE:
-            self.lives(instance)
-        if instance in self.end_told_s:  # it was there: from now on it has to be absent
-            self.end_told_s[instance] = told_at_s, self.end_told_s[instance][1]
+            self.lives(instance, told_at_s)
 
-    def lives(self, instance: str) -> None:
-        """An instance shows itself. One that was taken for ended, for it was absent for long, came late: it is not."""
+    def lives(self, instance: str, at_s: float) -> None:
+        """An instance shows itself: its absence counts from then. One that was taken for ended came late: it is not."""
         self.terminated.discard(instance)
+        if instance in self.end_told_s:
+            self.end_told_s[instance] = at_s, self.end_told_s[instance][1]
 
     def heartbeat(self, instance: str, now_s: float) -> WatchedHeartbeat:
         """The heartbeat of an instance; what was never seen is as old as this."""

@@ -172,6 +172,20 @@ def test_an_instance_that_came_late_is_gone_only_when_it_is_absent_for_long_sinc
     assert acting.watch.terminated == {late}
 
 
+def test_an_instance_that_is_heard_though_the_fleet_does_not_show_it_is_not_taken_for_gone(acting: Acting) -> None:
+    late = "digits-g9-n0-a0"
+    acting.world.fleet.lag_s = 60.0
+    acting.carry_out(Terminate(late))
+    acting.world.clock.elapsed_s += 170
+    acting.watch.lives(late, acting.world.clock.monotonic())
+    for _ in range(3):
+        acting.carry_out(Terminate(late))
+        assert not acting.watch.terminated
+        acting.world.clock.elapsed_s += 25
+    acting.carry_out(Terminate(late))
+    assert acting.watch.terminated == {late}
+
+
 def test_an_instance_that_shows_itself_after_it_was_taken_for_gone_is_ended_again(acting: Acting) -> None:
     late = "digits-g9-n0-a0"
     acting.carry_out(Terminate(late))
