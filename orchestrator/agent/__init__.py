@@ -27,5 +27,6 @@ opens what a program has written, and follows no link. On EC2
   returns after how many seconds to go on, or None. Threads do it here, an event heap there. A piece that raises has
   crashed its task, and the generation fails.
 - How often things are looked at is the `Pace` that `Supervisor` is given (by default that of the store), and
-  `Equipment.look_every_s` where the machine would have to be asked for news: workers that end, a new checkpoint.
+  `Equipment.look_every_s` or `glance_every_s` where the machine would have to be asked for news: workers that end, a
+  new checkpoint.
 """

@@ -73,7 +73,7 @@ class Committer:
         self._kept = kept
         self._nonce = nonce
         self._tell = tell
-        self._look_every_s = equipment.look_every_s
+        self._look_every_s = equipment.glance_every_s
         self._settling = False
         self._abandoned = False
         self._told = self._told_of_old = False

@@ -212,7 +212,12 @@ class Equipment(Protocol):
 
     @property
     def look_every_s(self) -> float:
-        """How often there may be news of workers and checkpoints that nobody announces."""
+        """How often there may be news that nobody announces, of workers that start or are to end."""
+        ...
+
+    @property
+    def glance_every_s(self) -> float:
+        """The same of workers that train, and of their checkpoints: each look takes a moment from the training."""
         ...
 
     def now(self) -> datetime:

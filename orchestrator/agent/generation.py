@@ -112,6 +112,11 @@ class GenerationRun:
         return runs and (self.progress is not None or self._assignment.node_rank > 0)
 
     @property
+    def trains(self) -> bool:
+        """Whether the workers make steps, and were not told to end."""
+        return self.measured and self.state == "running" and not self._stop_asked
+
+    @property
     def reports_nothing(self) -> bool:
         """Whether this is another node than the first, whose trainer says nothing of how far it is."""
         return self._assignment.node_rank > 0 and self.progress is None and self.state in ("running", "draining")

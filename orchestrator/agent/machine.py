@@ -22,6 +22,7 @@ class Machine:
     """`Equipment` of real life."""
 
     look_every_s = 0.1
+    glance_every_s = 0.25
 
     def __init__(
         self,

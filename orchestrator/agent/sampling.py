@@ -14,6 +14,7 @@ from orchestrator.spec.models import MAX_WINDOW_S
 
 SAMPLE_EVERY_S = 1.0
 LOOK_EVERY_S = 5.0
+LOOK_AT_LEAST_EVERY_S = 20.0
 SAMPLES_KEPT = round(MAX_WINDOW_S / SAMPLE_EVERY_S)
 
 
@@ -54,7 +55,8 @@ class CpuSampler:
     """Share of the instance's cores that processes, and all below them, keep busy.
 
     To find those below takes a look at every process of the machine, so that is not done for each sample: between two
-    looks the processes found are sampled, and what came since counts from the next look on, with all it has used.
+    looks the processes found are sampled, and what came since counts from the next look on, with all it has used. Where
+    none has come or gone, the next look is the further away.
     """
 
     source: Literal["nvml", "cpu"] = "cpu"
@@ -70,6 +72,7 @@ class CpuSampler:
         self._found: list[psutil.Process] = []
         self._roots: list[int] = []
         self._look_at = self._at
+        self._looks_after_s = LOOK_EVERY_S
 
     def sample(self) -> float | None:
         """None while there is no process, and the first time, when there is nothing to compare with."""
@@ -85,7 +88,10 @@ class CpuSampler:
         """By process the CPU seconds so far."""
         roots = list(self._root_pids())
         if roots != self._roots or now >= self._look_at:
-            self._found, self._roots, self._look_at = _with_all_below(roots), roots, now + LOOK_EVERY_S
+            before, self._found, self._roots = self._found, _with_all_below(roots), roots
+            longer_s = min(2 * self._looks_after_s, LOOK_AT_LEAST_EVERY_S)
+            self._looks_after_s = longer_s if self._found == before else LOOK_EVERY_S
+            self._look_at = now + self._looks_after_s
         seconds = {}
         for process in self._found:
             try:

@@ -167,7 +167,9 @@ class Supervisor:
         """Until something is due; workers, and a launcher that gets warm, are looked at more often."""
         now = self._monotonic()
         due = min(at for what, at in self._due.items() if not (self._leaving and what == "job"))
-        if not self._idle or self._warming:
+        if self._run is not None and self._run.trains:
+            due = min(due, now + self._equipment.glance_every_s)
+        elif not self._idle or self._warming:
             due = min(due, now + self._equipment.look_every_s)
         return max(0.0, min(due - now, self._left_s))
 

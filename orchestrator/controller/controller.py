@@ -89,6 +89,11 @@ class Controller:
         self._is_busy = alive > 0
         return alive
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is to be expected of any job that is alive but that it trains on."""
+        return all(map(self._is_quiet, self._watches.values()))
+
     def _look_at(self, jobs: list[str], epoch: int) -> None:
         """Look after each job that can be: as long as this controller leads."""
         watches = self._watches

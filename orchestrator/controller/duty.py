@@ -94,7 +94,7 @@ class Duty:
         if not self._controller.tick(epoch):
             return self._pace.idle_tick_s
         self._busy_at_s = self._monotonic()
-        return self._pace.tick_s
+        return self._pace.quiet_tick_s if self._controller.is_quiet else self._pace.tick_s
 
     def _new_controller(self, epoch: int) -> Controller:
         """The controller of this leadership: it has no part in a later one of this process."""

@@ -35,6 +35,7 @@ from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchReque
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.spec.models import Resources
 from orchestrator.store.document import Nonce
+from orchestrator.store.owner import Owner
 from orchestrator.store.protocol import Store
 
 PROCESS_FILE = "process.json"
@@ -190,17 +191,17 @@ class LocalFleet:
         return self.root / instance
 
     def _seen(self, instance: str) -> Sighting | None:
-        state = self._state(instance)
+        agent = read_identity(self._directory(instance) / PROCESS_FILE)
+        state = self._state(instance, agent)
         if state is None:
             return None
-        agent = read_identity(self._directory(instance) / PROCESS_FILE) if state is InstanceState.RUNNING else None
-        return Sighting(state, age_s(agent) if agent is not None else None)
+        return Sighting(state, age_s(agent) if agent is not None and state is InstanceState.RUNNING else None)
 
-    def _state(self, instance: str) -> InstanceState | None:
+    def _state(self, instance: str, agent: Owner | None) -> InstanceState | None:
+        """Of an instance whose agent has said that it is this one; None: it has not."""
+        if agent is not None:
+            return InstanceState.RUNNING if is_alive(agent) else InstanceState.GONE
         directory = self._directory(instance)
-        identity = read_identity(directory / PROCESS_FILE)
-        if identity is not None:
-            return InstanceState.RUNNING if is_alive(identity) else InstanceState.GONE
         if not directory.exists():
             return None
         child = self._children.get(instance)
@@ -238,7 +239,8 @@ class LocalFleet:
         return [o for o in orders if o is not None and (o.job != request.job or (o.job, o.generation) == mine)]
 
     def _alive(self, instance: str) -> bool:
-        return self._state(instance) in (InstanceState.STARTING, InstanceState.RUNNING)
+        agent = read_identity(self._directory(instance) / PROCESS_FILE)
+        return self._state(instance, agent) in (InstanceState.STARTING, InstanceState.RUNNING)
 
     def _reap(self) -> None:
         """Wait for agents of ours that have ended, so that none stays a zombie."""

@@ -29,6 +29,8 @@ class Pace:
 
     tick_s: float
     """The controller, while jobs are alive."""
+    quiet_tick_s: float
+    """The same while all of them do nothing but train: each look takes a moment from the training, if it is here."""
     idle_tick_s: float
     """The controller, while none is: it asks for the bell."""
     scan_s: float
@@ -47,6 +49,7 @@ class Pace:
 
 QUICK = Pace(
     tick_s=0.25,
+    quiet_tick_s=0.5,
     idle_tick_s=0.5,
     scan_s=1.0,
     idle_scan_s=5.0,
@@ -57,6 +60,7 @@ QUICK = Pace(
 )
 THRIFTY = Pace(
     tick_s=2.0,
+    quiet_tick_s=2.0,
     idle_tick_s=2.0,
     scan_s=60.0,
     idle_scan_s=300.0,

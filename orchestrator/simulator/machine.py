@@ -257,7 +257,7 @@ class SimulatedTask:
 class SimulatedMachine:
     """The machine under one agent (`orchestrator.agent.equipment.Equipment`)."""
 
-    look_every_s = LOOK_EVERY_S
+    look_every_s = glance_every_s = LOOK_EVERY_S
 
     def __init__(self, process: Process, instance: Instance, gang_for: GangFor) -> None:
         self.full_until_s = 0.0

@@ -25,6 +25,7 @@ from orchestrator.spec.models import JobSpec
 
 PACE = Pace(
     tick_s=5.0,
+    quiet_tick_s=5.0,
     idle_tick_s=10.0,
     scan_s=10.0,
     idle_scan_s=30.0,

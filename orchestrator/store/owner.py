@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,12 @@ def this_process(label: str) -> Owner:
 
 def this_host() -> str:
     """Machine, boot and process-id namespace; a part that is not known is empty."""
+    return _host_of(os.getpid())
+
+
+@cache
+def _host_of(_pid: int) -> str:
+    """Looked up once in a process: who is forked may be in another namespace than its parent."""
     return f"{_machine()}:{_read('/proc/sys/kernel/random/boot_id')}:{_namespace()}"
 
 
@@ -47,18 +54,24 @@ def start_of(pid: int) -> float | None:
 
     A zombie is dead: it only waits for its parent to notice.
     """
+    if sys.platform == "linux":
+        return _start_in_proc(pid)
     try:
         process = psutil.Process(pid)
-        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-            return None
-        stat = Path(f"/proc/{pid}/stat")
-        if not stat.exists():
-            return process.create_time()
-        # The 22nd field. The second, the name, may hold spaces and brackets: count from its end.
-        ticks = int(stat.read_text().rpartition(")")[2].split()[19])
-        return ticks / os.sysconf("SC_CLK_TCK")
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return None if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else process.create_time()
+    except psutil.NoSuchProcess:
         return None
+
+
+def _start_in_proc(pid: int) -> float | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field, the name, may hold spaces and brackets: count from its end. The third is the state, the 22nd
+    # the start.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZXx" else int(fields[18]) / os.sysconf("SC_CLK_TCK")
 
 
 def owner_alive(

@@ -25,7 +25,7 @@ T = TypeVar("T")
 class ImpatientMachine(Machine):
     """The real one, looked at all the time."""
 
-    look_every_s = 0.01
+    look_every_s = glance_every_s = 0.01
 
     def __init__(self, root: Path) -> None:
         super().__init__(Place("i", JOB, 1, 1, (), 60.0), root, root, {})

@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import psutil
 import pytest
 
+from orchestrator.agent import sampling
 from orchestrator.agent.sampling import (
     LOOK_EVERY_S,
     SAMPLE_EVERY_S,
@@ -146,6 +147,30 @@ def test_those_below_are_looked_for_now_and_then_and_when_one_of_them_has_ended(
         sample_after(0.5)
         assert sample_after(0.5) > 9, "looked for as its brother is gone"
         parent.stdin.write("\n")
+
+
+def test_the_longer_none_has_come_or_gone_the_rarer_they_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looked_at_s, found = Clock(), list[float](), [psutil.Process()]
+
+    def find(_roots: Sequence[int]) -> list[psutil.Process]:
+        looked_at_s.append(clock.now_s)
+        return list(found)
+
+    monkeypatch.setattr(sampling, "_with_all_below", find)
+    sampler = CpuSampler(lambda: [1], 1, clock)
+    begin_s = clock.now_s
+    for _ in range(60):
+        sampler.sample()
+        clock.now_s += 1.0
+    found.append(psutil.Process(1))
+    for _ in range(20):
+        sampler.sample()
+        clock.now_s += 1.0
+    assert [at_s - begin_s for at_s in looked_at_s] == [0, 5, 15, 35, 55, 75]
+    for _ in range(10):
+        sampler.sample()
+        clock.now_s += 1.0
+    assert looked_at_s[-1] - begin_s == 80, "one has come, and others may follow"
 
 
 def test_a_process_that_waits_is_idle_however_busy_another_is(idle: int, busy: int) -> None:

@@ -184,7 +184,7 @@ class Busy:
 class VirtualMachine:
     """One agent with its store and what can go wrong around it. `live` has time pass."""
 
-    look_every_s = 1.0
+    look_every_s = glance_every_s = 1.0
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """One process's part as a controller: it leads, stands by, takes over, and gives way; on virtual clocks."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -72,6 +73,16 @@ def test_it_brings_a_job_to_its_end_and_is_idle_then(world: World) -> None:
     began_s = world.clock.elapsed_s
     daemons.run(lambda: world.clock.elapsed_s > began_s + 60)
     assert 50 < daemons.duties["a"].idle_s < 66
+
+
+def test_it_looks_less_often_while_jobs_do_nothing_but_train(world: World) -> None:
+    pace = replace(PACE, quiet_tick_s=2 * PACE.tick_s)
+    daemons = Daemons(world, "a", pace=pace)
+    assert daemons.duties["a"].turn() == pace.tick_s, "it launches"
+    daemons.run(lambda: world.step >= 3)
+    assert daemons.duties["a"].turn() == pace.quiet_tick_s
+    world.ask("pause")
+    assert daemons.duties["a"].turn() == pace.tick_s, "its workers are to drain"
 
 
 def test_the_next_on_another_machine_acts_within_thirty_seconds(world: World) -> None:
