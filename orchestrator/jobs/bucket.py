@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -15,10 +16,13 @@ from orchestrator.jobs.former import former_generation
 from orchestrator.jobs.head import Head, load_head
 from orchestrator.jobs.instances import Heartbeat
 from orchestrator.jobs.record import JobRecord
-from orchestrator.spec.models import JobSpec
+from orchestrator.spec.outline import SpecOutline
 from orchestrator.store import document
 from orchestrator.store.document import Document, Nonce, Stored
 from orchestrator.store.protocol import Conflict, Store, StoreError
+
+if TYPE_CHECKING:
+    from orchestrator.spec.models import JobSpec
 
 
 class UnknownJob(UsageError):
@@ -30,10 +34,10 @@ class NameTaken(UsageError):
 
 
 @dataclass(frozen=True)
-class JobState:
-    """A job as the bucket has it, with the heartbeats of the instances that it uses now."""
+class JobOutline:
+    """What a list shows is made from this: a part of job.yaml will do. The heartbeats are of instances in use now."""
 
-    spec: JobSpec
+    spec: "JobSpec | SpecOutline"
     record: JobRecord
     head: Head | None
     heartbeats: dict[str, Heartbeat]
@@ -41,7 +45,14 @@ class JobState:
     """Whether that bucket is (`Store.billed`)."""
 
 
-def submit_job(store: Store, spec: JobSpec, now: datetime, nonce: Nonce) -> Stored[JobRecord]:
+@dataclass(frozen=True)
+class JobState(JobOutline):
+    """A job as the bucket has it."""
+
+    spec: "JobSpec"
+
+
+def submit_job(store: Store, spec: "JobSpec", now: datetime, nonce: Nonce) -> Stored[JobRecord]:
     """Put a job into the bucket. The spec is the claim of the name; the record makes it visible to controllers.
 
     Raises NameTaken. A submit that died between the two is completed by the same submit again.
@@ -87,19 +98,34 @@ def job_names(store: Store) -> Iterator[str]:
     return store.prefixes(layout.JOBS)
 
 
-def load_spec(store: Store, job: str) -> JobSpec:
+def load_spec(store: Store, job: str) -> "JobSpec":
     """What was submitted. Raises UnknownJob, naming the closest job there is."""
-    found = store.get(layout.spec_key(job))
-    if found is None:
-        close = difflib.get_close_matches(job, list(job_names(store)), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "see what there is with: elastic ps --all"
-        raise UnknownJob(f"no job named '{job}' in {store.url}: {hint}")
+    from orchestrator.spec.models import JobSpec
+
+    body = _spec_body(store, job)
     try:
-        return JobSpec.model_validate_json(found.body)
+        return JobSpec.model_validate_json(body)
     except ValidationError as error:
         raise ElasticError(
             f"{store.url}: {layout.spec_key(job)} was written by another version: {error.errors()[0]['msg']}"
         ) from error
+
+
+def _spec_body(store: Store, job: str) -> bytes:
+    found = store.get(layout.spec_key(job))
+    if found is not None:
+        return found.body
+    close = difflib.get_close_matches(job, list(job_names(store)), n=1)
+    hint = f"did you mean '{close[0]}'?" if close else "see what there is with: elastic ps --all"
+    raise UnknownJob(f"no job named '{job}' in {store.url}: {hint}")
+
+
+def _load_outline(store: Store, job: str) -> "JobSpec | SpecOutline":
+    """Of what was submitted; the whole of it where it has another shape, which tells what is wrong."""
+    try:
+        return SpecOutline.model_validate_json(_spec_body(store, job))
+    except ValidationError:
+        return load_spec(store, job)
 
 
 def load_record(store: Store, job: str) -> Stored[JobRecord]:
@@ -126,16 +152,22 @@ def load_heartbeat(store: Store, instance: str) -> Heartbeat | None:
 
 def load_state(store: Store, job: str) -> JobState:
     """Everything that is shown of a job. Raises UnknownJob."""
-    return state_of(store, load_record(store, job).value)
+    record = load_record(store, job).value
+    beats, head = _beats_and_head(store, record)
+    return JobState(load_spec(store, job), record, head, beats, store.billed)
 
 
-def state_of(store: Store, record: JobRecord) -> JobState:
-    """The rest of what is shown of a job whose record was read already."""
+def outline_of(store: Store, record: JobRecord) -> JobOutline:
+    """What a list is made from, of a job whose record was read already."""
+    beats, head = _beats_and_head(store, record)
+    return JobOutline(_load_outline(store, record.name), record, head, beats, store.billed)
+
+
+def _beats_and_head(store: Store, record: JobRecord) -> tuple[dict[str, Heartbeat], Head | None]:
     instances = [i for generation in (record.generation, record.upcoming) if generation for i in generation.instances]
     beats = {i: beat for i in instances if (beat := load_heartbeat(store, i)) is not None}
     head = load_head(store, record.name)
-    spec = load_spec(store, record.name)
-    return JobState(spec=spec, record=record, head=head.value if head else None, heartbeats=beats, billed=store.billed)
+    return beats, head.value if head else None
 
 
 def instances_left(store: Store, job: str) -> list[str]:

@@ -4,15 +4,18 @@ Needs no controller and no instance to be alive: what the bucket holds is enough
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.jobs.bucket import JobState
+from orchestrator.jobs.bucket import JobOutline
 from orchestrator.jobs.instances import Heartbeat, TrainerProgress, latest_progress, recent_percent
 from orchestrator.jobs.pace import bucket_usd
 from orchestrator.jobs.phases import GenerationPhase, JobPhase
-from orchestrator.spec.models import JobSpec
+
+if TYPE_CHECKING:
+    from orchestrator.spec.models import JobSpec
+    from orchestrator.spec.outline import SpecOutline
 
 
 class Size(BaseModel):
@@ -87,7 +90,7 @@ class JobStatus(BaseModel):
     labels: dict[str, str]
 
 
-def job_status(state: JobState, now: datetime) -> JobStatus:
+def job_status(state: JobOutline, now: datetime) -> JobStatus:
     """Put together what is known. Live heartbeats win over the record, which is written less often."""
     record, spec = state.record, state.spec
     generation = record.generation or record.upcoming
@@ -137,7 +140,7 @@ def job_status(state: JobState, now: datetime) -> JobStatus:
     )
 
 
-def _beats_of(state: JobState) -> list[Heartbeat]:
+def _beats_of(state: JobOutline) -> list[Heartbeat]:
     """The heartbeats that speak of the current generation."""
     generation = state.record.generation
     if generation is None or state.record.phase.over:
@@ -146,7 +149,7 @@ def _beats_of(state: JobState) -> list[Heartbeat]:
     return [beat for beat in beats if beat is not None and beat.generation == generation.number]
 
 
-def _beats_of_boot(state: JobState) -> list[Heartbeat]:
+def _beats_of_boot(state: JobOutline) -> list[Heartbeat]:
     """Where nothing runs, the heartbeats of the instances that are coming up: an image may take minutes to pull."""
     running, upcoming = state.record.generation, state.record.upcoming
     is_running = running is not None and running.phase is not GenerationPhase.ENDED
@@ -166,7 +169,7 @@ def _utilization(beats: list[Heartbeat]) -> tuple[float | None, Literal["nvml", 
     return (None, None) if percent is None else (percent, samples[0].source)
 
 
-def _eta_s(phase: JobPhase, progress: TrainerProgress | None, spec: JobSpec) -> float | None:
+def _eta_s(phase: JobPhase, progress: TrainerProgress | None, spec: "JobSpec | SpecOutline") -> float | None:
     """Seconds of training that are left at the present speed."""
     if (
         phase is not JobPhase.RUNNING
@@ -181,14 +184,14 @@ def _eta_s(phase: JobPhase, progress: TrainerProgress | None, spec: JobSpec) -> 
     return round((progress.total_steps - progress.step) * samples_per_step / progress.samples_per_second, 1)
 
 
-def _samples_per_step(progress: TrainerProgress, spec: JobSpec) -> float | None:
+def _samples_per_step(progress: TrainerProgress, spec: "JobSpec | SpecOutline") -> float | None:
     """Of a program of one's own, by what it says it has done so far; None: it does not say."""
     if spec.training is not None:
         return spec.training.images_per_step
     return progress.samples / progress.step if progress.samples and progress.step > 0 else None
 
 
-def _bucket_usd(state: JobState, now: datetime) -> float:
+def _bucket_usd(state: JobOutline, now: datetime) -> float:
     record = state.record
     if not state.billed or record.started_at is None:
         return 0.0

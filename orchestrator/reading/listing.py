@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.errors import ElasticError
-from orchestrator.jobs.bucket import UnknownJob, job_names, load_record, state_of
+from orchestrator.jobs.bucket import UnknownJob, job_names, load_record, outline_of
 from orchestrator.jobs.record import JobRecord
 from orchestrator.jobs.status import JobStatus, job_status
 from orchestrator.store.protocol import Store
@@ -33,7 +33,7 @@ def list_jobs(store: Store, now: datetime, wanted: Callable[[JobRecord], bool]) 
     def status_of(job: str) -> JobStatus | ElasticError | None:
         try:
             record = load_record(store, job).value
-            return job_status(state_of(store, record), now) if wanted(record) else None
+            return job_status(outline_of(store, record), now) if wanted(record) else None
         except UnknownJob as error:  # a submit between its two writes
             return error
         except ElasticError as error:

@@ -142,6 +142,16 @@ def test_ps_shows_how_far_a_job_is_and_cuts_nothing_when_piped(elastic: Elastic,
     assert not line.endswith(" ")
 
 
+def test_ps_says_of_a_job_yaml_that_it_cannot_read_what_is_wrong_with_it(elastic: Elastic, store: Store) -> None:
+    put_training(store, "sound")
+    put_pending(store, "odd")
+    store.put("jobs/odd/spec.json", b'{"name": "odd", "resources": {"ladder": [3]}}')
+    outcome = elastic("ps", "-o", "name")
+    assert (outcome.code, outcome.out) == (0, "sound\n")
+    assert "odd is left out" in outcome.err
+    assert "spec.json was written by another version" in outcome.err
+
+
 def test_one_broken_job_does_not_hide_the_others(elastic: Elastic, store: Store) -> None:
     put_training(store, "sound")
     put_pending(store, "broken")

@@ -267,5 +267,13 @@ def test_help_and_ps_are_quick(
         with capsys.disabled():
             print(f"\n  elastic {' '.join(arguments)}: {took_s:.2f} s", end="")
         loaded = subprocess.run([*imports, *arguments], capture_output=True, text=True, check=True).stderr
-        for heavy in ("torch", "boto3", "numpy", "sklearn", "ruamel.yaml"):
+        for heavy in (
+            "torch",
+            "boto3",
+            "numpy",
+            "sklearn",
+            "ruamel.yaml",
+            "orchestrator.spec.models",
+            "trainer.config",
+        ):
             assert not re.search(rf"\| +{re.escape(heavy)}$", loaded, re.MULTILINE), f"{arguments} imports {heavy}"
