@@ -58,13 +58,15 @@ def measure(runs: int, root: Path) -> Findings:
             directory = root / f"training-{workers}-{number}"
             directory.mkdir()
             pairs.append(_pair(directory, workers, steps, agent_first=number % 2 == 1))
-        noun = "worker" if workers == 1 else "workers"
-        name = (
-            f"speed with agent and checkpoints every {CHECKPOINT_EVERY}, of that of the trainer alone, {workers} {noun}"
+        noun, alone, target = (
+            ("worker", "`python -m trainer`", Target(at_least=97))
+            if workers == 1
+            else ("workers", "`torchrun -m trainer`", None)
         )
+        name = f"{workers} {noun}, with agent and checkpoints every {CHECKPOINT_EVERY}: speed, of that of {alone} alone"
         figures += [
-            Figure(name, "%", tuple(pair.percent for pair in pairs), Target(at_least=97)),
-            Figure(f"trainer alone, {workers} {noun}", "images/s", tuple(pair.alone for pair in pairs)),
+            Figure(name, "%", tuple(pair.percent for pair in pairs), target),
+            Figure(f"{alone} alone, {workers} {noun}", "images/s", tuple(pair.alone for pair in pairs)),
         ]
         agent = Figure("", "%", tuple(pair.agent_percent for pair in pairs)).measured()
         daemon = Figure("", "%", tuple(pair.daemon_percent for pair in pairs)).measured()
