@@ -5,7 +5,6 @@ only worker; a resize from one worker to two. The times are those in the job's e
 into its progress lines, and those at which the kernel started a process: all of one clock.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import psutil
 from benchmarks.figures import Figure, Findings, Target, across
 from benchmarks.place import DEMO, Place, until
 from orchestrator.jobs.events import EventKind
+from orchestrator.store.owner import start_of
 
 JOB = "digits"
 ENDLESS = ("training.epochs=null", "training.steps=100000", "scaling.window=10m", "checkpoint.every=5s")
@@ -154,6 +154,7 @@ def _at(place: Place, kind: EventKind, generation: int) -> float:
 
 def _started_at(process: psutil.Process) -> float:
     """When the kernel started a process. psutil's own answer is rounded to the second of the boot."""
-    ticks = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age_s
+    started = start_of(process.pid)
+    if started is None:
+        raise psutil.NoSuchProcess(process.pid)
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started)

@@ -35,7 +35,6 @@ from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchReque
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.spec.models import Resources
 from orchestrator.store.document import Nonce
-from orchestrator.store.owner import Owner
 from orchestrator.store.protocol import Store
 
 PROCESS_FILE = "process.json"
@@ -192,15 +191,13 @@ class LocalFleet:
 
     def _seen(self, instance: str) -> Sighting | None:
         agent = read_identity(self._directory(instance) / PROCESS_FILE)
-        state = self._state(instance, agent)
-        if state is None:
-            return None
-        return Sighting(state, age_s(agent) if agent is not None and state is InstanceState.RUNNING else None)
-
-    def _state(self, instance: str, agent: Owner | None) -> InstanceState | None:
-        """Of an instance whose agent has said that it is this one; None: it has not."""
         if agent is not None:
-            return InstanceState.RUNNING if is_alive(agent) else InstanceState.GONE
+            return Sighting(InstanceState.RUNNING, age_s(agent)) if is_alive(agent) else Sighting(InstanceState.GONE)
+        state = self._state_before_agent(instance)
+        return None if state is None else Sighting(state)
+
+    def _state_before_agent(self, instance: str) -> InstanceState | None:
+        """Of an instance whose agent has not said yet who it is."""
         directory = self._directory(instance)
         if not directory.exists():
             return None
@@ -239,8 +236,8 @@ class LocalFleet:
         return [o for o in orders if o is not None and (o.job != request.job or (o.job, o.generation) == mine)]
 
     def _alive(self, instance: str) -> bool:
-        agent = read_identity(self._directory(instance) / PROCESS_FILE)
-        return self._state(instance, agent) in (InstanceState.STARTING, InstanceState.RUNNING)
+        seen = self._seen(instance)
+        return seen is not None and seen.state in (InstanceState.STARTING, InstanceState.RUNNING)
 
     def _reap(self) -> None:
         """Wait for agents of ours that have ended, so that none stays a zombie."""

@@ -146,15 +146,21 @@ def test_an_instance_that_cannot_be_ended_now_keeps_nothing_else_from_being_done
     assert acting.assignment().action == "drain"
 
 
+def gone_only_after_seventy_five_seconds(acting: Acting, instance: str) -> None:
+    """The fleet, which may lag by sixty, does not show it."""
+    for _ in range(3):
+        acting.watch.saw(instance, None, acting.world.clock.monotonic())
+        acting.carry_out(Terminate(instance))
+        assert not acting.watch.terminated
+        acting.world.clock.elapsed_s += 25
+    acting.carry_out(Terminate(instance))
+    assert acting.watch.terminated == {instance}
+
+
 def test_an_instance_that_the_fleet_does_not_know_yet_is_not_taken_for_gone(acting: Acting) -> None:
     unknown = "digits-g9-n0-a0"
     acting.world.fleet.lag_s = 60.0
-    for _ in range(3):
-        acting.carry_out(Terminate(unknown))
-        assert not acting.watch.terminated
-        acting.world.clock.elapsed_s += 25
-    acting.carry_out(Terminate(unknown))
-    assert acting.watch.terminated == {unknown}
+    gone_only_after_seventy_five_seconds(acting, unknown)
 
 
 def test_an_instance_that_came_late_is_gone_only_when_it_is_absent_for_long_since_it_was_shown(acting: Acting) -> None:
@@ -163,13 +169,7 @@ def test_an_instance_that_came_late_is_gone_only_when_it_is_absent_for_long_sinc
     acting.carry_out(Terminate(late))
     acting.world.clock.elapsed_s += 50
     acting.watch.saw(late, Sighting(InstanceState.STARTING), acting.world.clock.monotonic())
-    for _ in range(3):
-        acting.watch.saw(late, None, acting.world.clock.monotonic())
-        acting.carry_out(Terminate(late))
-        assert not acting.watch.terminated
-        acting.world.clock.elapsed_s += 25
-    acting.carry_out(Terminate(late))
-    assert acting.watch.terminated == {late}
+    gone_only_after_seventy_five_seconds(acting, late)
 
 
 def test_an_instance_that_is_heard_though_the_fleet_does_not_show_it_is_not_taken_for_gone(acting: Acting) -> None:
@@ -178,12 +178,7 @@ def test_an_instance_that_is_heard_though_the_fleet_does_not_show_it_is_not_take
     acting.carry_out(Terminate(late))
     acting.world.clock.elapsed_s += 170
     acting.watch.lives(late, acting.world.clock.monotonic())
-    for _ in range(3):
-        acting.carry_out(Terminate(late))
-        assert not acting.watch.terminated
-        acting.world.clock.elapsed_s += 25
-    acting.carry_out(Terminate(late))
-    assert acting.watch.terminated == {late}
+    gone_only_after_seventy_five_seconds(acting, late)
 
 
 def test_an_instance_that_shows_itself_after_it_was_taken_for_gone_is_ended_again(acting: Acting) -> None:
