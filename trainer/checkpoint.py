@@ -130,6 +130,8 @@ def write_checkpoint(
 
     documents: further JSON files of it, by name. do: how the pieces of this work are done.
     """
+    # Integrity is proved by SHA-256; a second checksum would cost half the writing time. A thread has its own setting.
+    torch.serialization.set_crc32_options(False)
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / directory_name(snapshot.step)
     temporary = parent / f".tmp-{place.name}"

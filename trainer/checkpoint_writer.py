@@ -14,13 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trainer.checkpoint import Meta, write_checkpoint
 from trainer.errors import CheckpointFailed
 from trainer.priority import Do, SpareTime, at_once
 from trainer.snapshot import Snapshot
-from trainer.state import TrainState
+from trainer.state import Counters, TrainState
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,6 @@ class CheckpointWriter:
         self._outcome: Outcome | None = None
         self.stall_s = 0.0
         self.newest_step: int | None = None
-        # Integrity is proved by SHA-256 where checkpoints are kept; a second checksum would cost half the writing time.
-        torch.serialization.set_crc32_options(False)
         self._sweep()
 
     @property
@@ -86,6 +82,11 @@ class CheckpointWriter:
             raise CheckpointFailed(
                 f"the last checkpoint, of step {snapshot.step}, could not be written: {outcome.failure}"
             )
+
+    def has_written(self, counters: Counters) -> bool:
+        """Whether the last checkpoint is of the state with these counters, and whole; waits until that is known."""
+        self.wait()
+        return self.newest_step == counters.step and self._snapshot.counters == counters
 
     def copy(self) -> Snapshot:
         """A copy of the state as it is now, in the buffers that the next checkpoint is written from."""

@@ -134,6 +134,16 @@ class Recorder:
             self._know(evaluation)
         if self._speed.reported_step < self._state.step or evaluation is not None:
             self._report()
+        if evaluation is not None or not self._writer.has_written(self._state.counters):
+            self._write_last(evaluation)
+        if evaluation is None:
+            self._log.say(self._state.step, "stopped as asked, with a checkpoint to resume from")
+        if self._board:
+            self._board.close()
+        self._tell_of_curves()
+        self._log.close()
+
+    def _write_last(self, evaluation: Evaluation | None) -> None:
         meta, snapshot = self._meta(), self._writer.copy()
         self._tell_outcome()
         documents = {}
@@ -141,12 +151,6 @@ class Recorder:
             found = digest(snapshot.files(), snapshot.counters)
             documents = {"result.json": self._result(evaluation, meta, found), "labelled.json": self._labelled()}
         self._writer.write_last(meta, snapshot, documents)
-        if evaluation is None:
-            self._log.say(self._state.step, "stopped as asked, with a checkpoint to resume from")
-        if self._board:
-            self._board.close()
-        self._tell_of_curves()
-        self._log.close()
 
     def _know(self, evaluation: Evaluation) -> None:
         self._student_accuracy = evaluation.student.accuracy

@@ -40,6 +40,10 @@ FETCHES = 2
 Tell = Callable[[Literal["checkpoint_rejected", "checkpoint_failed", "note"], str], None]
 
 
+class Replaced(Exception):
+    """The trainer wrote a step once more while it was being uploaded: what was read may be of both."""
+
+
 class WrittenTwice(Exception):
     """The trainer wrote its last checkpoint under the step of one before, which is in the bucket already."""
 
@@ -79,7 +83,7 @@ class Committer:
         self._told = self._told_of_old = False
         self._state = ""
         self._uploaded: tuple[int, Manifest] | None = None
-        self._sending: int | None = None
+        self._sending: LocalCheckpoint | None = None
         self._sent: dict[str, ManifestFile] = {}
         self._stuck: set[tuple[int, bool]] = set()
         self._pins = PinWatch(store, lineage.job, equipment.monotonic)
@@ -169,30 +173,28 @@ class Committer:
             yield 0.0
             self._remove_old(manifest)
             return True
+        except Replaced:
+            self._state = f"step {checkpoint.step} has been written once more meanwhile, uploading that"
         except WrittenTwice as error:
             self.fault = str(error)
-            return False
         except UnfitCheckpoint as error:
             self.fault, self.hopeless = str(error), True
-            return False
         except Altered as error:
             # It would stay so, while one before it may be sound.
             self._let_go([checkpoint])
             self._state = f"step {checkpoint.step} is lost: {error}"
             self._tell("checkpoint_failed", self._state)
-            return False
         except Superseded:
             self.superseded = True
             return True
         except NotYetAssigned as error:
             self._state = f"step {checkpoint.step} waits for the new leader's orders: {error}"
-            return False
         except (StoreError, OSError) as error:
             self._state = f"step {checkpoint.step} could not be committed, trying again: {error}"
             if not self._told:  # once until a checkpoint is committed again, not once a step
                 self._told = True
                 self._tell("checkpoint_failed", self._state)
-            return False
+        return False
 
     def _remove_old(self, head: Manifest) -> None:
         """What goes wrong here is made up for after the next commit; this one is done."""
@@ -210,9 +212,14 @@ class Committer:
     def _upload(self, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
         """Upload a checkpoint once: by the second try it may be the head, and must not be touched."""
         if self._uploaded is None or self._uploaded[0] != checkpoint.step:
-            if self._sending != checkpoint.step:
-                self._sending, self._sent = checkpoint.step, {}
-            manifest = yield from upload(self._store, self._lineage, checkpoint, self._sent)
+            if self._sending is None or self._sending.step != checkpoint.step or self._sending.replaced:
+                self._sending, self._sent = checkpoint, {}
+            try:
+                manifest = yield from upload(self._store, self._lineage, checkpoint, self._sent)
+            except (StoreError, OSError):
+                if checkpoint.replaced:
+                    raise Replaced from None
+                raise
             self._uploaded = (checkpoint.step, manifest)
         manifest = self._uploaded[1]
         if checkpoint.final and not manifest.final:
@@ -233,7 +240,8 @@ def upload(
 ) -> Generator[float, None, Manifest]:
     """Upload a checkpoint's files with their SHA-256, then its manifest; a piece of work for each.
 
-    `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to.
+    `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to. Raises Replaced before the
+    manifest, with which it would be whole.
     """
     prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
     files = checkpoint.files()
@@ -254,8 +262,11 @@ def upload(
             raise
         sent[file.name] = ManifestFile(name=file.name, size_bytes=file.size_bytes, sha256=digest)
         yield 0.0
+    final = checkpoint.final
+    if checkpoint.replaced:
+        raise Replaced
     kept = tuple(sent[name] for name in sorted(sent))
-    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=kept)
+    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=final, files=kept)
     body = manifest.model_dump_json(indent=2).encode()
     try:
         store.create(layout.manifest_key(prefix), body)

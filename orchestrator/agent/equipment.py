@@ -75,12 +75,17 @@ class LocalCheckpoint(Protocol):
         """Whether it is the last of the run: it holds the result."""
         ...
 
+    @property
+    def replaced(self) -> bool:
+        """Whether the trainer has written this step once more since: what has been read of it may be of both."""
+        ...
+
     def files(self) -> Sequence[CheckpointFile]:
         """Its files to be kept, in order. Raises UnfitCheckpoint, OSError."""
         ...
 
     def remove(self) -> None:
-        """It has been committed, or a newer one has."""
+        """It has been committed, or a newer one has. One that has replaced it stays."""
         ...
 
 

@@ -79,6 +79,13 @@ class LocalCheckpoint:
 
     path: Path
     step: int
+    identity: tuple[int, int]
+    """Device and inode of its directory: one that is written in its place has others."""
+
+    @classmethod
+    def at(cls, parent: Path, name: str, descriptor: int) -> "LocalCheckpoint":
+        """What an open directory, `parent`, holds under a name. Raises OSError."""
+        return cls(parent / name, int(name.removeprefix("step-")), _identity(name, descriptor))
 
     @property
     def final(self) -> bool:
@@ -88,6 +95,16 @@ class LocalCheckpoint:
                 return plain_files.is_plain("result.json", descriptor)
         except OSError:
             return False
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another directory is in its place now, or none."""
+        run, *above, name = self._place
+        try:
+            with plain_files.directory(run, *above) as descriptor:
+                return _identity(name, descriptor) != self.identity
+        except OSError:
+            return True
 
     def files(self) -> list["FileOfCheckpoint"]:
         """Its files to be kept, in order. Raises UnfitCheckpoint, OSError."""
@@ -125,7 +142,9 @@ class LocalCheckpoint:
         return told if told.keys() == {file.name for file in found if file is not own} else {}
 
     def remove(self) -> None:
-        """Free the disk."""
+        """Free the disk. One that has replaced it stays."""
+        if self.replaced:
+            return
         run, *above, name = self._place
         try:
             with plain_files.directory(run, *above) as descriptor:
@@ -137,6 +156,11 @@ class LocalCheckpoint:
     def _place(self) -> tuple[Path, str, str]:
         """The run directory, and the names that lead on from there."""
         return self.path.parent.parent, self.path.parent.name, self.path.name
+
+
+def _identity(name: str, parent: int) -> tuple[int, int]:
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    return status.st_dev, status.st_ino
 
 
 @dataclass(frozen=True)
@@ -231,7 +255,7 @@ class RunDirectory:
         """What the trainer has finished writing, oldest first. Raises UnfitCheckpoint, OSError."""
         try:
             with plain_files.directory(self.path, self.checkpoints.name) as descriptor:
-                names = sorted(name for name in os.listdir(descriptor) if _STEP.fullmatch(name))
+                return list(self._checkpoints_in(descriptor))
         except FileNotFoundError:
             return []
         except NotADirectoryError:
@@ -239,7 +263,11 @@ class RunDirectory:
                 "checkpoints in the run directory is a link or a file: leave the directory as it was there, and write "
                 "checkpoints into it"
             ) from None
-        return [LocalCheckpoint(self.checkpoints / name, int(name.removeprefix("step-"))) for name in names]
+
+    def _checkpoints_in(self, descriptor: int) -> Iterator[LocalCheckpoint]:
+        for name in sorted(name for name in os.listdir(descriptor) if _STEP.fullmatch(name)):
+            with contextlib.suppress(FileNotFoundError):  # it is being replaced
+                yield LocalCheckpoint.at(self.checkpoints, name, descriptor)
 
     def bring(self, store: Store, key: str, file: ManifestFile) -> str | None:
         """Have a file in `resume/` as the manifest says; what is wrong with what came, or None."""

@@ -78,6 +78,10 @@ class SimulatedCheckpoint:
     def final(self) -> bool:
         return RESULT in self.disk.checkpoints[self.step]
 
+    @property
+    def replaced(self) -> bool:
+        return False  # the simulated trainer's bytes of a step are the same each time
+
     def files(self) -> Sequence[SimulatedFile]:
         return [SimulatedFile(name, body) for name, body in sorted(self.disk.checkpoints[self.step].items())]
 

@@ -1,5 +1,6 @@
 """What tests of checkpoints on their way to the bucket and back share."""
 
+import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
@@ -74,19 +75,24 @@ def at_once(pieces: Generator[float, None, T]) -> T:
             return value
 
 
-def write(run: RunDirectory, step: int, *, final: bool = False, extra: str = "", content: str = "x") -> LocalCheckpoint:
-    """A checkpoint as a trainer writes it: by rename."""
+def write(
+    run: RunDirectory, step: int, *, meta: str = "", final: bool = False, extra: str = "", content: str = "x"
+) -> LocalCheckpoint:
+    """A checkpoint as a trainer writes it: by rename, in place of one of the same step."""
     made = run.path / f"making-{step}"
     made.mkdir()
     (made / "state.bin").write_text(f"state at {step}")
-    (made / "meta.json").write_text(f'{{"step": {step}}}')
+    (made / "meta.json").write_text(meta or f'{{"step": {step}}}')
     if final:
         (made / "result.json").write_text("{}")
     if extra:
         (made / extra).write_text(content)
     place = run.checkpoints / f"step-{step:012d}"
+    if place.exists():
+        shutil.rmtree(place)
+    status = made.stat()
     made.rename(place)
-    return LocalCheckpoint(place, step)
+    return LocalCheckpoint(place, step, (status.st_dev, status.st_ino))
 
 
 def nobody() -> tuple[str, ...]:

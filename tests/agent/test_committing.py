@@ -102,6 +102,54 @@ def test_what_was_altered_on_the_disk_is_not_committed_and_the_one_before_it_is(
     assert run.whole_checkpoints() == []
 
 
+@pytest.mark.parametrize("tells_digests", [True, False])
+@pytest.mark.parametrize("at", ["meta.json", "state.bin"])
+def test_one_that_is_replaced_while_it_is_uploaded_is_uploaded_anew_and_whole(
+    store: MemoryStore, run: RunDirectory, nonce: Nonce, told: Told, at: str, tells_digests: bool
+) -> None:
+    """Just before and just after its first file has been read: what was read is of both."""
+    seal(store, JOB, 1, 1, nonce)
+    other = {**as_written(10), "meta.json": sha256(b"written again").hexdigest()}
+    replaced = False
+
+    def replace_at_first(operation: str, key: str, call: Callable[[], object]) -> object:
+        nonlocal replaced
+        if operation == "upload" and key.endswith(at) and not replaced:
+            replaced = True
+            write_anew()
+        return call()
+
+    def write_anew() -> None:
+        if tells_digests:
+            write(run, 10, meta="written again", extra="trainer-sha256.json", content=json.dumps(other))
+        else:
+            write(run, 10, meta="written again")
+
+    if tells_digests:
+        said(run, 10, as_written(10))
+    else:
+        write(run, 10)
+    agent = Agent(InterposedStore(store, replace_at_first), run, nonce, told)
+    agent.wait_for(10)
+    agent.settle()
+    assert committed(store, 10) == other
+    assert restore_into(store, run.path.parent / "again") == 10
+    assert told == []
+
+
+def test_one_that_has_replaced_what_was_committed_is_not_removed_unseen(run: RunDirectory) -> None:
+    first = write(run, 10)
+    assert not first.replaced
+    write(run, 10, final=True)
+    assert first.replaced
+    first.remove()
+    (second,) = run.whole_checkpoints()
+    assert second.final
+    second.remove()
+    assert second.replaced
+    assert run.whole_checkpoints() == []
+
+
 def test_the_last_one_is_marked_and_settling_waits_for_it(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
     write(run, 10)
     write(run, 20, final=True)

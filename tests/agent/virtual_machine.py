@@ -64,6 +64,10 @@ class Checkpoint:
         assert self in self.place, "it is gone, and cannot be asked any more"
         return self.last
 
+    @property
+    def replaced(self) -> bool:
+        return self not in self.place
+
     def files(self) -> Sequence[State]:
         return [State(self.step)]
 

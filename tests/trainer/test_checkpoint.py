@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import time
+import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,12 @@ from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainingConfig
 from trainer.data.digits import load_digits
 from trainer.errors import CheckpointFailed, CheckpointRefused
+from trainer.loop import DRAINED, train
+from trainer.options import RunOptions
 from trainer.priority import Do, SpareTime, at_once
 from trainer.snapshot import Snapshot
 from trainer.state import Counters, TrainState, build_state, digest
+from trainer.stop import StopRequest
 from trainer.world import World
 
 CPU = torch.device("cpu")
@@ -218,6 +225,25 @@ def test_a_run_on_other_ground_says_so_once(copy: Path, run_dir: Path) -> None:
         )
 
 
+def test_a_run_that_stops_at_a_step_which_it_has_just_written_leaves_that_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it away while it is written again would find files of both."""
+    written: list[int] = []
+
+    def write(parent: Path, snapshot: Snapshot, *others: Any) -> Path:
+        written.append(snapshot.step)
+        return write_checkpoint(parent, snapshot, *others)
+
+    monkeypatch.setattr("trainer.checkpoint_writer.write_checkpoint", write)
+    stop = StopRequest()
+    stop.requested = True
+    options = RunOptions(tmp_path / "config.json", tmp_path, checkpoint_every_s=0.0, tensorboard=False)
+    assert train(config(), options, World(0, 1, CPU), stop, time.monotonic, lambda: datetime.now(UTC)) == DRAINED
+    assert written == [1]
+    assert [place.name for place in (tmp_path / "checkpoints").iterdir()] == ["step-000000000001"]
+
+
 class TestTheWriter:
     @pytest.mark.parametrize("patience_s", [0.0, 60.0])
     def test_writes_what_was_there_when_it_was_asked(
@@ -261,6 +287,39 @@ class TestTheWriter:
         assert not list(tmp_path.iterdir())
         with pytest.raises(CheckpointFailed, match="could not be written: disk full"):
             writer.write_last(meta(state.step), writer.copy(), {})
+
+    def test_knows_which_state_it_has_written(self, state: TrainState, tmp_path: Path) -> None:
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
+        state.counters.step = state.counters.updates = 3
+        assert not writer.has_written(state.counters)
+        writer.start(meta(3))
+        assert writer.has_written(state.counters)
+        assert not writer.has_written(replace(state.counters, step=4))
+        assert not writer.has_written(replace(state.counters, lr_factor=0.5)), "it was rolled back to there"
+
+    def test_has_not_written_what_failed(self, state: TrainState, tmp_path: Path) -> None:
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=10**18)
+        writer.start(meta(state.step))
+        assert not writer.has_written(state.counters)
+
+    def test_writes_the_same_bytes_from_any_thread_and_no_checksum_but_its_own(
+        self, state: TrainState, tmp_path: Path
+    ) -> None:
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
+        files = ("student.pt", "teacher.pt", "optimizer.pt")
+        place = tmp_path / f"step-{state.step:012d}"
+
+        def digests() -> list[str]:
+            return [sha256((place / name).read_bytes()).hexdigest() for name in files]
+
+        writer.start(meta(state.step))
+        writer.wait()
+        beside = digests()
+        writer.write_last(meta(state.step), writer.copy(), {})
+        assert digests() == beside
+        for name in files:
+            with zipfile.ZipFile(place / name) as archive:
+                assert {entry.CRC for entry in archive.infolist()} == {0}
 
     @pytest.mark.parametrize("do", [at_once, SpareTime(lambda: 0.0)])
     def test_tells_the_digest_of_every_file(self, state: TrainState, tmp_path: Path, do: Do) -> None:
