@@ -130,7 +130,7 @@ def write_checkpoint(
 
     documents: further JSON files of it, by name. do: how the pieces of this work are done.
     """
-    # Integrity is proved by SHA-256; a second checksum would cost half the writing time. A thread has its own setting.
+    # Integrity is proved by SHA-256; a second checksum would cost a seventh more work. Each thread has its own setting.
     torch.serialization.set_crc32_options(False)
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / directory_name(snapshot.step)
