@@ -15,10 +15,11 @@ from orchestrator.spec.schema import SCHEMA_FILE
 _WIDTH = 100
 # Values of a first job, by path, in place of the default.
 _FIRST_JOB: dict[str, Any] = {
-    # Some 320 steps as in examples/digits.yaml, and its settings.
+    # Some 240 steps as in examples/digits.yaml, and its settings.
     "training.labels": 50,
-    "training.epochs": 15,
+    "training.epochs": 11,
     "training.batch": 96,
+    "training.ema.decay": 0.95,
     "training.augmentation.translate_px": 1,
     "training.augmentation.rotate_degrees": 15,
     "training.augmentation.scale": 0.1,
@@ -26,8 +27,8 @@ _FIRST_JOB: dict[str, Any] = {
     "training.shards": 2,
     "resources.ladder": [{"workers": 1}, {"workers": 2}],
     # It is over in a minute or two: with times as for a long job it would be so before anything is measured.
-    "scaling.window": "8s",
-    "scaling.warm_up": "3s",
+    "scaling.window": "6s",
+    "scaling.warm_up": "2s",
     "scaling.cooldown": "30s",
     "checkpoint.every": "10s",
 }

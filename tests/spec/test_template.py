@@ -27,7 +27,7 @@ def test_its_values_are_the_defaults_but_for_what_a_first_job_should_show() -> N
     plain = load_job(f"name: my-job\ntraining: {{epochs: {trained(job).epochs}}}")
 
     assert [rung.workers for rung in job.resources.ladder] == [1, 2]
-    shown_in_training = ("labels", "batch", "shards", "augmentation")
+    shown_in_training = ("labels", "batch", "shards", "ema", "augmentation")
     shown = {
         "training": trained(job).model_copy(update={name: getattr(trained(plain), name) for name in shown_in_training}),
         "resources": plain.resources,
