@@ -79,13 +79,12 @@ class LocalCheckpoint:
 
     path: Path
     step: int
-    identity: tuple[int, int]
-    """Device and inode of its directory: one that is written in its place has others."""
+    identity: "Identity"
 
     @classmethod
     def at(cls, parent: Path, name: str, descriptor: int) -> "LocalCheckpoint":
         """What an open directory, `parent`, holds under a name. Raises OSError."""
-        return cls(parent / name, int(name.removeprefix("step-")), _identity(name, descriptor))
+        return cls(parent / name, int(name.removeprefix("step-")), Identity.of(name, descriptor))
 
     @property
     def final(self) -> bool:
@@ -102,7 +101,7 @@ class LocalCheckpoint:
         run, *above, name = self._place
         try:
             with plain_files.directory(run, *above) as descriptor:
-                return _identity(name, descriptor) != self.identity
+                return not Identity.of(name, descriptor).is_same(self.identity)
         except OSError:
             return True
 
@@ -158,9 +157,22 @@ class LocalCheckpoint:
         return self.path.parent.parent, self.path.parent.name, self.path.name
 
 
-def _identity(name: str, parent: int) -> tuple[int, int]:
-    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    return status.st_dev, status.st_ino
+@dataclass(frozen=True)
+class Identity:
+    """What tells a directory from another that is there under the same name later."""
+
+    inode: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, name: str, parent: int | None = None) -> "Identity":
+        """Of what an open directory holds under a name. Raises OSError."""
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return cls(status.st_ino, status.st_mtime_ns)
+
+    def is_same(self, other: "Identity") -> bool:
+        """Whether it is, as far as can be told: a file may be added, and FUSE may count inodes anew."""
+        return self.inode == other.inode or self.changed_ns == other.changed_ns
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from orchestrator.agent.checkpoints import Committer, Lineage, restore, upload
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.machine import Machine
-from orchestrator.agent.run_directory import LocalCheckpoint, RunDirectory
+from orchestrator.agent.run_directory import Identity, LocalCheckpoint, RunDirectory
 from orchestrator.jobs import layout
 from orchestrator.jobs.head import Head, commit, load_head, seal
 from orchestrator.jobs.instances import Assignment
@@ -90,9 +90,9 @@ def write(
     place = run.checkpoints / f"step-{step:012d}"
     if place.exists():
         shutil.rmtree(place)
-    status = made.stat()
+    identity = Identity.of(str(made))
     made.rename(place)
-    return LocalCheckpoint(place, step, (status.st_dev, status.st_ino))
+    return LocalCheckpoint(place, step, identity)
 
 
 def nobody() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import errno
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -148,6 +149,14 @@ def test_one_that_has_replaced_what_was_committed_is_not_removed_unseen(run: Run
     second.remove()
     assert second.replaced
     assert run.whole_checkpoints() == []
+
+
+def test_where_inodes_are_counted_anew_a_checkpoint_is_still_the_same(run: RunDirectory) -> None:
+    checkpoint = write(run, 10)
+    counted_anew = replace(checkpoint, identity=replace(checkpoint.identity, inode=checkpoint.identity.inode + 1))
+    added_to = replace(checkpoint, identity=replace(checkpoint.identity, changed_ns=0))
+    assert not counted_anew.replaced
+    assert not added_to.replaced
 
 
 def test_the_last_one_is_marked_and_settling_waits_for_it(agent: Agent, run: RunDirectory, store: MemoryStore) -> None:
