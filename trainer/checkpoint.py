@@ -8,6 +8,7 @@ result.json          in the final one only, with labelled.json: which images kep
 trainer-sha256.json  of each of these, by name, as they were meant to be: what is read later is held against it
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -147,14 +148,22 @@ def write_checkpoint(
             digests[name] = _write_json(temporary / name, document, do)
         _write_json(temporary / DIGESTS, digests, do)
         do(partial(_sync_directory, temporary))
-        if place.exists():  # the same step again, from a resume: replace it, as it may belong to an earlier run
-            shutil.rmtree(place)
+        remove_checkpoint(place)  # the same step again, from a resume: it may belong to an earlier run
         temporary.rename(place)
         do(partial(_sync_directory, parent))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return place
+
+
+def remove_checkpoint(place: Path) -> None:
+    """Remove a checkpoint, if there is one: it vanishes by rename, so that nobody finds half of it. Raises OSError."""
+    going = place.with_name(f".tmp-old-{place.name}")
+    shutil.rmtree(going, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        place.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def load_checkpoint(directory: Path, config: TrainingConfig, dataset: Dataset, state: TrainState) -> Meta:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint import Meta, write_checkpoint
+from trainer.checkpoint import Meta, remove_checkpoint, write_checkpoint
 from trainer.errors import CheckpointFailed
 from trainer.priority import Do, SpareTime, at_once
 from trainer.snapshot import Snapshot
@@ -57,6 +57,7 @@ class CheckpointWriter:
         self._outcome: Outcome | None = None
         self.stall_s = 0.0
         self.newest_step: int | None = None
+        self._written: Counters | None = None
         self._sweep()
 
     @property
@@ -86,7 +87,7 @@ class CheckpointWriter:
     def has_written(self, counters: Counters) -> bool:
         """Whether the last checkpoint is of the state with these counters, and whole; waits until that is known."""
         self.wait()
-        return self.newest_step == counters.step and self._snapshot.counters == counters
+        return self._written == counters
 
     def copy(self) -> Snapshot:
         """A copy of the state as it is now, in the buffers that the next checkpoint is written from."""
@@ -129,13 +130,14 @@ class CheckpointWriter:
 
     def _write(self, meta: Meta, documents: Mapping[str, dict[str, Any]], do: Do) -> None:
         begin, step, failure = time.perf_counter(), self._snapshot.step, None
+        self._written = None
         try:
             self._require_space()
             if not self._snapshot.is_finite(do):
                 raise CheckpointFailed("the weights are not all numbers")
             place = write_checkpoint(self._directory, self._snapshot, meta, documents, do)
             do(partial(self._keep, place))
-            self.newest_step = step
+            self.newest_step, self._written = step, self._snapshot.counters
             do(partial(self._prune, step))
         except OSError as error:
             failure = f"{error.strerror or type(error).__name__}: {self._directory}"
@@ -157,7 +159,7 @@ class CheckpointWriter:
         steps = {int(m[1]): p for p in self._directory.iterdir() if (m := re.fullmatch(r"step-(\d{12})", p.name))}
         older = sorted(step for step in steps if step <= newest_step)
         for step in older[: -self._keep_local]:
-            shutil.rmtree(steps[step], ignore_errors=True)
+            remove_checkpoint(steps[step])
 
     def _sweep(self) -> None:
         """Remove what a killed predecessor left half written, and what it had kept to go back to."""

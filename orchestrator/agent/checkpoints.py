@@ -82,7 +82,8 @@ class Committer:
         self._abandoned = False
         self._told = self._told_of_old = False
         self._state = ""
-        self._uploaded: tuple[int, Manifest] | None = None
+        self._sent_whole: Manifest | None = None
+        self._has_manifest = False
         self._sending: LocalCheckpoint | None = None
         self._sent: dict[str, ManifestFile] = {}
         self._stuck: set[tuple[int, bool]] = set()
@@ -182,6 +183,7 @@ class Committer:
         except Altered as error:
             # It would stay so, while one before it may be sound.
             self._let_go([checkpoint])
+            self._sending = None
             self._state = f"step {checkpoint.step} is lost: {error}"
             self._tell("checkpoint_failed", self._state)
         except Superseded:
@@ -211,17 +213,20 @@ class Committer:
 
     def _upload(self, checkpoint: LocalCheckpoint) -> Generator[float, None, Manifest]:
         """Upload a checkpoint once: by the second try it may be the head, and must not be touched."""
-        if self._uploaded is None or self._uploaded[0] != checkpoint.step:
+        manifest = self._sent_whole
+        if manifest is None or manifest.step != checkpoint.step:
             if self._sending is None or self._sending.step != checkpoint.step or self._sending.replaced:
                 self._sending, self._sent = checkpoint, {}
             try:
-                manifest = yield from upload(self._store, self._lineage, checkpoint, self._sent)
+                manifest = yield from send(self._store, self._lineage, checkpoint, self._sent)
             except (StoreError, OSError):
                 if checkpoint.replaced:
                     raise Replaced from None
                 raise
-            self._uploaded = (checkpoint.step, manifest)
-        manifest = self._uploaded[1]
+            self._sent_whole, self._has_manifest = manifest, False
+        if not self._has_manifest:
+            put_manifest(self._store, self._lineage, manifest)
+            self._has_manifest = True
         if checkpoint.final and not manifest.final:
             raise WrittenTwice(
                 f"the trainer has written step {checkpoint.step} as its last checkpoint after it had written it as "
@@ -235,13 +240,12 @@ def _mark(checkpoint: LocalCheckpoint) -> tuple[int, bool]:
     return checkpoint.step, checkpoint.final
 
 
-def upload(
+def send(
     store: Store, lineage: Lineage, checkpoint: LocalCheckpoint, sent: dict[str, ManifestFile]
 ) -> Generator[float, None, Manifest]:
-    """Upload a checkpoint's files with their SHA-256, then its manifest; a piece of work for each.
+    """Upload a checkpoint's files with their SHA-256, a piece of work for each; what its manifest is to say.
 
-    `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to. Raises Replaced before the
-    manifest, with which it would be whole.
+    `sent` is what an earlier try has uploaded, by name: it is gone on with, and added to. Raises Replaced.
     """
     prefix = layout.checkpoint_prefix(lineage.job, checkpoint.step, lineage.generation)
     files = checkpoint.files()
@@ -262,11 +266,15 @@ def upload(
             raise
         sent[file.name] = ManifestFile(name=file.name, size_bytes=file.size_bytes, sha256=digest)
         yield 0.0
-    final = checkpoint.final
     if checkpoint.replaced:
         raise Replaced
     kept = tuple(sent[name] for name in sorted(sent))
-    manifest = Manifest(step=checkpoint.step, generation=lineage.generation, final=final, files=kept)
+    return Manifest(step=checkpoint.step, generation=lineage.generation, final=checkpoint.final, files=kept)
+
+
+def put_manifest(store: Store, lineage: Lineage, manifest: Manifest) -> None:
+    """Make a checkpoint whole whose files are in the bucket, also if that was done already."""
+    prefix = layout.checkpoint_prefix(lineage.job, manifest.step, lineage.generation)
     body = manifest.model_dump_json(indent=2).encode()
     try:
         store.create(layout.manifest_key(prefix), body)
@@ -276,7 +284,6 @@ def upload(
             raise StoreError(
                 f"{store.url}: {prefix} holds another checkpoint of the same step and generation"
             ) from None
-    return manifest
 
 
 def _no_space(error: BaseException | None) -> bool:

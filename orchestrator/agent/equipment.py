@@ -77,7 +77,10 @@ class LocalCheckpoint(Protocol):
 
     @property
     def replaced(self) -> bool:
-        """Whether the trainer has written this step once more since: what has been read of it may be of both."""
+        """Whether the trainer has written this step once more since: what has been read of it may be of both.
+
+        Raises OSError.
+        """
         ...
 
     def files(self) -> Sequence[CheckpointFile]:

@@ -79,31 +79,27 @@ class LocalCheckpoint:
 
     path: Path
     step: int
+    final: bool
+    """Whether it is the last of the run: it holds the result."""
     identity: "Identity"
 
     @classmethod
     def at(cls, parent: Path, name: str, descriptor: int) -> "LocalCheckpoint":
         """What an open directory, `parent`, holds under a name. Raises OSError."""
-        return cls(parent / name, int(name.removeprefix("step-")), Identity.of(name, descriptor))
-
-    @property
-    def final(self) -> bool:
-        """Whether it is the last of the run: it holds the result."""
-        try:
-            with plain_files.directory(*self._place) as descriptor:
-                return plain_files.is_plain("result.json", descriptor)
-        except OSError:
-            return False
+        identity, final = Identity.of(name, descriptor), False
+        with contextlib.suppress(OSError), plain_files.directory(parent, name) as own:
+            final = plain_files.is_plain("result.json", own)
+        return cls(parent / name, int(name.removeprefix("step-")), final, identity)
 
     @property
     def replaced(self) -> bool:
-        """Whether another directory is in its place now, or none."""
+        """Whether another directory is in its place now. Raises OSError."""
         run, *above, name = self._place
         try:
             with plain_files.directory(run, *above) as descriptor:
-                return not Identity.of(name, descriptor).is_same(self.identity)
-        except OSError:
-            return True
+                return Identity.of(name, descriptor) != self.identity
+        except FileNotFoundError:
+            return False
 
     def files(self) -> list["FileOfCheckpoint"]:
         """Its files to be kept, in order. Raises UnfitCheckpoint, OSError."""
@@ -142,12 +138,11 @@ class LocalCheckpoint:
 
     def remove(self) -> None:
         """Free the disk. One that has replaced it stays."""
-        if self.replaced:
-            return
         run, *above, name = self._place
         try:
             with plain_files.directory(run, *above) as descriptor:
-                plain_files.remove(name, descriptor)
+                if Identity.of(name, descriptor).may_be(self.identity):
+                    plain_files.remove(name, descriptor)
         except OSError:
             return
 
@@ -170,8 +165,8 @@ class Identity:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         return cls(status.st_ino, status.st_mtime_ns)
 
-    def is_same(self, other: "Identity") -> bool:
-        """Whether it is, as far as can be told: a file may be added, and FUSE may count inodes anew."""
+    def may_be(self, other: "Identity") -> bool:
+        """Whether it may be the same all the same: a file may be added, and FUSE may count inodes anew."""
         return self.inode == other.inode or self.changed_ns == other.changed_ns
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.agent.checkpoints import Committer, Lineage, restore, upload
+from orchestrator.agent.checkpoints import Committer, Lineage, put_manifest, restore, send
 from orchestrator.agent.equipment import Place
 from orchestrator.agent.machine import Machine
 from orchestrator.agent.run_directory import Identity, LocalCheckpoint, RunDirectory
@@ -92,7 +92,7 @@ def write(
         shutil.rmtree(place)
     identity = Identity.of(str(made))
     made.rename(place)
-    return LocalCheckpoint(place, step, identity)
+    return LocalCheckpoint(place, step, final, identity)
 
 
 def nobody() -> tuple[str, ...]:
@@ -116,7 +116,9 @@ def commit_steps(store: MemoryStore, nonce: Nonce, tmp_path: Path, *steps: int, 
     run.prepare({})
     seal(store, JOB, 1, generation, nonce)
     for step in steps:
-        manifest = at_once(upload(store, Lineage(JOB, generation, lambda: 1), write(run, step), {}))
+        lineage = Lineage(JOB, generation, lambda: 1)
+        manifest = at_once(send(store, lineage, write(run, step), {}))
+        put_manifest(store, lineage, manifest)
         commit(store, JOB, 1, manifest, nonce)
 
 

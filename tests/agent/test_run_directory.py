@@ -9,7 +9,14 @@ import pytest
 
 from orchestrator.agent.equipment import UnfitCheckpoint
 from orchestrator.agent.exits import last_line
-from orchestrator.agent.run_directory import LOOK_BYTES, ProgressReader, RunDirectory, as_activity, as_progress
+from orchestrator.agent.run_directory import (
+    LOOK_BYTES,
+    LocalCheckpoint,
+    ProgressReader,
+    RunDirectory,
+    as_activity,
+    as_progress,
+)
 from orchestrator.store.local import LocalStore
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import StoreError
@@ -270,12 +277,19 @@ def test_what_was_swapped_for_a_link_is_not_uploaded(run: RunDirectory, tmp_path
     assert theirs.stat().st_mode & 0o200, "it is as it was"
 
 
+def looked_at(run: RunDirectory) -> list[LocalCheckpoint]:
+    try:
+        return run.whole_checkpoints()
+    except UnfitCheckpoint:
+        return []
+
+
 @pytest.mark.parametrize("what", SWAPPED)
 def test_what_was_swapped_for_a_link_is_not_removed(run: RunDirectory, what: str) -> None:
     checkpoint = write(run, 5, final=True)
     theirs = swap(run, what)
     (theirs / "result.json").write_text("{}")
-    assert checkpoint.final == (what == SWAPPED[0])
+    assert [each.final for each in looked_at(run)] == ([True] if what == SWAPPED[0] else [False] if what else [])
     checkpoint.remove()
     assert sorted(path.name for path in theirs.iterdir()) == ["meta.json", "result.json", "state.bin"]
 

@@ -15,7 +15,15 @@ import torch
 
 from tests.support.waiting import wait_until
 from tests.trainer.launch import TINY, Run, result, start
-from trainer.checkpoint import DIGESTS, Meta, load_checkpoint, made_with, what_matters, write_checkpoint
+from trainer.checkpoint import (
+    DIGESTS,
+    Meta,
+    load_checkpoint,
+    made_with,
+    remove_checkpoint,
+    what_matters,
+    write_checkpoint,
+)
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainingConfig
 from trainer.data.digits import load_digits
@@ -297,8 +305,14 @@ class TestTheWriter:
         assert not writer.has_written(replace(state.counters, step=4))
         assert not writer.has_written(replace(state.counters, lr_factor=0.5)), "it was rolled back to there"
 
-    def test_has_not_written_what_failed(self, state: TrainState, tmp_path: Path) -> None:
-        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=10**18)
+    def test_has_not_written_what_failed(
+        self, state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also if it had written that step once: since, it went back and came to it again."""
+        writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=0)
+        writer.start(meta(state.step))
+        assert writer.has_written(state.counters)
+        monkeypatch.setattr(writer, "_keep_free_bytes", 10**18)
         writer.start(meta(state.step))
         assert not writer.has_written(state.counters)
 
@@ -329,6 +343,23 @@ class TestTheWriter:
         found = {each.name: sha256(each.read_bytes()).hexdigest() for each in place.iterdir() if each.name != DIGESTS}
         assert json.loads((place / DIGESTS).read_text()) == found
         assert found.keys() == {"student.pt", "teacher.pt", "optimizer.pt", "meta.json", "result.json"}
+
+    def test_what_it_removes_is_whole_or_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        place = tmp_path / "step-000000000001"
+        place.mkdir()
+        (place / "meta.json").write_text("{}")
+        names: list[str] = []
+
+        def rmtree(path: Path, *, ignore_errors: bool) -> None:
+            names.extend(each.name for each in tmp_path.iterdir())
+            remove(path, ignore_errors=ignore_errors)
+
+        remove = shutil.rmtree
+        monkeypatch.setattr("trainer.checkpoint.shutil.rmtree", rmtree)
+        remove_checkpoint(place)
+        assert names[-1] == ".tmp-old-step-000000000001"
+        assert list(tmp_path.iterdir()) == []
+        remove_checkpoint(place)
 
     def test_replaces_a_checkpoint_of_the_same_step(self, state: TrainState, tmp_path: Path) -> None:
         snapshot = Snapshot(state)
