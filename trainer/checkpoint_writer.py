@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,7 +160,8 @@ class CheckpointWriter:
         steps = {int(m[1]): p for p in self._directory.iterdir() if (m := re.fullmatch(r"step-(\d{12})", p.name))}
         older = sorted(step for step in steps if step <= newest_step)
         for step in older[: -self._keep_local]:
-            remove_checkpoint(steps[step])
+            with suppress(OSError):  # the one just written is whole all the same
+                remove_checkpoint(steps[step])
 
     def _sweep(self) -> None:
         """Remove what a killed predecessor left half written, and what it had kept to go back to."""

@@ -107,31 +107,26 @@ def test_what_was_altered_on_the_disk_is_not_committed_and_the_one_before_it_is(
 @pytest.mark.parametrize("tells_digests", [True, False])
 @pytest.mark.parametrize("at", ["meta.json", "state.bin"])
 def test_one_that_is_replaced_while_it_is_uploaded_is_uploaded_anew_and_whole(
-    store: MemoryStore, run: RunDirectory, nonce: Nonce, told: Told, at: str, tells_digests: bool
+    agent: Agent,
+    run: RunDirectory,
+    shaky: InterposedStore,
+    store: MemoryStore,
+    told: Told,
+    at: str,
+    tells_digests: bool,
 ) -> None:
     """Just before and just after its first file has been read: what was read is of both."""
-    seal(store, JOB, 1, 1, nonce)
     other = {**as_written(10), "meta.json": sha256(b"written again").hexdigest()}
-    replaced = False
+    extra = "trainer-sha256.json" if tells_digests else ""
 
     def replace_at_first(operation: str, key: str, call: Callable[[], object]) -> object:
-        nonlocal replaced
-        if operation == "upload" and key.endswith(at) and not replaced:
-            replaced = True
-            write_anew()
+        if operation == "upload" and key.endswith(at):
+            shaky.around = undisturbed
+            write(run, 10, meta="written again", extra=extra, content=json.dumps(other))
         return call()
 
-    def write_anew() -> None:
-        if tells_digests:
-            write(run, 10, meta="written again", extra="trainer-sha256.json", content=json.dumps(other))
-        else:
-            write(run, 10, meta="written again")
-
-    if tells_digests:
-        said(run, 10, as_written(10))
-    else:
-        write(run, 10)
-    agent = Agent(InterposedStore(store, replace_at_first), run, nonce, told)
+    shaky.around = replace_at_first
+    write(run, 10, extra=extra, content=json.dumps(as_written(10)))
     agent.wait_for(10)
     agent.settle()
     assert committed(store, 10) == other
@@ -161,10 +156,8 @@ def test_it_is_removed_also_where_inodes_are_counted_anew_or_a_file_was_added(ru
 
 @pytest.mark.parametrize("applied", [True, False])
 def test_one_that_is_replaced_once_its_manifest_was_sent_stays_as_it_was_sent(
-    store: MemoryStore, run: RunDirectory, nonce: Nonce, told: Told, applied: bool
+    agent: Agent, run: RunDirectory, shaky: InterposedStore, store: MemoryStore, applied: bool
 ) -> None:
-    seal(store, JOB, 1, 1, nonce)
-
     def lose_reply_and_replace(operation: str, key: str, call: Callable[[], object]) -> object:
         if operation == "create" and key.endswith("manifest.json"):
             shaky.around = undisturbed
@@ -172,9 +165,8 @@ def test_one_that_is_replaced_once_its_manifest_was_sent_stays_as_it_was_sent(
             return LostReplies("", applied=applied)("create", key, call)
         return call()
 
-    shaky = InterposedStore(store, lose_reply_and_replace)
+    shaky.around = lose_reply_and_replace
     write(run, 10)
-    agent = Agent(shaky, run, nonce, told)
     agent.wait_for(10)
     agent.settle()
     assert committed(store, 10) == as_written(10)
@@ -182,10 +174,9 @@ def test_one_that_is_replaced_once_its_manifest_was_sent_stays_as_it_was_sent(
 
 
 def test_the_last_one_in_place_of_one_that_is_being_committed_is_not_lost_unseen(
-    store: MemoryStore, run: RunDirectory, nonce: Nonce, told: Told
+    agent: Agent, run: RunDirectory, shaky: InterposedStore
 ) -> None:
     """The trainer has written a step twice, which it must not; that is told."""
-    seal(store, JOB, 1, 1, nonce)
 
     def replace_at_commit(operation: str, key: str, call: Callable[[], object]) -> object:
         if operation == "replace" and key.endswith("head.json"):
@@ -193,9 +184,8 @@ def test_the_last_one_in_place_of_one_that_is_being_committed_is_not_lost_unseen
             write(run, 10, final=True)
         return call()
 
-    shaky = InterposedStore(store, replace_at_commit)
+    shaky.around = replace_at_commit
     write(run, 10)
-    agent = Agent(shaky, run, nonce, told)
     agent.wait_for(10)
     agent.settle()
     assert "as its last checkpoint after it had written it as another" in agent.committer.fault

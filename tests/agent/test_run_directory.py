@@ -289,7 +289,8 @@ def test_what_was_swapped_for_a_link_is_not_removed(run: RunDirectory, what: str
     checkpoint = write(run, 5, final=True)
     theirs = swap(run, what)
     (theirs / "result.json").write_text("{}")
-    assert [each.final for each in looked_at(run)] == ([True] if what == SWAPPED[0] else [False] if what else [])
+    final = {SWAPPED[0]: [True], SWAPPED[1]: [False], SWAPPED[2]: []}
+    assert [each.final for each in looked_at(run)] == final[what]
     checkpoint.remove()
     assert sorted(path.name for path in theirs.iterdir()) == ["meta.json", "result.json", "state.bin"]
 

@@ -1,6 +1,8 @@
 """A checkpoint is whole or absent; a damaged one, or one of another run, is refused in a sentence that says why."""
 
+import errno
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -283,6 +285,23 @@ class TestTheWriter:
         writer.wait()
         names = sorted(path.name for path in tmp_path.iterdir())
         assert names == ["step-000000000002", "step-000000000003", "step-000000000099"]
+
+    def test_what_cannot_be_removed_fails_no_checkpoint(
+        self, state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(place: Path) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(place))
+
+        monkeypatch.setattr("trainer.checkpoint_writer.remove_checkpoint", refuse)
+        writer = CheckpointWriter(tmp_path, state, keep_local=1, keep_free_bytes=0)
+        for step in (1, 2, 3):
+            state.counters.step = step
+            writer.start(meta(step))
+            writer.wait()
+            outcome = writer.poll()
+            assert outcome is not None
+            assert outcome.failure is None
+        assert len(list(tmp_path.iterdir())) == 3
 
     def test_would_rather_skip_than_fill_the_disk(self, state: TrainState, tmp_path: Path) -> None:
         writer = CheckpointWriter(tmp_path, state, keep_local=2, keep_free_bytes=10**18)
