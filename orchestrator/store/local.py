@@ -15,7 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b, md5
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -275,7 +275,8 @@ class LocalStore:
         if directory == self._root or directory.is_dir():
             return
         self._make_directories(directory.parent)
-        directory.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # somebody was first, whose directory may be pruned by now
+            os.mkdir(directory)
         sync_directory(directory.parent)
 
     def _make_durable(self, directory: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_change_is_seen_even_where_time_stamps_stand_still(local_root: Path, m
     assert entry.etag == found.etag
 
 
-@pytest.mark.parametrize("moment", ["before the link", "before the inner directory"])
+@pytest.mark.parametrize("moment", ["before the link", "before the inner directory", "as another makes one too"])
 def test_a_directory_pruned_while_an_object_is_created_in_it(
     local_root: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -207,20 +207,27 @@ def test_a_directory_pruned_while_an_object_is_created_in_it(
             shutil.rmtree(local_root / "outer")
             pruned.append(True)
 
-    link, mkdir = os.link, Path.mkdir
+    link, mkdir = os.link, os.mkdir
 
     def linked(source: Path, target: Path) -> None:
         if moment == "before the link":
             prune_once()
         link(source, target)
 
-    def made(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+    def made(path: Path, mode: int = 0o777) -> None:
         if moment == "before the inner directory":
             prune_once()
-        mkdir(self, mode, parents, exist_ok)
+        if moment == "as another makes one too" and not pruned:
+            mkdir(path)
+            try:
+                mkdir(path)
+            finally:
+                prune_once()
+        else:
+            mkdir(path)
 
     monkeypatch.setattr(os, "link", linked)
-    monkeypatch.setattr(Path, "mkdir", made)
+    monkeypatch.setattr(os, "mkdir", made)
     store.create("outer/inner/key", b"1")
     assert pruned
     found = store.get("outer/inner/key")
