@@ -89,6 +89,10 @@ class Controller:
         self._is_busy = alive > 0
         return alive
 
+    def hears_bell(self) -> bool:
+        """Whether somebody rang since the last tick. Raises StoreError."""
+        return self._todo.hears_bell()
+
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is to be expected of any job that is alive but that it trains on."""

@@ -45,7 +45,9 @@ def run_daemon(store: Store, *, label: str, idle_exit_s: float | None, log: Call
             pause_s = duty.turn()
             if idle_exit_s is not None and duty.idle_s > idle_exit_s:
                 log(f"nothing to do for {idle_exit_s:g} s")
-                break
+                if duty.retire():
+                    break
+                continue
             signals.pause(pause_s)
     duty.resign()
     log("ended")

@@ -74,6 +74,19 @@ class Duty:
         self._away = ""
         return pause_s
 
+    def retire(self) -> bool:
+        """Resign; False where somebody rang since the last turn, so that there is more to do.
+
+        Who leaves something for a controller rings and then looks whether one leads. Whoever still saw this one rang
+        before it resigned.
+        """
+        controller = self._controller
+        self.resign()
+        try:
+            return controller is None or not controller.hears_bell()
+        except StoreError:
+            return False  # the next turn tells
+
     def resign(self) -> None:
         """Give the lease back, so that the next controller need not wait for it to run out."""
         self._controller, self._leading = None, None
@@ -86,11 +99,12 @@ class Duty:
         epoch = self._lease.epoch if self._lease.try_acquire() else 0
         if epoch != self._leading:
             self._log(f"leading, epoch {epoch}" if epoch else "standing by: another daemon holds the lease")
-            self._leading = epoch
-            # Every leadership starts with a fresh look: also the store may be another one than before.
-            self._controller = self._new_controller(epoch) if epoch else None
-        if self._controller is None:
+            self._leading, self._controller = epoch, None
+        if not epoch:
             return STANDBY_TICK_S
+        if self._controller is None:  # also when an earlier turn could not make it, for the store was away
+            # Every leadership starts with a fresh look: also the store may be another one than before.
+            self._controller = self._new_controller(epoch)
         if not self._controller.tick(epoch):
             return self._pace.idle_tick_s
         self._busy_at_s = self._monotonic()

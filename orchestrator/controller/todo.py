@@ -59,11 +59,10 @@ class Todo:
         then need not be read again.
         """
         now_s, every_s = self._monotonic(), self._pace.scan_s if busy else self._pace.idle_scan_s
-        rung: list[bool] = []  # before the listing: who leaves something meanwhile rings again
-        if not self._each(lambda ear: rung.append(ear.heard()), [self._ear]):
-            self._is_due = self._is_due or any(rung)
+        # before the listing: who leaves something meanwhile rings again
+        if not self._each(lambda _ear: self.hears_bell(), [self._ear]):
             return False
-        if any(rung) or self._listed_at_s is None or now_s - self._listed_at_s >= every_s:
+        if self._listed_at_s is None or now_s - self._listed_at_s >= every_s:
             self._is_due = True
         if self._is_due:
             listed: list[Entry] = []
@@ -76,6 +75,12 @@ class Todo:
             self.listings += 1
             self._listed_at_s, self._is_due = now_s, False
         return True
+
+    def hears_bell(self) -> bool:
+        """Whether somebody has rung since it last listened; then it is due."""
+        rung = self._ear.heard()
+        self._is_due = self._is_due or rung
+        return rung
 
     def waiting(self, job: str) -> tuple[Request, ...]:
         """What people have asked of a job, oldest first."""

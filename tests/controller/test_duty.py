@@ -7,13 +7,15 @@ from itertools import count
 import pytest
 
 from orchestrator.controller.duty import STANDBY_TICK_S, STORE_AWAY_TICK_S, Duty
-from orchestrator.fleets.protocol import FleetError, InstanceState
+from orchestrator.fleets.protocol import Fleet, FleetError, InstanceState
 from orchestrator.jobs import layout
+from orchestrator.jobs.bucket import submit_job
 from orchestrator.jobs.pace import THRIFTY, Pace
 from orchestrator.jobs.phases import JobPhase
-from orchestrator.store.lease import Lease
+from orchestrator.jobs.removal import remove_job
+from orchestrator.store.lease import Lease, read_lease
 from orchestrator.store.owner import Owner
-from orchestrator.store.protocol import Store
+from orchestrator.store.protocol import Store, StoreUnreachable
 from tests.controller.world import World
 from tests.support.interposed import Away, InterposedStore
 
@@ -26,6 +28,7 @@ class Daemons:
     def __init__(self, world: World, *names: str, pace: Pace = PACE) -> None:
         self.world = world
         self.log: list[str] = []
+        self.refusals = 0
         self.stores = {name: InterposedStore(world.store) for name in names}
         self.duties = {name: self._duty(name, self.stores[name], pace) for name in names}
         self.due = dict.fromkeys(names, 0.0)
@@ -41,13 +44,20 @@ class Daemons:
         return Duty(
             store,
             Lease(store, owner, clock=clock.monotonic, nonce=nonce, owner_is_dead=lambda _owner: False),
-            lambda: {"local": self.world.fleet},
+            self._open_fleets,
             now=clock.now,
             monotonic=clock.monotonic,
             nonce=nonce,
             log=lambda line: self.log.append(f"{name}: {line}"),
             pace=pace,
         )
+
+    def _open_fleets(self) -> Mapping[str, Fleet]:
+        """Not before the store has refused it so many times."""
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnreachable("no answer")
+        return {"local": self.world.fleet}
 
     def run(self, until: Callable[[], bool], within_s: float = 300.0) -> float:
         """Let time pass until it is so; how long it took."""
@@ -100,6 +110,38 @@ def test_who_resigns_is_followed_at_once(world: World) -> None:
     daemons.run(lambda: world.step >= 3)
     daemons.duties.pop("a").resign()
     assert daemons.run(lambda: "b: leading, epoch 2" in daemons.log) <= 2 * STANDBY_TICK_S
+
+
+def test_a_leader_whose_fleets_could_not_be_opened_for_the_store_was_away_opens_them_later(
+    world: World,
+) -> None:
+    daemons = Daemons(world, "a")
+    daemons.refusals = 2
+    assert daemons.run(lambda: world.step >= 3) < 30
+    assert [line for line in daemons.log if "leading" in line] == ["a: leading, epoch 1"]
+
+
+def test_who_has_nothing_to_do_retires_unless_somebody_rings_as_it_does(world: World) -> None:
+    daemons = Daemons(world, "a")
+    daemons.run(world.at_rest)
+    duty = daemons.duties["a"]
+    duty.turn()
+    remove_job(world.store, "digits", world.clock.now(), world.nonce)
+    submit_job(world.store, world.spec, world.clock.now(), world.nonce)  # and sees that one leads
+    assert not duty.retire()
+    daemons.run(world.at_rest)
+    assert world.record.phase is JobPhase.SUCCEEDED
+    duty.turn()
+    assert duty.retire()
+    lease = read_lease(world.store)
+    assert lease is not None and lease.released
+
+
+def test_who_cannot_tell_whether_somebody_rang_does_not_retire(world: World) -> None:
+    daemons = Daemons(world, "a")
+    daemons.run(world.at_rest)
+    daemons.stores["a"].around = Away()
+    assert not daemons.duties["a"].retire()
 
 
 def test_jobs_whose_fleet_does_not_answer_are_no_idleness(world: World) -> None:

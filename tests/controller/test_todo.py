@@ -2,12 +2,17 @@
 
 import pytest
 
+from orchestrator.controller.spread import one_by_one
+from orchestrator.controller.todo import Todo
 from orchestrator.jobs import layout
+from orchestrator.jobs.bell import ring
 from orchestrator.jobs.bucket import submit_job
+from orchestrator.jobs.pace import QUICK
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.removal import remove_job
 from orchestrator.jobs.requests import send_request
-from orchestrator.store.protocol import NotAllowed, Object
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import NotAllowed, Object, StoreUnreachable
 from tests.controller.world import World
 
 
@@ -44,6 +49,26 @@ def test_who_knew_an_earlier_job_of_the_name_forgets_it_when_the_mark_is_another
     submit_anew(world)
     world.controller, world.epoch = former, epoch
     assert ends_well(world)
+
+
+def test_a_ring_that_was_heard_as_the_store_went_away_is_answered_when_it_is_back() -> None:
+    store, is_away = MemoryStore(), [False]
+
+    def keep_leading() -> bool:
+        if is_away[0]:
+            raise StoreUnreachable("the lease cannot be renewed")
+        return True
+
+    todo = Todo(store, lambda: 0.0, QUICK, print, lambda function, items: one_by_one(function, items, keep_leading))
+    assert todo.refresh(busy=False) and not todo.jobs
+    store.put(layout.todo_key("digits"), b"mark")
+    ring(store, lambda: "a")
+    is_away[0] = True
+    with pytest.raises(StoreUnreachable):
+        todo.refresh(busy=False)
+    is_away[0] = False
+    assert todo.refresh(busy=False)
+    assert list(todo.jobs) == ["digits"]
 
 
 def test_requests_that_cannot_be_read_or_removed_are_told_once_and_hold_nobody_up(world: World) -> None:
