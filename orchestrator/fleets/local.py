@@ -35,6 +35,7 @@ from orchestrator.fleets.protocol import InstanceState, LaunchError, LaunchReque
 from orchestrator.jobs.bucket import store_identity
 from orchestrator.spec.models import Resources
 from orchestrator.store.document import Nonce
+from orchestrator.store.owner import owner_alive
 from orchestrator.store.protocol import Store
 
 PROCESS_FILE = "process.json"
@@ -155,7 +156,8 @@ class LocalFleet:
         if agent is None:
             self.terminate(instance)
         elif is_alive(agent):
-            os.kill(agent.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                os.kill(agent.pid, signal.SIGTERM)
 
     def terminate(self, instance: str) -> None:
         """End the agent, its workers, and workers that lost their agent; then remove the run directories."""
@@ -179,12 +181,21 @@ class LocalFleet:
         return (Offer(instance_type, "", "on_demand", 0.0),)
 
     def sweep(self) -> None:
-        """Remove the work directories of instances that ended long ago."""
-        for directory in self.root.iterdir():
-            old = time.time() - directory.stat().st_mtime > SWEEP_AFTER_S
-            if old and not self._alive(directory.name) and not marked_processes(str(directory)):
-                remove_containers_of(directory, self.environ)
-                shutil.rmtree(directory, ignore_errors=True)
+        """Remove the work directories of instances that ended long ago; others may sweep at the same time."""
+        with contextlib.suppress(OSError):
+            for directory in list(self.root.iterdir()):
+                with contextlib.suppress(OSError):
+                    if self._ended_long_ago(directory):
+                        remove_containers_of(directory, self.environ)
+                        shutil.rmtree(directory, ignore_errors=True)
+
+    def _ended_long_ago(self, directory: Path) -> bool:
+        """An agent that may live on another machine, with the same home, counts as alive while it changes a file."""
+        agent = read_identity(directory / PROCESS_FILE)
+        elsewhere = agent is not None and owner_alive(agent) is None
+        changed_at_s = max(path.stat().st_mtime for path in (directory, *(directory.rglob("*") if elsewhere else ())))
+        old = time.time() - changed_at_s > SWEEP_AFTER_S
+        return old and not self._alive(directory.name) and not marked_processes(str(directory))
 
     def _directory(self, instance: str) -> Path:
         return self.root / instance

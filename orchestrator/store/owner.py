@@ -6,6 +6,7 @@ import platform
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,8 @@ def _host_of(_pid: int) -> str:
 def start_of(pid: int) -> float | None:
     """When a living process started, for comparison with an `Owner.started` of this boot; None when it is dead.
 
-    A zombie is dead: it only waits for its parent to notice.
+    A zombie is dead: it only waits for its parent to notice. Raises PermissionError for one that the system hides from
+    this user.
     """
     if sys.platform == "linux":
         return _start_in_proc(pid)
@@ -65,8 +67,10 @@ def start_of(pid: int) -> float | None:
 
 def _start_in_proc(pid: int) -> float | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a name may end within a character
     except (FileNotFoundError, ProcessLookupError):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)  # to /proc with `hidepid`, what others run does not exist; this is refused then
         return None
     # The second field, the name, may hold spaces and brackets: count from its end. The third is the state, the 22nd
     # the start.
@@ -77,7 +81,7 @@ def _start_in_proc(pid: int) -> float | None:
 def owner_alive(
     owner: Owner, here: str | None = None, started: Callable[[int], float | None] = start_of
 ) -> bool | None:
-    """Whether a process still runs; None where nobody can tell, as for one on another machine.
+    """Whether a process still runs; None where nobody can tell, as for one on another machine, or a hidden one.
 
     False is certain: on this host such a process is gone, or this machine was started again since. `here` and `started`
     stand for this host and its processes.
@@ -88,7 +92,10 @@ def owner_alive(
         return False if boot and my_boot and machine and machine == my_machine else None
     if namespace != my_namespace or (not boot and machine != my_machine):
         return None
-    start = started(owner.pid)
+    try:
+        start = started(owner.pid)
+    except PermissionError:
+        return None
     tolerance_s = _START_TOLERANCE_S if boot else _START_TOLERANCE_WALL_S
     return start is not None and abs(start - owner.started) < tolerance_s
 

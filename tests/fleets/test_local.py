@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from threading import Barrier, Thread
 import psutil
 import pytest
 
+from orchestrator.fleets import local
 from orchestrator.fleets.local import (
     PROCESS_FILE,
     REQUEST_FILE,
@@ -223,6 +225,53 @@ def test_old_work_directories_are_swept_and_those_in_use_are_not(fleet: LocalFle
         os.utime(fleet.root / name, (long_ago, long_ago))
     fleet.sweep()
     assert sorted(path.name for path in fleet.root.iterdir()) == [young, used]
+
+
+def test_the_work_directory_of_an_agent_on_another_machine_is_kept_while_anything_in_it_changes(
+    fleet: LocalFleet,
+) -> None:
+    """Two machines may share a home."""
+    busy, silent = (f"digits-g{number}-n0-a0" for number in (1, 2))
+    long_ago = time.time() - SWEEP_AFTER_S - 1
+    for name in (busy, silent):
+        directory = pretend(fleet, name, "digits")
+        write_identity(directory / PROCESS_FILE, replace(this_process(name), host="other:boot:1"))
+        (directory / "run-g000001").mkdir()
+        for path in [*directory.rglob("*"), directory]:
+            os.utime(path, (long_ago, long_ago))
+    os.utime(fleet.root / busy / "run-g000001", None)
+    fleet.sweep()
+    assert [path.name for path in fleet.root.iterdir()] == [busy]
+
+
+def test_what_another_sweeps_at_the_same_time_is_passed_over(
+    fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = time.time() - SWEEP_AFTER_S - 1
+    for number in (1, 2):
+        directory = pretend(fleet, f"digits-g{number}-n0-a0", "digits")
+        (directory / PROCESS_FILE).unlink()
+        os.utime(directory / REQUEST_FILE, (long_ago, long_ago))
+        os.utime(directory, (long_ago, long_ago))
+    found = sorted(fleet.root.iterdir())
+
+    def found_before(_self: Path) -> Iterator[Path]:
+        shutil.rmtree(found[0])
+        return iter(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", found_before)
+        fleet.sweep()
+    assert not list(fleet.root.iterdir())
+
+
+def test_an_agent_that_ends_as_it_is_asked_to_has_ended(fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = pretend(fleet, NAME, "digits")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    write_identity(directory / PROCESS_FILE, replace(this_process(NAME), pid=child.pid))
+    monkeypatch.setattr(local, "is_alive", lambda _agent: True)
+    fleet.drain(NAME)
 
 
 # --- room -------------------------------------------------------------------------------------------------------------

@@ -71,6 +71,40 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once() -> None:
         process.communicate()
 
 
+def test_whether_a_hidden_process_lives_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `hidepid`, /proc refuses what is of another user's process, or has nothing of it."""
+
+    def refused(_pid: int) -> float | None:
+        raise PermissionError
+
+    assert owner_alive(OWNER, HERE, refused) is None
+
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hidden = replace(this_process("another's"), pid=dead.pid)
+    assert owner_alive(hidden) is False
+    monkeypatch.setattr(os, "kill", refuse)
+    assert owner_alive(hidden) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name that a process gives itself is Linux's")
+def test_a_name_that_ends_within_a_character_hides_no_start() -> None:
+    """The system cuts names after 15 bytes."""
+    rename = "import ctypes; ctypes.CDLL(None).prctl(15, 'x\u7f16\u7801\u7f16\u7801\u7f16'.encode(), 0, 0, 0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{rename}; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        assert start_of(process.pid) is not None
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     ("owners_host", "here", "alive"),
     [
