@@ -93,9 +93,7 @@ class Collector:
         at_rest = is_at_rest(record)
         if at_rest:
             yield from self._remove_checkpoints(record, spec.checkpoint.keep)
-        # A store of files cannot tell whose an unfinished write is.
-        is_shared = self.store.url.startswith("file:")
-        age_s = 0.0 if at_rest and record.phase.over and not is_shared else UPLOADS_MAY_TAKE_S
+        age_s = 0.0 if at_rest and record.phase.over else UPLOADS_MAY_TAKE_S
         self.store.abort_uploads(layout.job_prefix(job), age_s)
 
     def _spare_keys(self, spec: JobSpec, record: JobRecord) -> Iterable[str]:

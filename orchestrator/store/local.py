@@ -144,15 +144,16 @@ class LocalStore:
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
         directory, beginning = split_prefix(prefix)
         self._check_root()
-        for key in walk(self._root, directory, beginning, start_after):
-            found = self._size_and_etag(key)
+        for key in self._listed(prefix, walk(self._root, directory, beginning, start_after)):
+            with explained(f"list {key} in {self._url}"):
+                found = self._size_and_etag(key)
             if found is not None:
                 yield Entry(key, *found)
 
     def prefixes(self, prefix: str) -> Iterator[str]:
         check_directory(prefix)
         self._check_root()
-        yield from directories(self._root, prefix)
+        yield from self._listed(prefix, directories(self._root, prefix))
 
     def upload(self, path: Path, key: str, progress: Progress | None = None, *, known: str | None = None) -> str:
         target = self._path(key)
@@ -186,7 +187,7 @@ class LocalStore:
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
         split_prefix(prefix)
         with explained(f"sweep {self._temporaries}"):
-            return self._sweep(older_than_s)
+            return self._sweep(max(older_than_s, _STALE_AFTER_S))
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -195,6 +196,15 @@ class LocalStore:
         """A store that has gone must not look like an empty one: that would read as 'no job, no instance'."""
         if not self._temporaries.is_dir():
             raise StoreUnreachable(f"The store {self._url} is gone: its directory was removed or unmounted.")
+
+    def _listed(self, prefix: str, names: Iterator[str]) -> Iterator[str]:
+        """The same names; what the file system has against one of them is explained, and not what their user raises."""
+        while True:
+            with explained(f"list {prefix or 'the objects'} in {self._url}"):
+                name = next(names, None)
+            if name is None:
+                return
+            yield name
 
     def _size_and_etag(self, key: str) -> tuple[int, str] | None:
         """Of what is on disk under a key; reads the file only when its etag is not known yet."""
@@ -223,11 +233,23 @@ class LocalStore:
         return etag
 
     def _expect(self, key: str, etag: str) -> None:
-        found = self._size_and_etag(key)
+        found = self._opened_etag(key)
         if found is None:
             self._check_root()
-        if found is None or found[1] != etag:
+        if found != etag:
             raise Conflict(f"{key} is not what it was")
+
+    def _opened_etag(self, key: str) -> str | None:
+        """Of what is under a key now: a shared file system answers a look from memory, and asks when a file is opened."""
+        try:
+            with open(self._root / key, "rb") as file:
+                status = os.fstat(file.fileno())
+                known = self._known.get(key)
+                if known is not None and known[0] == _identity(status):
+                    return known[1]
+                return _identity_tag(status) if _is_uploaded(status) else self._remember(key, status, file.read())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -174,6 +174,7 @@ class Store(Protocol):
         """End uploads under a prefix that were begun so long ago and are not finished; return how many.
 
         What they have sent so far lies unseen and is paid for. The age is by the store's own clock. A local store
-        cannot tell for which keys its temporary files are: it removes all of that age.
+        cannot tell for which keys its temporary files are, nor whether their writers live: it removes all that are of
+        that age and so old that no write takes as long.
         """
         ...

@@ -1,5 +1,6 @@
 """What only a directory can do wrong: die half-way, fill up, be shared by name, vanish."""
 
+import errno
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 from time import time
+from typing import Any
 
 import pytest
 
@@ -97,6 +99,81 @@ def test_temporary_files_of_the_dead_are_swept_after_an_hour(local_root: Path) -
     assert left_behind.exists(), "its writer may still be alive"
     LocalStore(local_root, now=lambda: time() + 3700)
     assert not left_behind.exists()
+
+
+def test_whoever_ends_unfinished_uploads_leaves_those_of_living_writers(local_root: Path) -> None:
+    """It is not known for which keys they are."""
+    store = LocalStore(local_root, now=lambda: time() + 3500)
+    (local_root / "~tmp" / "in-progress").write_bytes(b"half an obj")
+    assert store.abort_uploads("jobs/another/", 0.0) == 0
+    assert LocalStore(local_root, now=lambda: time() + 3500).abort_uploads("", 3000.0) == 0
+    assert (local_root / "~tmp" / "in-progress").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [(OSError(errno.EMFILE, "Too many open files"), "too many open files"), (PermissionError(13, "denied"), "may not")],
+)
+def test_a_directory_that_cannot_be_listed_is_the_stores_error(
+    local_root: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, meaning: str
+) -> None:
+    store = LocalStore(local_root)
+    store.put("jobs/digits/record", b"1")
+    scandir = os.scandir
+
+    def refused(path: Path | str) -> Any:
+        if Path(path).name == "digits":
+            raise error
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refused)
+        with pytest.raises(StoreError, match=f"Cannot list jobs/.*{meaning}"):
+            list(store.list("jobs/"))
+        with pytest.raises(StoreError, match=f"Cannot list jobs/.*{meaning}"):
+            list(store.prefixes("jobs/"))
+
+
+def test_an_object_that_cannot_be_looked_at_while_listed_is_the_stores_error(
+    local_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(local_root)
+    store.put("jobs/digits/record", b"1")
+    stat_of = os.stat
+
+    def refused(path: Path | int, **given: Any) -> os.stat_result:
+        if isinstance(path, Path) and path.name == "record":
+            raise OSError(errno.EIO, "Input/output error")
+        return stat_of(path, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refused)
+        with pytest.raises(StoreError, match=r"Cannot list jobs/digits/record .*Input/output error"):
+            list(store.list("jobs/"))
+
+
+def test_a_condition_is_not_checked_against_what_the_machine_remembers_of_a_file(
+    local_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared file system answers a look from memory for seconds, and asks anew when a file is opened."""
+    store = LocalStore(local_root, now=lambda: time() + 10)
+    store.put("record", b"old")
+    found = store.get("record")
+    assert found is not None
+    stale = os.stat(local_root / "record")
+    LocalStore(local_root).put("record", b"another machine's")
+    stat_of = os.stat
+
+    def remembered(path: Path | int, **given: Any) -> os.stat_result:
+        return stale if isinstance(path, Path) and path.name == "record" else stat_of(path, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", remembered)
+        with pytest.raises(Conflict):
+            store.replace("record", b"mine", found.etag)
+        with pytest.raises(Conflict):
+            store.delete("record", found.etag)
+    assert store.get("record") != found
 
 
 def test_an_upload_in_progress_is_not_swept_for_the_age_of_its_file(local_root: Path, tmp_path: Path) -> None:
