@@ -15,7 +15,7 @@ from orchestrator.jobs.former import remember_generation
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.record import JobRecord
 from orchestrator.store import document
-from orchestrator.store.document import Nonce
+from orchestrator.store.document import Nonce, Stored
 from orchestrator.store.protocol import Conflict, ReplyLost, Store
 
 _REMOVED = b'{"removed": true}'
@@ -34,9 +34,10 @@ def remove_job(store: Store, job: str, now: datetime, nonce: Nonce) -> int:
     if stored is not None:
         remember_generation(store, job, stored.value.last_generation)
     elif not _is_half_removed(store, job):
-        _claim(store, job, now, nonce)
+        stored = _claim(store, job, now, nonce)
     removed = _remove(store, _left_of(store, job))
     store.abort_uploads(layout.job_prefix(job), older_than_s=0.0)
+    _require_same(store, job, stored)
     _mark_removed(store, job)
     return removed + _remove(store, [layout.record_key(job)]) + _remove(store, [layout.spec_key(job)])
 
@@ -78,11 +79,20 @@ def _mark_removed(store: Store, job: str) -> None:
             raise
 
 
-def _claim(store: Store, job: str, now: datetime, nonce: Nonce) -> None:
+def _require_same(store: Store, job: str, stored: Stored[JobRecord] | None) -> None:
+    """Raise UsageError where another has removed the job, and its name has been submitted again since."""
+    found = store.get(layout.record_key(job))
+    is_gone = found is None and (_is_half_removed(store, job) or store.get(layout.spec_key(job)) is None)
+    is_same = found is not None and stored is not None and found.etag == stored.etag
+    if not (is_gone or is_same):
+        raise UsageError(f"{job} was removed by another, and submitted again meanwhile: that job stays")
+
+
+def _claim(store: Store, job: str, now: datetime, nonce: Nonce) -> Stored[JobRecord]:
     """A job whose submit was broken off ends here, so that the submit, should it go on after all, finds it taken."""
     ended = JobRecord(name=job, phase=JobPhase.CANCELLED, reason="removed", created_at=now, ended_at=now)
     try:
-        document.create(store, layout.record_key(job), ended, nonce)
+        return document.create(store, layout.record_key(job), ended, nonce)
     except Conflict:
         raise UsageError(f"{job} was submitted just now: end it first with: elastic cancel {job}") from None
 

@@ -1,5 +1,6 @@
 """A job that is over is removed whole, or goes on being there until the same call completes it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 
@@ -15,6 +16,7 @@ from orchestrator.store import document
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import Conflict, ReplyLost, Store, StoreError
 from tests.controller.world import World
+from tests.support.interposed import InterposedStore, Operation
 from tests.support.specs import job_spec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -152,6 +154,30 @@ def test_a_submit_that_goes_on_meanwhile_is_not_torn() -> None:
     with pytest.raises(UsageError, match="was submitted just now"):
         remove_job(store, "digits", NOW, nonce)
     assert set(before) < set(keys(store))
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_job_that_was_submitted_after_another_had_removed_its_name_stays(is_whole: bool) -> None:
+    """One who removes is slow, and another who does the same is through long before."""
+
+    inner = MemoryStore()
+
+    def around(operation: Operation, _key: str, call: Callable[[], object]) -> object:
+        if operation == "abort":
+            remove_job(inner, "digits", NOW, nonce)
+            submit_job(inner, job_spec(), NOW, nonce)
+            if not is_whole:  # its record is not there yet
+                inner.delete(layout.record_key("digits"))
+        return call()
+
+    store = InterposedStore(inner, around)
+    put_over(store)
+    with pytest.raises(UsageError, match="digits was removed by another, and submitted again meanwhile"):
+        remove_job(store, "digits", NOW, nonce)
+    left = {layout.spec_key("digits"), layout.todo_key("digits")} | (
+        {layout.record_key("digits")} if is_whole else set()
+    )
+    assert set(keys(store)) == left
 
 
 def test_no_generation_of_a_name_comes_twice_so_that_no_launch_is_taken_for_an_older_one() -> None:
