@@ -28,6 +28,7 @@ from orchestrator.fleets.ec2.sightings import INSTANCE_TAG
 from orchestrator.fleets.local import PROCESS_FILE
 from orchestrator.fleets.processes import MARKER, write_identity
 from orchestrator.jobs.instances import LOOPBACK
+from orchestrator.log_line import write_line
 from orchestrator.store.disk import arriving
 from orchestrator.store.document import random_nonce
 from orchestrator.store.owner import this_process
@@ -178,9 +179,10 @@ def end_with(run: Callable[[], int]) -> NoReturn:
         code = error.exit_code
     except BaseException:  # noqa: BLE001 - whatever it is, it goes into the log, and nothing of this process goes on
         _log("the agent has ended by a fault of its own")
-        traceback.print_exc()
-    end_at_once(code)
+        write_line(traceback.format_exc().rstrip(), sys.stderr)
+    finally:
+        end_at_once(code)
 
 
 def _log(message: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {message}", file=sys.stderr, flush=True)
+    write_line(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {message}", sys.stderr)

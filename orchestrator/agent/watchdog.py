@@ -18,10 +18,12 @@ def watch(overdue: Callable[[], str | None], marker: str | None, log: Callable[[
     def look() -> None:
         while (why := overdue()) is None:
             time.sleep(LOOK_EVERY_S)
-        log(f"ending at once: {why}")
-        if marker is not None:
+        try:
             threading.Timer(LOOK_EVERY_S, os._exit, [HUNG]).start()  # whatever hangs below
-            end_marked_processes(marker, grace_s=0)
-        os._exit(HUNG)
+            log(f"ending at once: {why}")
+            if marker is not None:
+                end_marked_processes(marker, grace_s=0)
+        finally:  # whatever fails
+            os._exit(HUNG)
 
     threading.Thread(target=look, name="watchdog", daemon=True).start()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.jobs import layout
 from orchestrator.jobs.bell import ring
 from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Store
+from orchestrator.store.protocol import Conflict, ReplyLost, Store, StoreError
 
 
 class Request(BaseModel):
@@ -35,11 +35,29 @@ def send_request(
     nonce: Nonce,
     workers: int | None = None,
 ) -> Request:
-    """Leave a request in the bucket; its name sorts by time."""
+    """Leave a request in the bucket; its name sorts by time.
+
+    It is read back where the reply was lost: if it is there it is carried out, and whoever asked should know. Raises
+    `ReplyLost` when nobody can tell.
+    """
     request = Request(id=f"{now:%Y%m%dT%H%M%S%f}-{nonce()[:8]}", kind=kind, at=now, by=by, workers=workers)
-    store.create(layout.request_key(job, request.id), request.model_dump_json().encode())
+    key, body = layout.request_key(job, request.id), request.model_dump_json().encode()
+    try:
+        store.create(key, body)
+    except (Conflict, ReplyLost):
+        if _read_back(store, key) != body:
+            raise
     ring(store, nonce)
     return request
+
+
+def _read_back(store: Store, key: str) -> bytes | None:
+    """What is there after a write in doubt."""
+    try:
+        found = store.get(key)
+    except StoreError as error:
+        raise ReplyLost(f"Cannot tell whether {key} was written: it cannot be read back. {error}") from error
+    return None if found is None else found.body
 
 
 def read_requests(store: Store, job: str) -> Iterator[Request]:

@@ -7,6 +7,7 @@ elsewhere), so codes are looked up first and the HTTP status decides where the c
 import ssl
 from collections.abc import Mapping
 from enum import Enum, auto
+from traceback import walk_tb
 from typing import Final
 
 from botocore.exceptions import (
@@ -20,11 +21,13 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProxyConnectionError,
+    ResponseStreamingError,
     SSLError,
     SSOError,
     TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from orchestrator.store.protocol import (
@@ -77,7 +80,7 @@ _BY_STATUS: Final[dict[int, Answer]] = {
     429: Answer.LATER,
     500: Answer.UNKNOWN,
     502: Answer.UNKNOWN,
-    503: Answer.LATER,
+    503: Answer.UNKNOWN,  # where S3 says so itself, by a code, nothing was applied; a proxy's may come after it was
     504: Answer.UNKNOWN,
 }
 
@@ -90,6 +93,8 @@ NO_CREDENTIALS: Final = (
     TokenRetrievalError,
     SSOError,
 )
+
+_GETS_CREDENTIALS: Final = "botocore.credentials"
 
 _LOG_IN: Final = "log in again, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _CREDENTIAL_CODES: Final[dict[str, str]] = {
@@ -125,6 +130,30 @@ def code_of(failure: Failure) -> str:
 
 def _status_of(failure: ClientError) -> int:
     return failure.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """What went wrong with a request, of all that one may raise; None: something else did.
+
+    botocore translates only some of what may happen while a body is read, and nothing of what may while it gets
+    credentials.
+    """
+    if isinstance(error, FAILURES):
+        return error
+    if isinstance(error, HTTPError):
+        return ResponseStreamingError(error=error)
+    if _is_of_credentials(error):
+        return CredentialRetrievalError(provider="where they are configured", error_msg=str(error).rstrip("."))
+    return None
+
+
+def _is_of_credentials(error: Exception) -> bool:
+    """Whether it was raised while botocore got credentials: only the place tells, the kinds are Python's own.
+
+    A `credential_process` that cannot be started, prints no JSON, or gives credentials that have expired comes as
+    OSError, ValueError and RuntimeError.
+    """
+    return any(frame.f_globals.get("__name__") == _GETS_CREDENTIALS for frame, _ in walk_tb(error.__traceback__))
 
 
 def classify(failure: Failure) -> Answer:

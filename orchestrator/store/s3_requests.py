@@ -10,11 +10,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import ClientError, ResponseStreamingError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
 from orchestrator.store.protocol import Conflict, Missing, NotAllowed, ReplyLost, StoreError, StoreUnreachable
-from orchestrator.store.s3_answers import FAILURES, Answer, Failure, classify, code_of, explain, not_s3
+from orchestrator.store.s3_answers import (
+    Answer,
+    Failure,
+    classify,
+    code_of,
+    explain,
+    failure_of,
+    not_s3,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -67,10 +74,11 @@ class Requests:
                 self._sleep(self._jitter() * min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))
             try:
                 return request()
-            except FAILURES as error:
-                failure = error
-            except HTTPError as error:  # botocore translates only some of what may happen while a body is read
-                failure = ResponseStreamingError(error=error)
+            except Exception as error:
+                found = failure_of(error)
+                if found is None:
+                    raise
+                failure = found
             match classify(failure):
                 case Answer.LATER | Answer.BUSY:
                     continue

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -13,8 +14,11 @@ import pytest
 
 from orchestrator.cli.checks import check_controller
 from orchestrator.cli.live_view import ROOM_FOR_CTRL_C
+from orchestrator.fleets.pool.listing import read_pool
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.jobs.requests import read_requests
+from orchestrator.store.lease import read_lease
+from orchestrator.store.open import open_store
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import ElasticProcess, command_line
 from tests.cli.stored_jobs import JOB_YAML, finish, log, put_training, word_after_time
@@ -218,6 +222,35 @@ def test_a_daemon_in_the_foreground_ends_when_idle(elastic_process: ElasticProce
     outcome = elastic_process("daemon", "--idle-exit", "500ms")
     assert (outcome.returncode, outcome.stdout) == (0, "")
     assert "leading, epoch 1" in outcome.stderr
+
+
+def test_a_daemon_whose_log_lies_on_a_full_disk_goes_on(store_url: str) -> None:
+    """It would end in the middle of its duty, and keep the lease from the next."""
+    command = command_line("daemon", "--idle-exit", "500ms")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=full, timeout=60, check=False)
+    assert done.returncode == 0
+    lease = read_lease(open_store(store_url, {}))
+    assert lease is not None and lease.epoch == 1, "it has led"
+
+
+def test_a_machine_of_the_pool_whose_log_lies_on_a_full_disk_goes_on(store_url: str, tmp_path: Path) -> None:
+    command = command_line("agent", "--join", store_url, "--name", "mine", "--cores", "1", "--gpus", "")
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def state() -> str | None:
+        return next((each.report.state for each in read_pool(open_store(store_url, {}), datetime.now(UTC))), None)
+
+    with open("/dev/full", "w") as full:
+        host = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=full, env=environ)
+    try:
+        wait_until(lambda: state() == "ready" or host.poll() is not None, "it has joined")
+        host.terminate()
+        assert host.wait(60) == 0
+        assert state() == "gone", "it has left"
+    finally:
+        host.kill()
+        host.wait()
 
 
 # --- faults and help --------------------------------------------------------------------------------------------------

@@ -6,9 +6,12 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.jobs import layout
+from orchestrator.jobs.bell import Ear
 from orchestrator.jobs.requests import read_requests, send_request
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import Conflict, ReplyLost
 from tests.jobs.conftest import NOW
+from tests.support.interposed import Away, InterposedStore, LostReplies, Operation
 
 Nonce = Callable[[], str]
 
@@ -45,3 +48,46 @@ def test_a_request_is_known_by_its_key_whatever_it_says_of_itself(store: MemoryS
     sent = send_request(store, "digits", "cancel", now=NOW, by="ada", nonce=nonce)
     store.put(layout.request_key("digits", "altered"), sent.model_dump_json().encode())
     assert [request.id for request in read_requests(store, "digits")] == [sent.id, "altered"]
+
+
+def test_a_request_whose_reply_was_lost_is_sent_and_rung_for(store: MemoryStore, nonce: Nonce) -> None:
+    """It will be carried out: whoever was told that it failed would be surprised."""
+    sent = send_request(
+        InterposedStore(store, LostReplies(".json", applied=True)), "digits", "pause", now=NOW, by="ada", nonce=nonce
+    )
+    assert list(read_requests(store, "digits")) == [sent]
+    assert Ear(store).heard()
+
+
+def test_a_request_that_comes_back_as_a_conflict_with_itself_is_sent(store: MemoryStore, nonce: Nonce) -> None:
+    def sent_twice(operation: Operation, _key: str, call: Callable[[], object]) -> object:
+        if operation == "create":
+            call()
+        return call()
+
+    sent = send_request(InterposedStore(store, sent_twice), "digits", "pause", now=NOW, by="ada", nonce=nonce)
+    assert list(read_requests(store, "digits")) == [sent]
+    assert Ear(store).heard()
+
+
+def test_a_request_that_is_not_there_after_a_lost_reply_is_in_doubt(store: MemoryStore, nonce: Nonce) -> None:
+    lost = InterposedStore(store, LostReplies(".json", applied=False))
+    with pytest.raises(ReplyLost):
+        send_request(lost, "digits", "pause", now=NOW, by="ada", nonce=nonce)
+    assert not Ear(store).heard()
+
+
+def test_a_request_that_cannot_be_read_back_is_in_doubt(store: MemoryStore, nonce: Nonce) -> None:
+    lose, away = LostReplies(".json", applied=True), Away(frozenset({"get"}))
+
+    def troubled(operation: Operation, key: str, call: Callable[[], object]) -> object:
+        return lose(operation, key, lambda: away(operation, key, call))
+
+    with pytest.raises(ReplyLost, match=r"Cannot tell whether .* was written: it cannot be read back"):
+        send_request(InterposedStore(store, troubled), "digits", "pause", now=NOW, by="ada", nonce=nonce)
+
+
+def test_anothers_request_in_its_place_is_a_conflict(store: MemoryStore) -> None:
+    send_request(store, "digits", "pause", now=NOW, by="ada", nonce=lambda: "00000001")
+    with pytest.raises(Conflict):
+        send_request(store, "digits", "resume", now=NOW, by="bob", nonce=lambda: "00000001")

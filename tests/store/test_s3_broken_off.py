@@ -6,17 +6,19 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import SSLError
 from urllib3.exceptions import DecodeError, ProtocolError
 from urllib3.exceptions import SSLError as RawSSLError
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from orchestrator.store import ReplyLost, StoreUnreachable, open_store
+from orchestrator.store import Conflict, ReplyLost, StoreUnreachable, open_store
 from orchestrator.store.s3_requests import TRIES
-from tests.support.s3_faults import Bench, breaking_off
+from tests.support.s3_faults import Bench, answered_with, breaking_off
 
 
 @pytest.fixture
@@ -90,3 +92,43 @@ def test_who_is_in_haste_asks_once_and_waits_seconds(bucket: str, monkeypatch: p
         silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()
+
+
+UPSTREAM_RESET = b"upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+
+
+def test_a_503_of_a_proxy_leaves_a_write_in_doubt(bench: Bench) -> None:
+    """It was carried out, and the proxy lost the answer: the second then comes back as 412."""
+    other, left = Bench(bench.store.url), [UPSTREAM_RESET]
+
+    def carried_out(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        if not left:
+            return None
+        other.store.put("key", b"1")
+        return answered_with(request.url, 503, left.pop())
+
+    bench.at("before-send.s3.PutObject", carried_out)
+    with pytest.raises(ReplyLost, match="key was written is not known"):
+        bench.store.create("key", b"1")
+    assert bench.requests == ["PutObject"] * 2
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "ServiceUnavailable"])
+def test_a_503_of_s3_itself_leaves_nothing_in_doubt(bench: Bench, code: str) -> None:
+    bench.store.put("key", b"another's")
+    bench.answer("PutObject", (503, code))
+    with pytest.raises(Conflict):
+        bench.store.create("key", b"1")
+
+
+def test_a_503_without_a_body_is_asked_again(bench: Bench, tmp_path: Path) -> None:
+    """An answer to HEAD never has one."""
+    bench.store.put("key", b"1")
+    left = [b"", b""]
+    bench.at(
+        "before-send.s3.HeadObject",
+        lambda request, **_: answered_with(request.url, 503, left.pop()) if left else None,
+    )
+    bench.store.download("key", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"1"
+    assert bench.requests == ["PutObject", *["HeadObject"] * 3, "GetObject"]

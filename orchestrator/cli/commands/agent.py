@@ -12,6 +12,7 @@ from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import StoreOption
 from orchestrator.cli.quantities import parse_seconds
 from orchestrator.errors import UsageError
+from orchestrator.log_line import write_line
 
 
 class Cloud(StrEnum):
@@ -188,7 +189,7 @@ def _join(
     )
 
     def log(line: str) -> None:
-        print(f"{text.utc_time(invocation.now())}  {line}", file=sys.stderr, flush=True)
+        write_line(f"{text.utc_time(invocation.now())}  {line}", sys.stderr)
 
     raise typer.Exit(run_host(store, equipment, invocation.environ, label=invocation.asker(), log=log))
 

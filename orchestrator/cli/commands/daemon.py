@@ -8,6 +8,7 @@ import typer
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.options import StoreOption, flag
 from orchestrator.cli.quantities import parse_seconds
+from orchestrator.log_line import write_line
 from orchestrator.reading import text
 
 
@@ -37,6 +38,6 @@ def daemon(
     stream = sys.stdout if background else sys.stderr  # the starter of a background daemon has made stdout its log file
 
     def log(line: str) -> None:
-        print(f"{text.utc_time(invocation.now())}  {line}", file=stream, flush=True)
+        write_line(f"{text.utc_time(invocation.now())}  {line}", stream)
 
     raise typer.Exit(run_daemon(where, label=invocation.asker(), idle_exit_s=idle_exit, log=log))

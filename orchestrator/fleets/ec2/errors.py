@@ -24,6 +24,8 @@ from orchestrator.store.s3_answers import NO_CREDENTIALS
 Failure = ClientError | BotoCoreError | ResponseParserError
 FAILURES: Final = (ClientError, BotoCoreError, ResponseParserError)
 
+NOT_AWS: Final = "what answers is not AWS: check whether a proxy is in between"
+
 MISMATCH: Final = "IdempotentParameterMismatch"
 """Something was launched under this name before, with other settings."""
 
@@ -144,7 +146,19 @@ def explain(failure: Failure, operation: str, region: str) -> FleetError:
         return FleetDenied(f"EC2's {operation} in {region}: {_missing_right(failure, operation)}.")
     if isinstance(failure, ClientError):
         return FleetError(f"EC2's {operation} in {region} failed: {code} ({_said(failure)}).")
+    if isinstance(failure, ResponseParserError):
+        return not_aws(operation, region)
     return FleetError(f"EC2 in {region} does not answer {operation} ({failure}): check the network and the region.")
+
+
+def not_aws(operation: str, region: str) -> FleetError:
+    """The error about an answer that cannot be read, or lacks what AWS's has."""
+    return FleetError(f"EC2's {operation} in {region} failed: {NOT_AWS}.")
+
+
+def why_untold(failure: Failure | LookupError | ValueError, right: str) -> str:
+    """Why AWS does not tell what one can do without, and what would help."""
+    return f"{failure}; the right is {right}" if isinstance(failure, ClientError | BotoCoreError) else NOT_AWS
 
 
 def missing_right(message: str, action: str) -> tuple[str, str]:

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from orchestrator.fleets.ec2.client import Clients
-from orchestrator.fleets.ec2.errors import FAILURES, code_of, explain
+from orchestrator.fleets.ec2.errors import FAILURES, code_of, explain, not_aws
 from orchestrator.fleets.ec2.remembered import Makeshift, Remembered
 from orchestrator.fleets.protocol import LaunchError
 from orchestrator.spec.instance_types import find_gpu_type
@@ -43,6 +41,8 @@ class Places:
             return frozenset(found["Location"] for page in pages for found in page["InstanceTypeOfferings"])
         except FAILURES as error:
             raise explain(error, "DescribeInstanceTypeOfferings", self._clients.region) from error
+        except LookupError as error:
+            raise not_aws("DescribeInstanceTypeOfferings", self._clients.region) from error
 
     def _ask_vcpus(self, instance_type: str) -> int | Makeshift[int | None]:
         try:
@@ -50,7 +50,7 @@ class Places:
                 InstanceTypes=[instance_type]  # type: ignore[list-item] # types are newer than the stubs
             )
             return answer["InstanceTypes"][0]["VCpuInfo"]["DefaultVCpus"]
-        except (ClientError, BotoCoreError, LookupError):
+        except (*FAILURES, LookupError):
             return Makeshift(None)  # it only sharpens a check and a message
 
     def _ask_ami(self, parameter: str) -> str:
@@ -64,3 +64,5 @@ class Places:
                     kind="fatal",
                 ) from error
             raise explain(error, "GetParameter", self._clients.region) from error
+        except LookupError as error:
+            raise not_aws("GetParameter", self._clients.region) from error

@@ -51,7 +51,7 @@ class Prices:
         return self._on_demand.get(instance_type, lambda: self._ask_on_demand(instance_type))
 
     def _ask_spot(self, instance_type: str) -> Mapping[str, float] | Makeshift[Mapping[str, float]]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from orchestrator.fleets.ec2.errors import FAILURES, why_untold  # brings botocore
 
         pages = self._clients.ec2.get_paginator("describe_spot_price_history").paginate(
             InstanceTypes=[instance_type],  # type: ignore[list-item] # types are newer than the stubs
@@ -60,16 +60,16 @@ class Prices:
         )
         try:
             return newest_by_zone(entry for page in pages for entry in page["SpotPriceHistory"])
-        except (ClientError, BotoCoreError) as error:
+        except (*FAILURES, LookupError, ValueError) as error:
+            why = why_untold(error, "ec2:DescribeSpotPriceHistory")
             self._say_once(
                 f"spot {instance_type}",
-                f"the spot price of {instance_type} cannot be asked ({error}): it is taken to be the on-demand price; "
-                "the right is ec2:DescribeSpotPriceHistory",
+                f"the spot price of {instance_type} cannot be asked ({why}): it is taken to be the on-demand price",
             )
             return Makeshift({})
 
     def _ask_on_demand(self, instance_type: str) -> float | None | Makeshift[float | None]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from orchestrator.fleets.ec2.errors import FAILURES, why_untold  # brings botocore
 
         region = self._clients.region
         known = find_gpu_type(instance_type) if region == TABLE_REGION else None
@@ -88,15 +88,15 @@ class Prices:
                     )
                 ],
             )
-        except (ClientError, BotoCoreError) as error:
-            why = f"{error}; the right is pricing:GetProducts"
+            price = read_on_demand(answer["PriceList"])
+        except (*FAILURES, LookupError, ValueError) as error:
+            why = why_untold(error, "pricing:GetProducts")
             if known is None:
                 raise FleetError(
                     f"The price of {instance_type} in {region} cannot be asked ({why}), so no budget can be kept."
                 ) from error
             self._say_table(instance_type, known.usd_per_hour, why)
             return Makeshift(known.usd_per_hour)
-        price = read_on_demand(answer["PriceList"])
         if price is None and known is not None:
             self._say_table(instance_type, known.usd_per_hour, "the price list does not have it")
             return known.usd_per_hour

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.fleets.ec2.offers import order_offers
+from orchestrator.fleets.ec2.places import Places
 from orchestrator.fleets.ec2.prices import newest_by_zone, read_on_demand
 from orchestrator.fleets.ec2.quotas import quota_of
 from orchestrator.fleets.protocol import FleetError, LaunchError, Offer
@@ -14,6 +15,7 @@ from orchestrator.rehearsal.account import Account
 from orchestrator.rehearsal.prices import Prices
 from orchestrator.spec.models import Market, Resources
 from tests.support.moto_ec2 import Bench, answer_json, answer_json_in_turn, answer_later, answer_xml, request, set_up
+from tests.support.s3_faults import answered_with
 
 A, B, C = "us-east-1a", "us-east-1b", "us-east-1c"
 
@@ -195,6 +197,60 @@ def test_without_spot_prices_the_worst_is_assumed(bench: Bench) -> None:
     offers = bench.fleet.offers(resources("spot"), "g6.xlarge")
     assert {offer.usd_per_hour for offer in offers} == {0.8048}
     assert any("ec2:DescribeSpotPriceHistory" in said for said in bench.said)
+
+
+def answer_bytes(client: Any, operation: str, status: int, body: bytes) -> None:
+    """Every request of this kind gets this, from something that is not AWS."""
+    client.meta.events.register_first(
+        f"before-send.*.{operation}", lambda request, **_: answered_with(request.url, status, body)
+    )
+
+
+NOT_AWS = [(200, b""), (200, b"<html>Welcome to the hotel</html>"), (403, b"blocked by the proxy")]
+
+
+@pytest.mark.parametrize(("status", "body"), NOT_AWS)
+def test_a_proxys_page_in_place_of_spot_prices_is_as_no_answer(bench: Bench, status: int, body: bytes) -> None:
+    """It must not end the controller, which looks after other jobs too."""
+    answer_bytes(bench.clients.ec2, "DescribeSpotPriceHistory", status, body)
+
+    offers = bench.fleet.offers(resources("spot"), "g6.xlarge")
+    assert {offer.usd_per_hour for offer in offers} == {0.8048}
+    assert any("spot price of g6.xlarge cannot be asked (what answers is not AWS" in said for said in bench.said)
+
+
+def test_a_proxys_page_in_place_of_the_price_list_is_as_no_answer(bench: Bench) -> None:
+    answer_bytes(bench.clients.pricing, "GetProducts", 200, b"<html>Welcome to the hotel</html>")
+
+    offers = bench.fleet.offers(resources("on_demand"), "g6.xlarge")
+    assert {offer.usd_per_hour for offer in offers} == {0.8048}
+    assert any("what answers is not AWS" in said and "$0.8048 of 2026-11 is used" in said for said in bench.said)
+    with pytest.raises(FleetError, match=r"The price of m5\.large in us-east-1 cannot be asked .*is not AWS"):
+        bench.fleet.offers(resources("on_demand"), "m5.large")
+
+
+def test_a_price_list_of_other_things_is_as_no_answer(bench: Bench) -> None:
+    answer_json(bench.clients.pricing, "pricing", "GetProducts", 200, {"PriceList": ["no JSON"]})
+
+    assert {offer.usd_per_hour for offer in bench.fleet.offers(resources("on_demand"), "g6.xlarge")} == {0.8048}
+
+
+@pytest.mark.parametrize(("status", "body"), NOT_AWS)
+def test_a_proxys_page_in_place_of_a_places_facts_is_said(bench: Bench, status: int, body: bytes) -> None:
+    places = Places(bench.clients, lambda: bench.now_s)
+    for client, operation in (
+        (bench.clients.ec2, "DescribeInstanceTypes"),
+        (bench.clients.ec2, "DescribeInstanceTypeOfferings"),
+        (bench.clients.ssm, "GetParameter"),
+    ):
+        answer_bytes(client, operation, status, body)
+
+    assert places.vcpus("x9.large") is None
+    with pytest.raises(FleetError, match=r"DescribeInstanceTypeOfferings in us-east-1 failed: what answers is not AWS"):
+        places.zones("x9.large")
+    why = "what answers is not AWS" if status == 200 else "403 .blocked by the proxy"
+    with pytest.raises(FleetError, match=f"GetParameter in us-east-1 failed: {why}"):
+        places.ami("/an/ami")
 
 
 def test_only_zones_that_have_the_type_and_a_subnet_are_offered(bench: Bench) -> None:

@@ -1,0 +1,10 @@
+"""Lines of the log of a process that must go on: an agent's, a controller's, a machine's of the pool."""
+
+from contextlib import suppress
+from typing import TextIO
+
+
+def write_line(text: str, stream: TextIO) -> None:
+    """Write a line at once; the disk may be full, or whoever read may be gone, and that costs the line alone."""
+    with suppress(OSError, ValueError):  # the latter: it is closed
+        print(text, file=stream, flush=True)
