@@ -67,7 +67,7 @@ def test_a_log_that_takes_nothing_changes_no_end(tmp_path: Path, where: str, end
     try:
         command = command_of(tmp_path, f"print('goes on', flush=True); {end}")
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, timeout=30, check=False
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, timeout=100, check=False
         )
     finally:
         os.close(log)

@@ -27,7 +27,7 @@ threading.Event().wait()
 def hung(log: str, stderr: TextIO | int, marker: str | None) -> int:
     """The exit code of a process that the watchdog has to end."""
     command = [sys.executable, "-c", HANGS.format(marker=repr(marker), log=log)]
-    return subprocess.run(command, stderr=stderr, timeout=20, check=False).returncode
+    return subprocess.run(command, stderr=stderr, timeout=100, check=False).returncode
 
 
 @pytest.mark.parametrize("marker", [None, "of no process"])

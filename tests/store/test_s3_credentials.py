@@ -15,7 +15,7 @@ import pytest
 from orchestrator.store import Store, StoreDenied, open_store
 from orchestrator.store.s3_requests import Requests
 
-SOON = timedelta(seconds=60)
+SOON = timedelta(minutes=5)
 """Credentials that expire so soon are got anew for every request."""
 
 
