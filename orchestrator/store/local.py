@@ -240,7 +240,7 @@ class LocalStore:
             raise Conflict(f"{key} is not what it was")
 
     def _opened_etag(self, key: str) -> str | None:
-        """Of what is under a key now: a shared file system answers a look from memory, and asks when a file is opened."""
+        """Of what is under a key now: a shared file system answers a look from memory, and asks for what is opened."""
         try:
             with open(self._root / key, "rb") as file:
                 status = os.fstat(file.fileno())

@@ -182,7 +182,7 @@ def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreErro
     if isinstance(failure, ClientError):
         return _explain_answer(failure, key, bucket, endpoint)
     if isinstance(failure, NO_CREDENTIALS):
-        return StoreDenied(f"No AWS credentials for s3://{bucket} ({failure}): {_LOG_IN}.")
+        return StoreDenied(no_credentials(f"s3://{bucket}", failure))
     if isinstance(failure, HTTPClientError | ConnectTimeoutError | EndpointConnectionError | SSLError):
         return StoreUnreachable(
             f"s3://{bucket} does not answer at {endpoint} ({failure}): check the network, AWS_REGION and "
@@ -191,6 +191,11 @@ def explain(failure: Failure, key: str, bucket: str, endpoint: str) -> StoreErro
     if isinstance(failure, ResponseParserError):
         return StoreUnreachable(f"Cannot read {key or 'the listing'} in s3://{bucket}: {not_s3(endpoint)}")
     return StoreError(f"Cannot reach {key or 'the objects'} in s3://{bucket}: {failure}.")
+
+
+def no_credentials(for_what: str, failure: Failure) -> str:
+    """The sentence about credentials that could not be got."""
+    return f"No AWS credentials for {for_what} ({failure}): {_LOG_IN}."
 
 
 def not_s3(endpoint: str) -> str:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError
-
 from orchestrator.errors import UsageError
+from orchestrator.store.protocol import StoreDenied
+from orchestrator.store.s3_answers import NO_CREDENTIALS, failure_of, no_credentials
 
 _OF_ONES_OWN = (".local", ".internal", ".lan", ".localhost", ".svc")  # `.cluster.local` is one of the first
 
@@ -31,13 +31,23 @@ def is_billed(endpoint: str) -> bool:
 
 @contextmanager
 def settings_explained() -> Iterator[None]:
-    """Turn what botocore says of its settings while a client is made into a `UsageError`."""
+    """Turn what botocore says of its settings while a client is made into a `UsageError`, of credentials into a denial.
+
+    Some credentials are got then, and some when the first request is made.
+    """
     try:
         yield
-    except BotoCoreError as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise UsageError(f"The settings for AWS cannot be used: {said}. Check AWS_PROFILE and AWS_REGION.") from error
-    except ValueError:
+    except Exception as error:
+        failure = failure_of(error)
+        if isinstance(failure, NO_CREDENTIALS):
+            raise StoreDenied(no_credentials("S3", failure)) from error
+        if failure is not None:
+            said = " ".join(str(failure).split()).rstrip(".")
+            raise UsageError(
+                f"The settings for AWS cannot be used: {said}. Check AWS_PROFILE and AWS_REGION."
+            ) from error
+        if not isinstance(error, ValueError):
+            raise
         raise UsageError(
             "The endpoint of S3 is no URL: write AWS_ENDPOINT_URL_S3 as http://HOST:PORT or https://HOST."
         ) from None

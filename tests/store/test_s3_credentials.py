@@ -75,6 +75,24 @@ def test_a_credential_process_that_fails_is_said_and_works_again_after_a_login(
     assert found is not None and found.body == b"1"
 
 
+@pytest.mark.parametrize(
+    ("goes_wrong", "words"),
+    [
+        (lambda program: prints(program, "Your session is over, log in."), "Expecting value"),
+        (lambda program: prints(program, "{}"), "Version"),
+        (lambda program: program.unlink(), "No such file or directory"),
+    ],
+    ids=["no JSON", "another JSON", "gone"],
+)
+def test_a_credential_process_that_fails_when_the_store_is_opened_is_said(
+    bucket: str, program: Path, goes_wrong: Callable[[Path], None], words: str
+) -> None:
+    goes_wrong(program)
+    with pytest.raises(StoreDenied, match=rf"No AWS credentials for S3 \(.*({words}).*: log in again") as caught:
+        open_store(f"s3://{bucket}/prefix", os.environ)
+    assert caught.value.exit_code == 4
+
+
 @pytest.mark.parametrize("error", [OSError("the disk"), ValueError("a number"), RuntimeError("a thread")])
 def test_an_error_that_is_not_of_credentials_stays_what_it_is(error: Exception) -> None:
     client = boto3.session.Session().client("s3", region_name="us-east-1")

@@ -78,15 +78,15 @@ class Quotas:
             )
 
     def _ask(self, quota: Quota) -> float | Makeshift[float | None]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from orchestrator.fleets.ec2.errors import FAILURES, why_untold  # brings botocore
 
         try:
             return self._client.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)["Quota"]["Value"]
-        except (ClientError, BotoCoreError, KeyError) as error:
+        except (*FAILURES, LookupError) as error:
             if not self._said.is_set():
                 self._said.set()
                 self._log(
-                    f"the account's quotas cannot be read ({error}): launches are tried without a look at them; "
-                    "the right is servicequotas:GetServiceQuota"
+                    f"the account's quotas cannot be read ({why_untold(error, 'servicequotas:GetServiceQuota')}): "
+                    "launches are tried without a look at them"
                 )
             return Makeshift(None)
