@@ -59,7 +59,7 @@ def train(
             "config": what_matters(config.model_dump(mode="json")),
             "images": dataset.fingerprint,
             "where to start": state.counters,
-            "the weights to start from": state.origin,
+            "the weights to start from": state.origin.content if state.origin else "none",
             "device and libraries": maker,
         }
     )

@@ -6,6 +6,7 @@ import pickle
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,30 @@ MAY_DIFFER = {
 """Layers whose shape follows from image size and classes, and what it means that theirs is another."""
 
 
-def load_weights(setting: Model, model: ResNet, data_dir: str | None) -> str | None:
-    """Set the model from `model.weights`; returns what to tell about it, with the file's hash, or None for `none`.
+@dataclass(frozen=True)
+class Origin:
+    """A file of weights that a model started from."""
+
+    path: Path
+    """Where it is on this machine; on another, it may be elsewhere."""
+    sha256: str
+    fresh: dict[str, str]
+    """Layers that are not as in the file, each with the reason to tell."""
+
+    @property
+    def remark(self) -> str:
+        """What to tell about it."""
+        told = f"started from the weights in {self.path} (SHA-256 {self.sha256[:16]})"
+        return "; ".join([told, *(f"{layer} {how}" for layer, how in self.fresh.items())])
+
+    @property
+    def content(self) -> str:
+        """What has to be the same on all machines."""
+        return ", ".join([f"SHA-256 {self.sha256}", *(f"{layer} {how}" for layer, how in self.fresh.items())])
+
+
+def load_weights(setting: Model, model: ResNet, data_dir: str | None) -> Origin | None:
+    """Set the model from `model.weights`; returns what it then started from, or None for `none`.
 
     A layer that cannot be as in the file, because stem or classes differ, stays as it is. Raises ConfigError.
     """
@@ -53,8 +76,7 @@ def load_weights(setting: Model, model: ResNet, data_dir: str | None) -> str | N
     for name, tensor in ours.items():
         if _layer(name) not in fresh:
             tensor.copy_(found[name])
-    told = f"started from the weights in {path} (SHA-256 {sha256[:16]})"
-    return "; ".join([told, *(f"{layer} {how}" for layer, how in fresh.items())])
+    return Origin(path, sha256, fresh)
 
 
 def _layers_that_stay(found: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, str]:

@@ -74,7 +74,8 @@ class Recorder:
 
     def started(self, resumed: Meta | None, compilation: str) -> None:
         """Say what a person should know of images, weights and compilation; go on from a checkpoint's counters."""
-        first = (*self._dataset.remarks, self._state.origin) if resumed is None else ()
+        origin = self._state.origin
+        first = (*self._dataset.remarks, origin.remark if origin else "") if resumed is None else ()
         for remark in (*first, compilation):
             if remark:
                 self._log.note(self._state.step, remark)

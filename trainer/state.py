@@ -14,7 +14,7 @@ from trainer.model import build_model
 from trainer.network import FlatNetwork, StateDict
 from trainer.optim import Updater
 from trainer.precision import START_LOSS_SCALE
-from trainer.pretrained import load_weights
+from trainer.pretrained import Origin, load_weights
 
 
 @dataclass
@@ -37,14 +37,14 @@ class Counters:
 class TrainState:
     """Student, teacher (none when supervised), what the optimiser remembers, counters; changed in place by `step`.
 
-    origin: what to tell about the weights that it started from, if they were given.
+    origin: the weights that it started from, if they were given.
     """
 
     student: FlatNetwork
     teacher: FlatNetwork | None
     updater: Updater
     counters: Counters
-    origin: str | None = None
+    origin: Origin | None = None
 
     @property
     def step(self) -> int:

@@ -148,9 +148,15 @@ def _read_model(path: Path) -> ModelHeader:
 
 
 def _check_free(directory: Path, names: Sequence[str], overwrite: bool) -> None:
-    if directory.exists() and not directory.is_dir():
+    try:
+        is_file = directory.exists() and not directory.is_dir()
+        present = [] if is_file else [name for name in names if (directory / name).exists()]
+    except OSError as error:
+        raise UsageError(
+            f"{directory} cannot be reached ({error.strerror}): name another folder, as in elastic fetch JOB FOLDER"
+        ) from error
+    if is_file:
         raise UsageError(f"{directory} is a file: name another folder, as in elastic fetch JOB FOLDER")
-    present = [name for name in names if (directory / name).exists()]
     if present and not overwrite:
         raise UsageError(
             f"{directory} holds {', '.join(present)} already: name another folder, or write over it with --force"

@@ -8,7 +8,7 @@ from typing import Protocol
 from orchestrator.cli.exit_codes import EXIT_CANCELLED, EXIT_INTERRUPTED, EXIT_JOB_FAILED
 from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.output import Format, emit, prose_console
-from orchestrator.cli.prose import say, suggest
+from orchestrator.cli.prose import say, say_to_reader, suggest
 from orchestrator.cli.summary import summary, time_spent
 from orchestrator.jobs import layout
 from orchestrator.jobs.phases import JobPhase
@@ -82,7 +82,7 @@ def _view(invocation: Invocation) -> AbstractContextManager[View]:
         return LiveView(prose_console())
     from orchestrator.cli.plain_view import PlainView
 
-    return PlainView(say, invocation.monotonic)
+    return PlainView(say_to_reader, invocation.monotonic)
 
 
 def _say_detached(job: str) -> None:

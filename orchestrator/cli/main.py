@@ -4,6 +4,7 @@ The codes are in `orchestrator.cli.exit_codes` and, for errors, with the errors 
 """
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 from typer.main import get_command
@@ -21,16 +22,38 @@ from orchestrator.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE
 from orchestrator.cli.prose import complain, say
 from orchestrator.errors import ElasticError
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 STDOUT_FD = 1
 GARBAGE_AFTER = 100_000
 """So many new objects, in place of 700, before garbage is looked for: what a command imports is none."""
+
+
+class UnwritableStdout(ElasticError, OSError):
+    """The disk is full, say. Also an OSError, as it is wherever something else writes to stdout."""
+
+
+class _Stdout(io.FileIO):
+    """Tells by its exception that it was stdout which failed, and no other file."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UnwritableStdout(f"cannot write to stdout: {error.strerror}") from error
 
 
 def main() -> None:
     """Run `elastic` with this process's arguments."""
     gc.set_threshold(GARBAGE_AFTER)
     signal.signal(signal.SIGTERM, _leave)
+    _open_streams()
     code = run(sys.argv[1:])
+    _let_go(sys.stdout)
+    _let_go(sys.stderr)
     gc.freeze()  # to look for garbage once more at the very end would take a seventh of the time of a short command
     sys.exit(code)
 
@@ -38,6 +61,38 @@ def main() -> None:
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     """End by way of every `finally`: a hidden cursor comes back, a half download goes."""
     raise SystemExit(128 + number)
+
+
+def _open_streams() -> None:
+    """What is closed from the start (`<&-`, `>&-`) is empty, or leads nowhere; stdout tells when it fails."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as it runs
+    if isinstance(sys.__stdout__, io.TextIOWrapper) and sys.stdout is sys.__stdout__:
+        sys.stdout = _telling(sys.__stdout__)
+
+
+def _telling(stdout: io.TextIOWrapper) -> TextIO:
+    """The same stdout by way of `_Stdout`, with no more between it and its reader than before (PYTHONUNBUFFERED)."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stdout(stdout.fileno(), "w", closefd=False)),
+        encoding=stdout.encoding,
+        errors=stdout.errors,
+        line_buffering=stdout.line_buffering or stdout.write_through,
+    )
+
+
+def _let_go(stream: TextIO) -> None:
+    """Write what is left. What cannot be goes nowhere: the interpreter's own last flush would change the exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        _lead_nowhere(stream.fileno())
+
+
+def _lead_nowhere(descriptor: int) -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), descriptor)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -88,8 +143,7 @@ def _closed(error: BaseException) -> int:
     """The reader of stdout went away. Typer and Rich turn that into SystemExit(1); nothing else here raises it so."""
     if isinstance(error, SystemExit) and error.code != 1:
         return error.code if isinstance(error.code, int) else EXIT_FAILED
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), STDOUT_FD)  # the interpreter's own last flush must not complain
+    _lead_nowhere(STDOUT_FD)  # the interpreter's own last flush must not complain
     return EXIT_PIPE_CLOSED
 
 

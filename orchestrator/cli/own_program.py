@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.errors import UsageError
@@ -18,20 +19,48 @@ def with_program_of_here(spec: JobSpec, base: Path, environ: Mapping[str, str]) 
     """
     if spec.command is None or spec.resources.image is not None:
         return spec
+    _require_home("working_dir", spec.working_dir or ".")
     working_dir = absolute_working_dir(spec.working_dir, base)
-    if not Path(working_dir).is_dir():
-        what = "is not a directory" if Path(working_dir).exists() else "there is no such directory"
+    if what := directory_misfit(working_dir):
         raise UsageError(f"working_dir: {working_dir}: {what}; a relative one begins at the job file")
     program = _program(spec.command[0], Path(working_dir), environ)
     return spec.model_copy(update={"working_dir": working_dir, "command": (program, *spec.command[1:])})
 
 
+def _require_home(field: str, place: str) -> None:
+    """Raises UsageError where a path begins in the home directory of somebody who is not known here."""
+    try:
+        Path(place).expanduser()
+    except RuntimeError:
+        whose = place.partition("/")[0]
+        raise UsageError(
+            f"{field}: {place} names the home directory of {whose}, whom this machine does not know"
+        ) from None
+
+
+def directory_misfit(place: str) -> str | None:
+    """Why there is no directory that can be used at this path, or None if there is one."""
+    return _misfit(place, stat.S_ISDIR, "directory")
+
+
+def _misfit(place: str | Path, fits: Callable[[int], bool], kind: str) -> str | None:
+    try:
+        mode = os.stat(place).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: with a character that no path has
+        return f"there is no such {kind}"
+    except OSError as error:  # a directory above it that this user may not enter, a circle of links
+        return f"this {kind} cannot be reached ({error.strerror})"
+    return None if fits(mode) else f"is not a {kind}"
+
+
 def _program(name: str, working_dir: Path, environ: Mapping[str, str]) -> str:
     if os.sep in name:
+        _require_home("command", name)
         path = Path(os.path.abspath(working_dir / Path(name).expanduser()))  # an environment's python is a link: kept
-        if path.is_file() and os.access(path, os.X_OK):
+        what = _misfit(path, stat.S_ISREG, "file")
+        if what is None and os.access(path, os.X_OK):
             return str(path)
-        what = "is no program: make it executable (chmod +x)" if path.is_file() else "there is no such file"
+        what = what or "is no program: make it executable (chmod +x)"
         raise UsageError(f"command: {path}: {what}; a relative path begins where the program runs")
     found = shutil.which(name, path=environ.get("PATH"))
     if found is None:

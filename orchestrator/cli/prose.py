@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 _CODES = {"bold": "1", "dim": "2", "red": "1;31", "yellow": "33", "green": "32", "cyan": "36"}
@@ -9,13 +10,24 @@ _CODES = {"bold": "1", "dim": "2", "red": "1;31", "yellow": "33", "green": "32",
 
 def styled(text: str, style: str, stream: TextIO) -> str:
     """The text in a style, if the stream is a terminal and nobody asked for none (https://no-color.org)."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or stream.closed or not stream.isatty()
     return text if plain else f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
 def say(text: str) -> None:
-    """A remark."""
-    print(text, file=sys.stderr, flush=True)
+    """A remark. One that cannot be written is left out: no command ends half done for the sake of its words."""
+    with suppress(BrokenPipeError):
+        say_to_reader(text)
+
+
+def say_to_reader(text: str) -> None:
+    """A remark of a command that goes on only for whoever reads it. Raises BrokenPipeError once nobody does."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError):  # a full disk; a stream that is closed
+        return
 
 
 def warn(text: str) -> None:

@@ -5,6 +5,7 @@ in an argument.
 """
 
 import math
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -98,7 +99,7 @@ def working_dir_misfits(working_dir: str, *, in_image: bool) -> Iterator[Misfit]
 
 def absolute_working_dir(working_dir: str | None, base: Path) -> str:
     """The directory where a program of this machine works: paths in job.yaml begin at `base`."""
-    return str((base / Path(working_dir or ".").expanduser()).resolve())
+    return os.path.realpath(base / Path(working_dir or ".").expanduser())
 
 
 def described_command(command: tuple[str, ...]) -> str:

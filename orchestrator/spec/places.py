@@ -1,5 +1,6 @@
 """Where a job's images and weights lie: directories of a machine, or prefixes of a bucket. Pure."""
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -99,7 +100,7 @@ def with_absolute_paths(training: TrainingConfig, base: Path) -> TrainingConfig:
     """The same with every local path taken from `base`: whoever reads it later works in another directory."""
 
     def absolute(place: str | None) -> str | None:
-        return place if place is None or is_url(place) else str((base / Path(place).expanduser()).resolve())
+        return place if place is None or is_url(place) else os.path.realpath(base / Path(place).expanduser())
 
     changes: dict[str, Any] = {"data_dir": absolute(training.data_dir)}
     if training.folders is not None:

@@ -17,6 +17,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
 from tests.cli.stored_jobs import JOB_YAML, NOW, change, finish, put_pending, put_training, tell, word_after_time
+from tests.support.forbidden import no_entry
 from tests.support.specs import trained
 
 PROMISED_FIELDS = {
@@ -93,6 +94,17 @@ def test_a_folder_that_is_not_there_is_told_at_once(
     assert f"training.folders.labelled: {tmp_path}/train: {words}" in outcome.err
     assert list(store.list("")) == []
     assert elastic("validate", str(tmp_path / "own.yaml")).code == 0
+
+
+def test_a_folder_that_may_not_be_looked_at_is_told_at_once(elastic: Elastic, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "forbidden").mkdir()
+    job = OWN_IMAGES.replace("labelled: train", f"labelled: {tmp_path}/forbidden/train")
+    elastic("submit", "-", "--dry-run", stdin=job)  # whatever has to be imported is
+    with no_entry(tmp_path / "forbidden"):
+        outcome = elastic("submit", "-", "--dry-run", stdin=job)
+    assert outcome.code == 2
+    words = "this directory cannot be reached (Permission denied)"
+    assert f"training.folders.labelled: {tmp_path}/forbidden/train: {words}; relative paths" in outcome.err
 
 
 def test_submit_prints_the_status_as_json(elastic: Elastic, job_file: str) -> None:

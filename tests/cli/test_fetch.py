@@ -261,6 +261,9 @@ def test_a_folder_that_cannot_be_written_is_one_message(job: Store, elastic: Ela
     put_checkpoint(job, "digits", FINAL, final=True)
     (tmp_path / "file").write_text("")
     assert elastic("fetch", "digits", str(tmp_path / "file")).code == 2
+    too_long = elastic("fetch", "digits", str(tmp_path / (300 * "n")))
+    assert too_long.code == 2
+    assert "cannot be reached (File name too long): name another folder" in too_long.err
     outcome = elastic("fetch", "digits", str(tmp_path / "file" / "below"))
     assert outcome.code == 1
     assert "cannot write into" in outcome.err

@@ -21,6 +21,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.store.protocol import Store
 from tests.cli.conftest import Elastic
 from tests.cli.stored_jobs import NOW, STARTED, change, finish, nonce, put_checkpoint
+from tests.support.forbidden import no_entry
 
 OWN = "name: own\ncommand: [sh, -c, exit]\nconfig: {lr: 0.1}\nresources: {ladder: [{workers: 1}, {workers: 3}]}\n"
 FILES = {"state.pt": b"weights", "shards/0.bin": b"zero", "shards/deep/1.bin": b"one"}
@@ -81,6 +82,32 @@ def test_what_is_not_here_is_told_before_anything_starts(
     with pytest.raises(UsageError) as refused:
         program_of(command, tmp_path, "/usr/bin:/bin", working_dir)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "working_dir", "message"),
+    [
+        (["sh"], "{}/src", "working_dir: {}/src: this directory cannot be reached (Permission denied); a relative one"),
+        (["{}/run"], None, "command: {}/run: this file cannot be reached (Permission denied); a relative path"),
+        (["./" + 300 * "n"], None, "this file cannot be reached (File name too long); a relative path"),
+        (["sh"], "{}/../loop", "this directory cannot be reached (Too many levels of symbolic links); a relative one"),
+        (["sh"], "~nobody-of-here/src", "working_dir: ~nobody-of-here/src names the home directory of ~nobody-of-here"),
+        (
+            ["~nobody-of-here/run"],
+            None,
+            "command: ~nobody-of-here/run names the home directory of ~nobody-of-here, whom",
+        ),
+    ],
+)
+def test_what_cannot_be_reached_is_told_with_the_reason(
+    tmp_path: Path, command: list[str], working_dir: str | None, message: str
+) -> None:
+    forbidden = tmp_path / "forbidden"
+    forbidden.mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    with no_entry(forbidden), pytest.raises(UsageError) as refused:
+        program_of([command[0].format(forbidden)], Path("/usr"), "/bin", working_dir and working_dir.format(forbidden))
+    assert message.format(forbidden) in str(refused.value)
 
 
 def test_submit_records_where_program_and_files_are(elastic: Elastic, store: Store, tmp_path: Path) -> None:

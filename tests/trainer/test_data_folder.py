@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.forbidden import no_entry
 from tests.trainer.images import CLASSES, PX, config_of, make_folders, picture, save_pictures
 from trainer.config import TrainingConfig
 from trainer.data import look
@@ -85,6 +86,28 @@ def test_links_are_followed_and_not_in_a_circle(root: Path, tmp_path: Path) -> N
     (root / "unlabelled" / "linked").symlink_to(tmp_path / "elsewhere")
     (root / "unlabelled" / "circle").symlink_to(root / "unlabelled")
     assert load(config_of(root)).facts.extra_unlabelled == 12
+
+
+def test_a_link_that_cannot_be_followed_is_an_image_only_if_it_is_named_as_one(root: Path) -> None:
+    names = load(config_of(root)).names
+    for place in (root / "labelled", root / "labelled" / "cat", root / "test", root / "unlabelled"):
+        (place / "loop").symlink_to("loop")
+        (place / "far").symlink_to(300 * "n")
+    assert load(config_of(root)).names == names
+    (root / "labelled" / "cat" / "loop.png").symlink_to("loop.png")
+    (root / "unlabelled" / "far.png").symlink_to(300 * "n")
+    assert refusal(root).startswith(
+        "folders: 2 of 39 images cannot be read: labelled/cat/loop.png (Too many levels of symbolic links), "
+        "unlabelled/far.png (File name too long); mend"
+    )
+    assert load(config_of(root, folders={"unreadable": "skip"})).names == names
+
+
+def test_a_link_into_a_directory_that_this_user_may_not_enter_is_said(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs" / "yak").mkdir(parents=True)
+    (root / "labelled" / "yak").symlink_to(tmp_path / "theirs" / "yak")
+    with no_entry(tmp_path / "theirs"):
+        assert refusal(root) == f"{root / 'labelled' / 'yak'}: cannot be read: Permission denied"
 
 
 def test_without_an_unlabelled_folder_the_images_without_label_serve(root: Path) -> None:

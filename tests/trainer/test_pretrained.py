@@ -16,12 +16,13 @@ from torch import Tensor
 from torchvision import models
 
 from tests.trainer.launch import TINY, Run, resume_from, start
+from tests.trainer.warm import TRAINER
 from trainer import pretrained
 from trainer.config import Model, TrainingConfig
 from trainer.data.digits import load_digits
 from trainer.errors import ConfigError
 from trainer.model import ResNet, build_model
-from trainer.pretrained import IMAGENET_URLS, load_weights
+from trainer.pretrained import IMAGENET_URLS, Origin, load_weights
 from trainer.state import build_state
 
 CPU = torch.device("cpu")
@@ -59,6 +60,16 @@ def layers(model: ResNet) -> set[str]:
     return {name.rsplit(".", 1)[0] for name in model.state_dict()}
 
 
+def remark_of(origin: Origin | None) -> str:
+    assert origin is not None
+    return origin.remark
+
+
+def content_of(origin: Origin | None) -> str:
+    assert origin is not None
+    return origin.content
+
+
 class TestAFile:
     def test_none_leaves_the_start_to_the_seed(self) -> None:
         setting, model = make("none")
@@ -71,7 +82,10 @@ class TestAFile:
         given = save(path)
         setting, model = make(path)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        assert load_weights(setting, model, None) == f"started from the weights in {path} (SHA-256 {sha256[:16]})"
+        assert (
+            remark_of(load_weights(setting, model, None))
+            == f"started from the weights in {path} (SHA-256 {sha256[:16]})"
+        )
         assert taken(model, given) == layers(model)
 
     def test_student_and_teacher_both_start_from_it(self, tmp_path: Path) -> None:
@@ -94,8 +108,7 @@ class TestAFile:
     def test_another_stem_and_other_classes_start_fresh_and_are_named(self, tmp_path: Path) -> None:
         given = save(tmp_path / "imagenet-like.pt", classes=1000, px=224)
         setting, model = make(tmp_path / "imagenet-like.pt")
-        remark = load_weights(setting, model, None)
-        assert remark is not None
+        remark = remark_of(load_weights(setting, model, None))
         assert "conv1 starts fresh (another stem: (64, 3, 7, 7) there, (64, 3, 3, 3) here)" in remark
         assert "fc starts fresh (another number of classes: (1000, 512) there, (10, 512) here)" in remark
         assert taken(model, given) == layers(model) - {"conv1", "fc"}
@@ -104,9 +117,20 @@ class TestAFile:
         save(tmp_path / "one.pt")
         save(tmp_path / "two.pt", second_head=True)
         setting, model = make(tmp_path / "one.pt", second_head=True)
-        assert "fc2 starts fresh (the file has one head)" in str(load_weights(setting, model, None))
+        assert "fc2 starts fresh (the file has one head)" in remark_of(load_weights(setting, model, None))
         setting, model = make(tmp_path / "two.pt")
-        assert "fc2 is left out (one head here)" in str(load_weights(setting, model, None))
+        assert "fc2 is left out (one head here)" in remark_of(load_weights(setting, model, None))
+
+    def test_what_has_to_be_the_same_on_all_machines_is_the_content_and_not_the_place(self, tmp_path: Path) -> None:
+        save(tmp_path / "here.pt", classes=1000)
+        (tmp_path / "there.pt").write_bytes((tmp_path / "here.pt").read_bytes())
+        save(tmp_path / "other.pt")
+        here, there, other = (
+            content_of(load_weights(*make(tmp_path / f"{name}.pt"), None)) for name in ("here", "there", "other")
+        )
+        assert here == there
+        assert here != other
+        assert "fc starts fresh" in here
 
 
 class TestRefused:
@@ -248,3 +272,22 @@ def test_a_run_starts_from_what_another_has_saved_and_resumes_without_it(undistu
     with start(resume_from(final, tmp_path / "again"), config) as run:
         run.finish()
         assert not run.notes()
+
+
+def test_ranks_start_from_the_same_weights_wherever_each_machine_keeps_them(tmp_path: Path) -> None:
+    save(tmp_path / "part", classes=1000, px=224)
+    content = (tmp_path / "part").read_bytes()
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    for rank in range(2):
+        cache = tmp_path / f"home-{rank}" / "elastic" / "weights"
+        cache.mkdir(parents=True)
+        (cache / name).write_bytes(content)
+    with_homes_of_their_own = (
+        "import os, trainer.pretrained as pretrained\n"
+        f"os.environ['XDG_CACHE_HOME'] = {str(tmp_path)!r} + '/home-' + os.environ['RANK']\n"
+        f"pretrained.IMAGENET_URLS['resnet18'] = 'http://127.0.0.1:9/{name}'\n"
+    )
+    config = TINY | {"model": {"weights": "imagenet"}, "method": "supervised", "steps": 2}
+    with start(tmp_path / "run", config, ranks=2, code=with_homes_of_their_own + TRAINER) as run:
+        run.finish()
+        assert any(str(tmp_path / "home-0" / "elastic" / "weights" / name) in note for note in run.notes())

@@ -88,7 +88,7 @@ def _named(part: str, files: list[ImageFile]) -> dict[str, ImageFile]:
 def _find_by_class(field: str, directory: str) -> tuple[tuple[str, ...], list[ImageFile], list[Path]]:
     root = _directory(field, directory)
     by_class: dict[str, list[tuple[str, int]]] = {
-        entry.name: [] for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")
+        entry.name: [] for entry in os.scandir(root) if _is_directory(entry) and not entry.name.startswith(".")
     }
     if not by_class:
         raise ConfigError(f"{field}: {root} has no class directories; give each class one, named as the class")
@@ -142,10 +142,19 @@ def _walk(directory: Path, prefix: str, above: frozenset[tuple[int, int]]) -> It
             continue
         if any("\ud800" <= character <= "\udfff" for character in entry.name):  # how Python has other bytes
             raise ConfigError(f"{directory}: the name {entry.name!r} is not UTF-8; rename it")
-        if entry.is_dir():
+        if _is_directory(entry):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield prefix + entry.name, _size_bytes(entry)
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except PermissionError as error:  # it may well lead to a directory of images
+        raise ConfigError(f"{entry.path}: cannot be read: {error.strerror}") from None
+    except OSError:  # a link to itself, say: as one to nothing
+        return False
 
 
 def _size_bytes(entry: "os.DirEntry[str]") -> int:

@@ -85,7 +85,7 @@ def read_job(file: Path, overrides: list[str], job_name: str | None = None) -> "
     from orchestrator.spec.places import with_absolute_paths
 
     if str(file) == "-":
-        spec, base = load_job(sys.stdin.read(), overrides, name="standard input", job_name=job_name), Path.cwd()
+        spec, base = load_job(_standard_input(), overrides, name="standard input", job_name=job_name), Path.cwd()
     else:
         spec, base = load_job(file, overrides, job_name=job_name), file.parent
     if spec.training is not None:
@@ -93,8 +93,16 @@ def read_job(file: Path, overrides: list[str], job_name: str | None = None) -> "
     return with_program_of_here(spec, base.absolute(), os.environ)
 
 
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except OSError as error:  # a file that is open for writing only, say
+        raise UsageError(f"standard input cannot be read: {error.strerror}") from error
+
+
 def _require_folders(spec: "JobSpec") -> None:
     """Raises UsageError for a local folder that is not there: better now than when the job has started."""
+    from orchestrator.cli.own_program import directory_misfit
     from orchestrator.spec.places import FOLDERS, is_url
 
     if spec.resources.fleet == "pool":
@@ -102,8 +110,7 @@ def _require_folders(spec: "JobSpec") -> None:
     folders = spec.training.folders if spec.training is not None else None
     for name in FOLDERS if folders is not None else ():
         place = getattr(folders, name)
-        if place is not None and not is_url(place) and not Path(place).is_dir():
-            what = "is not a directory" if Path(place).exists() else "there is no such directory"
+        if place is not None and not is_url(place) and (what := directory_misfit(place)):
             raise UsageError(f"training.folders.{name}: {place}: {what}; relative paths begin at the job file")
 
 
