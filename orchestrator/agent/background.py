@@ -4,6 +4,7 @@ A piece may take as long as it takes; between two pieces whoever carries them ou
 simulator does, which carries out all work of all instances in one thread on a virtual clock.
 """
 
+import errno
 import os
 import sys
 import threading
@@ -39,7 +40,7 @@ class Background(Protocol):
     """Where slow work is done."""
 
     def start(self, work: Work, name: str, *, nice: bool = False) -> Task:
-        """Begin to call `work`, never from within this call."""
+        """Begin to call `work`, never from within this call. Raises OSError when there cannot be more of it now."""
         ...
 
 
@@ -65,7 +66,10 @@ class ThreadTask:
         self._nice = nice
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # all that Python says when the system has no thread left
+            raise BlockingIOError(errno.EAGAIN, f"no thread for {name}") from error
 
     def wake(self) -> None:
         self._wake.set()

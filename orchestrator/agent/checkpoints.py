@@ -91,6 +91,8 @@ class Committer:
         self.committed_step: int | None = None
         self.final_committed = False
         """Whether that step's checkpoint is the last of the run: the job has its result."""
+        self.lost = ""
+        """Why the checkpoint that was lost last can never be committed, if one was."""
         self.superseded = False
         self.fault = ""
         """Why nothing more can be committed, if that is the trainer's doing."""
@@ -184,7 +186,7 @@ class Committer:
             # It would stay so, while one before it may be sound.
             self._let_go([checkpoint])
             self._sending = None
-            self._state = f"step {checkpoint.step} is lost: {error}"
+            self._state = self.lost = f"step {checkpoint.step} is lost: {error}"
             self._tell("checkpoint_failed", self._state)
         except Superseded:
             self.superseded = True

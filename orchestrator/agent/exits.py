@@ -54,7 +54,7 @@ def failure_of_ranks(
     words.
     """
     for rank, rank_code in sorted(codes.items(), key=lambda item: _LEAST_TELLING.get(item[1], 0)):
-        said = last_line([log.path for log in run.rank_logs(rank - first_rank)])
+        said = _said_last(run, rank - first_rank)
         why = f"rank {rank} {describe(rank_code)}" + (f": {said}" if said else "")
         if known is not None and rank in known:
             why = f"rank {rank} {known[rank]}"
@@ -74,14 +74,22 @@ def describe(code: int) -> str:
     return f"exited with {code}"
 
 
+def _said_last(run: RunDirectory, local_rank: int) -> str:
+    try:
+        logs = run.rank_logs(local_rank)
+    except OSError:  # as below
+        return ""
+    return last_line([log.path for log in logs])
+
+
 def last_line(paths: Sequence[Path]) -> str:
-    """The last line with something in it, of standard error if it has one."""
+    """The last line with something in it, of standard error if it has one. What cannot be read says nothing."""
     for path in paths:
         try:
             with open_plain(path) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
                 text = file.read(_TAIL_BYTES).decode(errors="replace")
-        except FileNotFoundError:
+        except OSError:  # there is none, or too many files are open, say
             continue
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if lines:

@@ -234,7 +234,13 @@ class GenerationRun:
             message = restored.fault or "images and checkpoint could not be fetched: see agent.log"
             self._finish(TrainerExit(outcome="failed", code=1, message=message))
         else:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # no thread or no socket is left, say: the next generation tries again
+                if self._committer:
+                    self._committer.abandon()
+                message = f"the workers could not be started: {error}"
+                self._finish(TrainerExit(outcome="failed", code=1, message=message))
 
     def _start(self) -> None:
         place, equipment = self._place, self._equipment
@@ -353,9 +359,12 @@ class GenerationRun:
     def _doubted(self, ended: TrainerExit) -> TrainerExit:
         """An order that has trained before is not a bad one: what refuses it now may pass, as a network's absence does.
 
-        Only the number of failures in a row ends it then. And a program that ends well and has left nothing has not
-        done what it was run for.
+        Only the number of failures in a row ends it then. And who ends well and has left nothing, or not its result,
+        has not done what it was run for.
         """
+        if ended.outcome == "finished" and (why := self._result_is_missing):
+            outcome = "drained" if self._drain_asked else "failed"
+            return ended.model_copy(update={"outcome": outcome, "code": 1, "message": why})
         leaves_nothing = self._assignment.resume is None and self.committed_step is None
         if ended.outcome == "finished" and leaves_nothing and self._is_first_of_own_program:
             message = (
@@ -367,6 +376,19 @@ class GenerationRun:
         if ended.outcome == "refused" and ended.code == BAD_INPUT and has_trained:
             return ended.model_copy(update={"outcome": "failed"})
         return ended
+
+    @property
+    def _result_is_missing(self) -> str:
+        """Why the head is not elastic's own trainer's last checkpoint, which it writes whenever it finishes, also anew.
+
+        The next generation makes the steps from the head on again, and with them the result.
+        """
+        committer = self._committer
+        if self._assignment.program is not None or committer is None or committer.final_committed:
+            return ""
+        if committer.lost:
+            return f"its last checkpoint was lost: {committer.lost}"
+        return "the trainer ended with 0, and no checkpoint with its result was committed"
 
     @property
     def _is_first_of_own_program(self) -> bool:

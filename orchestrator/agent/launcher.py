@@ -203,9 +203,10 @@ class TorchrunWorkers:
         return well_ended(code, step) or self._failure(code, step)
 
     def _ranks(self) -> list[psutil.Process]:
+        """None also where they cannot be seen now, for want of open files say: they are asked for again."""
         try:
             return psutil.Process(self._process.pid).children()
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, OSError):
             return []
 
     def _failure(self, code: int, step: int | None) -> TrainerExit:
@@ -215,7 +216,7 @@ class TorchrunWorkers:
             try:
                 told = json.loads((self._run.path / "exit.json").read_text())["exit_codes"]
                 codes = {int(rank): rank_code for rank, rank_code in told.items()}
-            except (FileNotFoundError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError):
                 codes = {}
             failure = failure_of_ranks(codes, self._run, first_rank=self._first_rank, code=code, step=step)
             if failure is not None:
@@ -235,8 +236,14 @@ def may_be_forked(assignment: Assignment, gpus: tuple[int, ...]) -> bool:
 
 
 def kill_marked(marker: str, variable: str) -> bool:
-    """Kill every process that carries a marker in that variable of its environment; False: there was none."""
-    alive = [each for each in marked_processes(marker, variable) if is_running(each)]
+    """Kill every process that carries a marker in that variable of its environment; False: there was none.
+
+    Where they cannot be seen now, for want of open files say, there may be some.
+    """
+    try:
+        alive = [each for each in marked_processes(marker, variable) if is_running(each)]
+    except OSError:
+        return True
     for process in alive:
         _send(process, signal.SIGKILL)
     return bool(alive)

@@ -349,13 +349,14 @@ class ProgressReader:
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines that have been completed since the last call; what is not JSON is passed over.
 
-        At most `LOOK_BYTES` of them: the rest comes with the next call. A line that is longer is passed over.
+        At most `LOOK_BYTES` of them: the rest comes with the next call. A line that is longer is passed over. What
+        cannot be read now comes with a later call.
         """
         try:
             with plain_files.open_plain(self._path) as file:
                 file.seek(self._offset)
                 data = file.read(LOOK_BYTES)
-        except FileNotFoundError:
+        except OSError:  # there is none yet, or too many files are open, say
             return
         whole = data[: data.rfind(b"\n") + 1]
         if not whole and len(data) == LOOK_BYTES:

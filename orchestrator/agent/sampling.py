@@ -75,9 +75,15 @@ class CpuSampler:
         self._looks_after_s = LOOK_EVERY_S
 
     def sample(self) -> float | None:
-        """None while there is no process, and the first time, when there is nothing to compare with."""
+        """None while there is no process, and the first time, when there is nothing to compare with.
+
+        Also where nothing can be seen now, for want of open files say: the next sample is of all the time since.
+        """
         now = self._monotonic()
-        before, self._seconds = self._seconds, self._cpu_seconds(now)
+        try:
+            before, self._seconds = self._seconds, self._cpu_seconds(now)
+        except OSError:
+            return None
         elapsed_s, self._at = now - self._at, now
         if not before or not self._seconds or elapsed_s <= 0:
             return None

@@ -35,6 +35,8 @@ TELL_AGAIN_AFTER_S = 2.0
 LAST_WORD_WITHIN_S = 5.0
 LAST_WORD_AGAIN_AFTER_S = 1.0
 HUNG_AFTER_S = 600.0
+STOOD_STILL_S = 30.0
+"""Not asked every second whether it hangs, but after so long, the whole process was stopped, or its machine was."""
 HARD_END_AFTER_S = 5.0
 """From when the agent should have ended by itself until its process is ended."""
 NOTICE_AHEAD_S = 120.0
@@ -70,7 +72,7 @@ class Supervisor:
         self._monotonic = equipment.monotonic
         self._leave_by = math.inf
         self._end_by: float | None = None
-        self._turned_at = equipment.monotonic()
+        self._turned_at = self._asked_at = self._patient_from = equipment.monotonic()
         self._why_leaving = ""
         self._assignment: Assignment | None = None
         self._assignment_etag: str | None = None
@@ -83,7 +85,9 @@ class Supervisor:
         self._count = 0
         self._complaint = ""
         self._port = equipment.free_port()
+        self._wants_port = False
         self._warm: Workers | None = equipment.launcher()
+        self._wants_warm = False
         self._window = UtilizationWindow(equipment.sampler(self._worker_pids), self._monotonic)
         now = self._monotonic()
         self._warm_by = now + WARM_WITHIN_S
@@ -104,8 +108,8 @@ class Supervisor:
         """The provider has announced that the instance ends then, in so many seconds. Safe to call from any thread."""
         self._ends_at = at
         why = f"the instance is taken away ({action}) at {at:%H:%M:%S} UTC"
+        self.leave(why, seconds if 0 < seconds < NOTICE_AHEAD_S else NOTICE_AHEAD_S)  # first: saying so may fail
         self._notices.say("preemption_notice", f"{why}: its workers checkpoint and end")
-        self.leave(why, seconds if 0 < seconds < NOTICE_AHEAD_S else NOTICE_AHEAD_S)
 
     def risks_end(self) -> None:
         """The provider advises to move off the instance; it trains on. Safe to call from any thread."""
@@ -137,8 +141,15 @@ class Supervisor:
         return self._pause_s()
 
     def overdue(self) -> str | None:
-        """Why this process must end at once though its turns do not end it; to be asked by another thread."""
-        hung_s = self._monotonic() - self._turned_at
+        """Why this process must end at once though its turns do not end it; another thread asks, every second.
+
+        The time in which nobody could ask is none in which a turn has hung.
+        """
+        now = self._monotonic()
+        if now - self._asked_at > STOOD_STILL_S:
+            self._patient_from = now
+        self._asked_at = now
+        hung_s = now - max(self._turned_at, self._patient_from)
         if self._left_s < -HARD_END_AFTER_S:
             return f"the allowance of {self.allowance_s:g} s is used, and a turn takes {hung_s:.0f} s"
         if hung_s > HUNG_AFTER_S:
@@ -223,20 +234,27 @@ class Supervisor:
         self._assignment = stored.value
 
     def _begin(self, assignment: Assignment) -> None:
+        """Begin a generation; one that cannot be begun now is at a later turn."""
+        try:
+            if self._warm is None:
+                self._warm = self._equipment.launcher()
+            self._run = GenerationRun(
+                store=self._store,
+                assignment=assignment,
+                workers=self._warm,
+                place=self._place,
+                equipment=self._equipment,
+                pace=self._pace,
+                nonce=self._nonce,
+                tell=self._notices.say,
+                log=self._log,
+            )
+        except OSError as error:
+            self._complain(f"generation {assignment.generation} cannot be begun yet, trying again: {error}")
+            return
+        self._warm, self._wants_warm = None, False
         self._log(
             f"generation {assignment.generation}: {assignment.workers} workers, from {assignment.resume or 'the start'}"
-        )
-        workers, self._warm = self._warm or self._equipment.launcher(), None
-        self._run = GenerationRun(
-            store=self._store,
-            assignment=assignment,
-            workers=workers,
-            place=self._place,
-            equipment=self._equipment,
-            pace=self._pace,
-            nonce=self._nonce,
-            tell=self._notices.say,
-            log=self._log,
         )
         if assignment.action == "drain":
             self._run.drain("the controller asked before it began")  # it waits to hear how this generation has ended
@@ -248,6 +266,7 @@ class Supervisor:
         if current is None or current.exit is not None:
             if self._warming:  # an image that takes long to come is no idleness
                 self._busy_until = self._monotonic()
+            self._get_ready()
             return
         self._busy_until = self._monotonic()
         if current.advance():
@@ -257,9 +276,21 @@ class Supervisor:
         if current.exit is not None:
             self._log(f"generation {current.number}: {current.exit.outcome}: {current.exit.message}")
             # After any other end there is hardly more to do on this instance, and others need its cores now.
-            if current.exit.outcome in ("failed", "refused", "lost"):
-                self._warm = self._equipment.launcher()
-            self._port = self._equipment.free_port()
+            self._wants_warm = current.exit.outcome in ("failed", "refused", "lost")
+            self._wants_port = True
+            self._get_ready()
+
+    def _get_ready(self) -> None:
+        """Have what the next generation needs. What cannot be had now, for want of processes say, is tried again."""
+        if self._leaving:
+            return
+        try:
+            if self._wants_warm:
+                self._warm, self._wants_warm = self._equipment.launcher(), False
+            if self._wants_port:
+                self._port, self._wants_port = self._equipment.free_port(), False
+        except OSError as error:
+            self._complain(f"the next generation cannot be prepared yet, trying again: {error}")
 
     def _worker_pids(self) -> Sequence[int]:
         return self._run.workers.pids if self._run is not None else ()

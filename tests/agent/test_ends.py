@@ -1,5 +1,6 @@
 """An agent that has nothing to do, or must not go on, ends by itself: within ten minutes, whatever hangs."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from orchestrator.jobs.instances import LEAVE_WITHIN_S, TrainerExit
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
-from orchestrator.store.protocol import StoreUnreachable
+from orchestrator.store.protocol import Altered, StoreUnreachable
 from tests.agent.virtual_machine import JOB, Checkpoint, VirtualMachine
 from tests.support.interposed import Away, Operation, undisturbed
 
@@ -205,6 +206,71 @@ def test_a_last_checkpoint_of_a_step_that_was_written_before_is_no_silent_succes
     head = load_head(training.bucket, JOB)
     assert head is not None
     assert (head.value.step, head.value.final) == (run.steps, True)
+
+
+def ends_with_last_checkpoint(machine: VirtualMachine) -> int:
+    """As elastic's own trainer finishes; returns the step."""
+    run = machine.launchers[-1].run
+    assert run is not None
+    machine.stuck = True
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints, last=True))
+    finished(machine)
+    return run.steps
+
+
+def altered(operation: Operation, _key: str, call: Callable[[], object]) -> object:
+    if operation == "create":
+        raise Altered("state.bin has been altered since it was written")
+    return call()
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_without_its_last_checkpoint_the_run_has_not_finished(training: VirtualMachine, is_lost: bool) -> None:
+    """The next generation makes the steps since the last that was committed again, and has the result."""
+    if is_lost:
+        training.store.around = altered
+        ends_with_last_checkpoint(training)
+        message = r"its last checkpoint was lost: step \d+ is lost: state.bin has been altered since it was written"
+    else:  # it cannot have been written as it should
+        finished(training)
+        message = "the trainer ended with 0, and no checkpoint with its result was committed"
+    training.live(20)
+    assert training.beat.exit is not None
+    assert (training.beat.state, training.beat.exit.outcome, training.beat.exit.code) == ("stopped", "failed", 1)
+    assert re.fullmatch(message, training.beat.exit.message)
+    training.store.around, training.exits_with, training.stuck = undisturbed, None, False
+    training.assign(generation=2, resume=layout.checkpoint_prefix(JOB, training.committed, 1))
+    training.live(20)
+    step = ends_with_last_checkpoint(training)
+    training.live(20)
+    assert training.beat.exit is not None
+    assert (training.beat.generation, training.beat.exit.outcome) == (2, "finished")
+    head = load_head(training.bucket, JOB)
+    assert head is not None
+    assert (head.value.step, head.value.final) == (step, True)
+
+
+def test_who_was_asked_to_drain_and_lost_its_last_checkpoint_has_drained(training: VirtualMachine) -> None:
+    """As whoever fails then: what drains is resumed anyway."""
+    training.deaf = True
+    training.assign("drain")
+    training.live(1)
+    training.store.around = altered
+    ends_with_last_checkpoint(training)
+    training.live(20)
+    assert training.beat.exit is not None
+    assert training.beat.exit.outcome == "drained"
+    assert training.beat.exit.message.startswith("its last checkpoint was lost: ")
+
+
+def test_another_node_than_the_first_has_finished_without_checkpoints(machine: VirtualMachine) -> None:
+    machine.keeps_to_itself = True
+    machine.assign(node_rank=1, nodes=2)
+    machine.live(20)
+    finished(machine)
+    machine.live(20)
+    assert machine.beat.exit is not None
+    assert machine.beat.exit.outcome == "finished"
 
 
 def test_checkpoints_that_the_disk_does_not_let_go_are_committed_once(

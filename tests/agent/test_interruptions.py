@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.agent.imds import ENDPOINT_VARIABLE, InstanceMetadata, Interruption
 from orchestrator.agent.interruptions import ASK_EVERY_S, SILENT_AFTER, InterruptionWatch
+from orchestrator.agent.notices import Notices
 from orchestrator.rehearsal.imds import Identity, MetadataServer
 from tests.agent.virtual_machine import VirtualMachine
 
@@ -77,6 +78,18 @@ def test_what_does_not_drain_in_time_is_given_up_when_the_time_is_over(
 
 def test_a_notice_with_a_time_that_is_over_still_has_it_drained(machine: Machine) -> None:
     machine.agent.taken_away("terminate", datetime(2026, 1, 1, tzinfo=UTC), -30.0)
+    assert not machine.live(30)
+    assert machine.committed >= 30
+
+
+def test_it_drains_also_where_nothing_can_be_said_of_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Notices, "say", fails)
+        with pytest.raises(OSError, match="No space left"):
+            machine.agent.taken_away("terminate", datetime(2026, 1, 1, tzinfo=UTC), 110.0)
     assert not machine.live(30)
     assert machine.committed >= 30
 

@@ -1,15 +1,21 @@
 """What the container of a rank is given, how an image is pulled and an end is read: by values, without an engine."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker.errors import ImageNotFound
 
+from orchestrator.agent.background import Work
 from orchestrator.agent.containers.ends import RankEnd, end_of, outcome
 from orchestrator.agent.containers.image import ImageNotHad, ImageRefused, PullProgress, why_not
 from orchestrator.agent.containers.network import Meeting
 from orchestrator.agent.containers.ranks import NOBODY_UID, Crew, User, user_of_ranks
 from orchestrator.agent.containers.shown import folders_of
+from orchestrator.agent.containers.standing import Home, Patience
+from orchestrator.agent.containers.workers import ContainerWorkers
 from orchestrator.agent.launcher import TRAINER
 from orchestrator.agent.run_directory import RunDirectory
 from orchestrator.jobs.instances import AssignedProgram, Assignment
@@ -121,8 +127,106 @@ def test_how_far_a_pull_is() -> None:
     assert progress.take(downloading) == "pulling trainer:1: 25 % of 2.0 GiB"
     assert progress.take({"status": "Download complete", "id": "a"}) == "pulling trainer:1: 50 % of 2.0 GiB"
     assert progress.take({"status": "Extracting", "id": "a", "progressDetail": {"current": 1, "total": 9}}) == (
-        "pulling trainer:1: 50 % of 2.0 GiB"
+        "pulling trainer:1: 50 % of 2.0 GiB, unpacking: 5 %"
     )
+    assert (
+        progress.take({"status": "Pull complete", "id": "a"}) == "pulling trainer:1: 50 % of 2.0 GiB, unpacking: 50 %"
+    )
+
+
+def test_for_how_long_an_image_is_unpacked_where_the_engine_says_no_more() -> None:
+    progress = PullProgress("trainer:1")
+    unpacking = {"status": "Extracting", "id": "a", "progressDetail": {"current": 7, "units": "s"}}
+    assert progress.take(unpacking) == "pulling trainer:1, unpacking for 7 s"
+    progress.take({"status": "Downloading", "id": "b", "progressDetail": {"current": 1024**2, "total": 1024**2}})
+    assert str(progress) == "pulling trainer:1: 100 % of 1 MiB, unpacking for 7 s"
+
+
+GIB = 1024**3
+MOVES: dict[str, list[dict[str, Any]]] = {
+    "a slow download": [
+        {"status": "Downloading", "progressDetail": {"current": done, "total": 50 * GIB}} for done in range(20)
+    ],
+    "unpacking in bytes": [
+        {"status": "Extracting", "progressDetail": {"current": done, "total": 50 * GIB}} for done in range(20)
+    ],
+    "unpacking in seconds": [
+        {"status": "Extracting", "progressDetail": {"current": seconds, "units": "s"}} for seconds in range(20)
+    ],
+}
+STILL: dict[str, list[dict[str, Any]]] = {kind: 20 * events[-1:] for kind, events in MOVES.items()}
+
+
+class OnePull:
+    """An engine that pulls as it is told, with so many seconds before each word of it."""
+
+    def __init__(self, events: list[dict[str, Any]], every_s: float) -> None:
+        self.now_s = 0.0
+        self.stuck = False
+        self.api = self.images = self
+        self._events, self._every_s = events, every_s
+        self._is_here = False
+        self.workers: ContainerWorkers | None = None
+
+    def get(self, name: str) -> SimpleNamespace:
+        if not self._is_here:
+            raise ImageNotFound(name)
+        return SimpleNamespace(attrs={"Id": "sha256:1", "RepoDigests": [f"{name}@sha256:1"]})
+
+    def pull(self, *_: object, **__: object) -> Iterator[dict[str, Any]]:
+        for event in self._events:
+            self.now_s += self._every_s
+            assert self.workers is not None
+            self.stuck = self.stuck or self.workers.poll(None) is not None
+            yield {**event, "id": "a"}
+        self._is_here = True
+
+    def containers(self, **_: object) -> list[object]:
+        return []
+
+    def networks(self, **_: object) -> list[object]:
+        return []
+
+
+class Later:
+    """Work that is done when a test does it."""
+
+    done = crashed = False
+
+    def start(self, work: Work, name: str, *, nice: bool = False) -> "Later":  # noqa: ARG002
+        self.work = work
+        return self
+
+    def wake(self) -> None:
+        return
+
+
+def is_taken_for_stuck(
+    events: list[dict[str, Any]], every_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    engine, later = OnePull(events, every_s), Later()
+    monkeypatch.setattr("orchestrator.agent.containers.asking.connect", lambda _: engine)
+    monkeypatch.setattr("orchestrator.agent.containers.workers.remove_containers", lambda *_: 0)
+    engine.workers = workers = ContainerWorkers(
+        "trainer:1", tmp_path / "log", Home(tmp_path, "i", "a"), {}, later, monotonic=lambda: engine.now_s
+    )
+    later.work()
+    assert workers.image == "trainer:1@sha256:1"
+    return engine.stuck
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_a_pull_that_moves_however_little_is_not_stuck(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_taken_for_stuck(MOVES[kind], Patience().pull_s / 2, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", STILL)
+def test_a_pull_that_says_the_same_again_and_again_is_stuck(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_taken_for_stuck(STILL[kind], Patience().pull_s / 2, tmp_path, monkeypatch)
 
 
 PULLS: dict[str, type[Exception]] = {

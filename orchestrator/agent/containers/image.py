@@ -30,27 +30,69 @@ class ImageNotHad(Exception):
 
 
 @dataclass
+class Layer:
+    """How far a layer is."""
+
+    size_bytes: int = 0
+    """As it is downloaded; 0 while the engine has not said."""
+    here_bytes: int = 0
+    unpacked_bytes: int = 0
+    """Of the same bytes, those that have been unpacked."""
+    unpacking_s: int = 0
+    """For how long it has been unpacked, where the engine says no more: one that keeps images in containerd."""
+
+
+@dataclass
 class PullProgress:
     """How far a pull is, by what the engine says of each layer."""
 
     image: str
-    _layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _layers: dict[str, Layer] = field(default_factory=dict)
+    _unpacks: bool = False
 
     def take(self, event: Mapping[str, Any]) -> str:
         """Take an event in; what is being done, in words."""
-        layer, detail = str(event.get("id", "")), event.get("progressDetail") or {}
-        current, total = detail.get("current"), detail.get("total")
-        if event.get("status") == "Downloading" and isinstance(current, int) and isinstance(total, int) and total > 0:
-            self._layers[layer] = (min(current, total), total)
-        elif event.get("status") in ("Download complete", "Pull complete") and layer in self._layers:
-            self._layers[layer] = (self._layers[layer][1], self._layers[layer][1])
+        name, detail = str(event.get("id", "")), event.get("progressDetail") or {}
+        current, total = _count(detail.get("current")), _count(detail.get("total"))
+        match event.get("status"):
+            case "Downloading" if total:
+                layer = self._layer(name)
+                layer.size_bytes, layer.here_bytes = total, min(current, total)
+            case "Extracting" if total:
+                self._unpacks = True
+                layer = self._layer(name)
+                layer.size_bytes = layer.here_bytes = layer.size_bytes or total
+                layer.unpacked_bytes = layer.size_bytes * min(current, total) // total
+            case "Extracting":
+                self._layer(name).unpacking_s = current
+            case "Download complete" if name in self._layers:
+                self._layers[name].here_bytes = self._layers[name].size_bytes
+            case "Pull complete" if name in self._layers:
+                layer = self._layers[name]
+                layer.here_bytes = layer.unpacked_bytes = layer.size_bytes
         return str(self)
 
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """Another one whenever anything has come further, however little."""
+        return self._sum("here_bytes"), self._sum("unpacked_bytes"), self._sum("unpacking_s")
+
     def __str__(self) -> str:
-        done, total = (sum(sizes) for sizes in zip(*self._layers.values(), strict=True)) if self._layers else (0, 0)
-        if not total:
-            return f"pulling {self.image}"
-        return f"pulling {self.image}: {100 * done // total} % of {_size(total)}"
+        total, unpacking_s = self._sum("size_bytes"), self._sum("unpacking_s")
+        told = f"pulling {self.image}"
+        if total:
+            told += f": {100 * self._sum('here_bytes') // total} % of {_size(total)}"
+        if total and self._unpacks:
+            told += f", unpacking: {100 * self._sum('unpacked_bytes') // total} %"
+        if unpacking_s:
+            told += f", unpacking for {unpacking_s} s"
+        return told
+
+    def _layer(self, name: str) -> Layer:
+        return self._layers.setdefault(name, Layer())
+
+    def _sum(self, what: str) -> int:
+        return sum(getattr(layer, what) for layer in self._layers.values())
 
 
 @dataclass(frozen=True)
@@ -75,18 +117,23 @@ def find_image(client: "DockerClient", name: str) -> Image | None:
     return Image(found["Id"], next(iter(found.get("RepoDigests") or ()), found["Id"]))
 
 
-def pull_image(client: "DockerClient", name: str, doing: Callable[[str], None], ending: Callable[[], bool]) -> None:
-    """Have the engine pull it. Raises ImageRefused, ImageNotHad, and what the SDK raises when the engine is away."""
+def pull_image(
+    client: "DockerClient", name: str, doing: Callable[[str, object], None], ending: Callable[[], bool]
+) -> None:
+    """Have the engine pull it. Raises ImageRefused, ImageNotHad, and what the SDK raises when the engine is away.
+
+    `doing` is told in words how far it is, and beside them a mark, which is another one after any movement.
+    """
     from docker.errors import APIError
 
     progress = PullProgress(name)
-    doing(str(progress))
+    doing(str(progress), progress.mark)
     try:
         events: Iterable[Mapping[str, Any]] = client.api.pull(name, stream=True, decode=True)
         for event in events:
             if "error" in event:
                 raise why_not(name, str(event["error"]))
-            doing(progress.take(event))
+            doing(progress.take(event), progress.mark)
             if ending():
                 return
     except APIError as error:
@@ -101,6 +148,11 @@ def why_not(name: str, said: str) -> ImageRefused | ImageNotHad:
     if advice is not None:
         return ImageRefused(f"the image {name} cannot be had: {said}; {advice}")
     return ImageNotHad(f"the image {name} could not be pulled: {said}")
+
+
+def _count(told: object) -> int:
+    """A number that an engine may leave out."""
+    return max(0, told) if isinstance(told, int) else 0
 
 
 def _size(size_bytes: float) -> str:

@@ -151,7 +151,8 @@ def _send(client: "DockerClient", rank: Rank, number: signal.Signals) -> None:
 def _heeds(pid: int | None, number: signal.Signals) -> bool:
     """Whether a process catches or ignores a signal; true where that cannot be told."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        # The kernel cuts a name after 15 bytes, which may be within a character.
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").split("\n")
     except OSError:
         return True
     fields = dict(line.split(":\t", 1) for line in lines if line.startswith(("SigCgt:", "SigIgn:")))

@@ -80,6 +80,7 @@ class ContainerWorkers:
         )
         self._crew: Crew | None = None
         self._last_said = ""
+        self._mark: object = None
         self._log = open(log, "a", buffering=1)  # noqa: SIM115 - it is written as long as the workers are there
         self._task = background.start(in_pieces(self._pieces()), "containers")
 
@@ -356,9 +357,10 @@ class ContainerWorkers:
         if self._standing.image is None:
             self._do(told)
 
-    def _do(self, activity: str) -> None:
-        if activity != self._standing.doing:
-            self._standing.doing = activity
+    def _do(self, activity: str, mark: object = None) -> None:
+        """`mark`: another one is a movement too, where the words stay the same."""
+        if (activity, mark) != (self._standing.doing, self._mark):
+            self._standing.doing, self._mark = activity, mark
             self._standing.moved_at = self._monotonic()
 
     def _say(self, message: str) -> None:
