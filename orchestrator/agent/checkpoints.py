@@ -92,7 +92,8 @@ class Committer:
         self.final_committed = False
         """Whether that step's checkpoint is the last of the run: the job has its result."""
         self.lost = ""
-        """Why the checkpoint that was lost last can never be committed, if one was."""
+        """Why a checkpoint can never be committed, until one of no earlier step is."""
+        self._lost_step = 0
         self.superseded = False
         self.fault = ""
         """Why nothing more can be committed, if that is the trainer's doing."""
@@ -170,6 +171,8 @@ class Committer:
                 return False
             commit(self._store, self._lineage.job, self._lineage.epoch(), manifest, self._nonce)
             self.committed_step = checkpoint.step
+            if checkpoint.step >= self._lost_step:
+                self.lost = ""
             self._told = False
             self._state = ""
             self.final_committed = manifest.final
@@ -187,6 +190,7 @@ class Committer:
             self._let_go([checkpoint])
             self._sending = None
             self._state = self.lost = f"step {checkpoint.step} is lost: {error}"
+            self._lost_step = max(self._lost_step, checkpoint.step)
             self._tell("checkpoint_failed", self._state)
         except Superseded:
             self.superseded = True

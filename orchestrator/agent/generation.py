@@ -379,15 +379,18 @@ class GenerationRun:
 
     @property
     def _result_is_missing(self) -> str:
-        """Why the head is not elastic's own trainer's last checkpoint, which it writes whenever it finishes, also anew.
+        """Why the head is not the last checkpoint.
 
         The next generation makes the steps from the head on again, and with them the result.
         """
         committer = self._committer
-        if self._assignment.program is not None or committer is None or committer.final_committed:
+        if committer is None or committer.final_committed:
             return ""
         if committer.lost:
             return f"its last checkpoint was lost: {committer.lost}"
+        if self._assignment.program is not None:
+            return ""
+        # Elastic's own writes it whenever it finishes, also anew.
         return "the trainer ended with 0, and no checkpoint with its result was committed"
 
     @property

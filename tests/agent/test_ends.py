@@ -10,7 +10,7 @@ from orchestrator.agent.supervisor import STORE_LOST_AFTER_S
 from orchestrator.jobs import layout
 from orchestrator.jobs.bucket import load_record
 from orchestrator.jobs.head import load_head, seal
-from orchestrator.jobs.instances import LEAVE_WITHIN_S, TrainerExit
+from orchestrator.jobs.instances import LEAVE_WITHIN_S, AssignedProgram, TrainerExit
 from orchestrator.jobs.phases import JobPhase
 from orchestrator.store import document
 from orchestrator.store.document import random_nonce
@@ -261,6 +261,28 @@ def test_who_was_asked_to_drain_and_lost_its_last_checkpoint_has_drained(trainin
     assert training.beat.exit is not None
     assert training.beat.exit.outcome == "drained"
     assert training.beat.exit.message.startswith("its last checkpoint was lost: ")
+
+
+@pytest.mark.parametrize(("is_lost", "outcome"), [("the last", "failed"), ("an earlier one", "finished")])
+def test_a_program_that_ends_well_has_finished_unless_its_last_checkpoint_was_lost(
+    machine: VirtualMachine, is_lost: str, outcome: str
+) -> None:
+    machine.assign(program=AssignedProgram(command=("train",), working_dir="/", threads=1))
+    machine.live(100)
+    run = machine.launchers[-1].run
+    assert run is not None and machine.committed == 60
+    machine.stuck = True
+    machine.store.around = altered
+    run.checkpoints.append(Checkpoint(run.steps, run.checkpoints))
+    machine.live(10)
+    if is_lost == "an earlier one":
+        machine.store.around = undisturbed
+        run.checkpoints.append(Checkpoint(run.steps + 1, run.checkpoints))
+        machine.live(10)
+    finished(machine)
+    machine.live(20)
+    assert machine.beat.exit is not None
+    assert machine.beat.exit.outcome == outcome
 
 
 def test_another_node_than_the_first_has_finished_without_checkpoints(machine: VirtualMachine) -> None:
