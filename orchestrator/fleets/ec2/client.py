@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, CredentialRetrievalError
 
 from orchestrator.errors import UsageError
 
@@ -50,6 +50,7 @@ def make_clients(region: str, session: "Session | None" = None) -> Clients:
     once = patient.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
     try:
         session = session or boto3.session.Session()
+        _translate_failures_of_credentials(session)
         return Clients(
             region=region,
             launch=session.client("ec2", region_name=region, config=once),
@@ -58,6 +59,27 @@ def make_clients(region: str, session: "Session | None" = None) -> Clients:
             quotas=session.client("service-quotas", region_name=region, config=patient),
             ssm=session.client("ssm", region_name=region, config=patient),
         )
-    except (BotoCoreError, ValueError) as error:
+    except (BotoCoreError, ValueError, OSError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise UsageError(f"The settings for AWS cannot be used: {said}. Check AWS_PROFILE and endpoints.") from error
+
+
+def _translate_failures_of_credentials(session: "Session") -> None:
+    """Have its clients raise botocore's error where credentials cannot be got anew, whatever their provider raises.
+
+    A `credential_process` that cannot be started, prints no JSON, or gives credentials that have expired raises
+    Python's own, which say nothing of where they come from.
+    """
+    credentials = session.get_credentials()
+
+    def get(**_: object) -> None:
+        try:
+            if credentials is not None:
+                credentials.get_frozen_credentials()  # as whoever signs does next
+        except BotoCoreError:
+            raise
+        except Exception as error:
+            said = str(error).rstrip(".")
+            raise CredentialRetrievalError(provider="where they are configured", error_msg=said) from error
+
+    session.events.register("before-sign", get, unique_id="elastic-credentials")
