@@ -161,7 +161,10 @@ class System:
         return told and self.step > 0
 
     def events(self, *kinds: EventKind) -> list[Event]:
-        return [event for event in read_events(self.store, JOB) if not kinds or event.kind in kinds]
+        """Whatever the record tells of: for a moment the last events are in it alone."""
+        latest = self.record.outbox
+        told = {event.number: event for event in (*latest, *read_events(self.store, JOB))}
+        return [event for _, event in sorted(told.items()) if not kinds or event.kind in kinds]
 
     def story(self) -> str:
         lines = [f"{e.at:%H:%M:%S} g{e.generation} {e.kind}: {e.message}" for e in self.events()]

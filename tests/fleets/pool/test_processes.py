@@ -142,8 +142,9 @@ def test_it_grows_from_one_machine_to_the_other_and_an_agent_that_is_killed_is_f
     assert grown.inputs["utilization_percent"] > 25
     assert system.record.lost_steps == 0
     system.kill("agent")
-    system.wait(lambda: system.record.last_generation == 3 and trains(system), "the next generation")
+    system.wait(lambda: system.trains(3), "the next generation")
     assert system.events(EventKind.INSTANCE_LOST), system.story()
+    assert system.record.last_generation == 3, system.story()
     finish(pool, job)
 
 
