@@ -1,4 +1,4 @@
-"""Lines of the log of a process that must go on: an agent's, a controller's, a machine's of the pool."""
+"""Lines of who must go on without them: an agent, a controller, a machine of the pool, a command that remarks."""
 
 from contextlib import suppress
 from typing import TextIO

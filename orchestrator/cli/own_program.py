@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.errors import UsageError
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.own_program import absolute_working_dir
+from orchestrator.spec.places import unknown_home
 
 
 def with_program_of_here(spec: JobSpec, base: Path, environ: Mapping[str, str]) -> JobSpec:
@@ -28,14 +29,8 @@ def with_program_of_here(spec: JobSpec, base: Path, environ: Mapping[str, str]) 
 
 
 def _require_home(field: str, place: str) -> None:
-    """Raises UsageError where a path begins in the home directory of somebody who is not known here."""
-    try:
-        Path(place).expanduser()
-    except RuntimeError:
-        whose = place.partition("/")[0]
-        raise UsageError(
-            f"{field}: {place} names the home directory of {whose}, whom this machine does not know"
-        ) from None
+    if what := unknown_home(place):
+        raise UsageError(f"{field}: {place} {what}")
 
 
 def directory_misfit(place: str) -> str | None:

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from contextlib import suppress
 from typing import TextIO
+
+from orchestrator.log_line import write_line
 
 _CODES = {"bold": "1", "dim": "2", "red": "1;31", "yellow": "33", "green": "32", "cyan": "36"}
 
@@ -16,8 +17,7 @@ def styled(text: str, style: str, stream: TextIO) -> str:
 
 def say(text: str) -> None:
     """A remark. One that cannot be written is left out: no command ends half done for the sake of its words."""
-    with suppress(BrokenPipeError):
-        say_to_reader(text)
+    write_line(text, sys.stderr)
 
 
 def say_to_reader(text: str) -> None:

@@ -60,7 +60,7 @@ class Todo:
         """
         now_s, every_s = self._monotonic(), self._pace.scan_s if busy else self._pace.idle_scan_s
         # before the listing: who leaves something meanwhile rings again
-        if not self._each(lambda _ear: self.hears_bell(), [self._ear]):
+        if not self._each(Todo.hears_bell, [self]):
             return False
         if self._listed_at_s is None or now_s - self._listed_at_s >= every_s:
             self._is_due = True

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.jobs import layout
 from orchestrator.jobs.bell import ring
-from orchestrator.store.document import Nonce
-from orchestrator.store.protocol import Conflict, ReplyLost, Store, StoreError
+from orchestrator.store.document import Nonce, read_back
+from orchestrator.store.protocol import Conflict, ReplyLost, Store
 
 
 class Request(BaseModel):
@@ -45,19 +45,11 @@ def send_request(
     try:
         store.create(key, body)
     except (Conflict, ReplyLost):
-        if _read_back(store, key) != body:
+        found = read_back(store, key)
+        if found is None or found.body != body:
             raise
     ring(store, nonce)
     return request
-
-
-def _read_back(store: Store, key: str) -> bytes | None:
-    """What is there after a write in doubt."""
-    try:
-        found = store.get(key)
-    except StoreError as error:
-        raise ReplyLost(f"Cannot tell whether {key} was written: it cannot be read back. {error}") from error
-    return None if found is None else found.body
 
 
 def read_requests(store: Store, job: str) -> Iterator[Request]:

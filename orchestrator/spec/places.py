@@ -89,6 +89,11 @@ def _no_path(place: str) -> str | None:
     """What is wrong with a path before anybody looks whether it is there."""
     if "\0" in place:
         return "must be a path, and none has a zero character"
+    return unknown_home(place)
+
+
+def unknown_home(place: str) -> str | None:
+    """What is wrong with a path that begins in the home directory of somebody who is not known here."""
     try:
         Path(place).expanduser()
     except RuntimeError:

@@ -88,15 +88,20 @@ def _write(store: Store, key: str, new: M, write: Callable[[bytes], str]) -> Sto
     try:
         return Stored(new, write(new.model_dump_json().encode()))
     except (Conflict, ReplyLost) as outcome:
-        try:
-            found = store.get(key)
-        except StoreError as error:
-            raise ReplyLost(f"Cannot tell whether {key} was written: it cannot be read back. {error}") from error
+        found = read_back(store, key)
         if found is not None and _nonce_of(found) == new.nonce:
             return Stored(new, found.etag)
         if found is None and new.seq == 1:
             raise ReplyLost(f"{key} was sent and is not there: it may still come") from outcome
         raise Conflict(f"{key} was written by somebody else") from outcome
+
+
+def read_back(store: Store, key: str) -> Object | None:
+    """What is there after a write in doubt. Raises `ReplyLost` when nobody can tell."""
+    try:
+        return store.get(key)
+    except StoreError as error:
+        raise ReplyLost(f"Cannot tell whether {key} was written: it cannot be read back. {error}") from error
 
 
 def _nonce_of(found: Object) -> str | None:

@@ -143,8 +143,13 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, HTTPError):
         return ResponseStreamingError(error=error)
     if _is_of_credentials(error):
-        return CredentialRetrievalError(provider="where they are configured", error_msg=str(error).rstrip("."))
+        return failure_of_credentials(error)
     return None
+
+
+def failure_of_credentials(error: Exception) -> CredentialRetrievalError:
+    """botocore's error for what a provider of credentials has raised of Python's own."""
+    return CredentialRetrievalError(provider="where they are configured", error_msg=str(error).rstrip("."))
 
 
 def _is_of_credentials(error: Exception) -> bool:

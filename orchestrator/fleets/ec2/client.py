@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, CredentialRetrievalError
+from botocore.exceptions import BotoCoreError
 
 from orchestrator.errors import UsageError
+from orchestrator.store.s3_answers import failure_of_credentials
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -79,7 +80,6 @@ def _translate_failures_of_credentials(session: "Session") -> None:
         except BotoCoreError:
             raise
         except Exception as error:
-            said = str(error).rstrip(".")
-            raise CredentialRetrievalError(provider="where they are configured", error_msg=said) from error
+            raise failure_of_credentials(error) from error
 
     session.events.register("before-sign", get, unique_id="elastic-credentials")
