@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.spec.load import load_job
+from orchestrator.spec.problems import SpecError
 from trainer.config import TrainingConfig
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits.yaml"
@@ -61,7 +62,10 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--directory", type=Path, help="keep the runs there; those that finished are not repeated")
     given = parser.parse_args()
-    configured = load_job(given.job, given.changes).training
+    try:
+        configured = load_job(given.job, given.changes).training
+    except SpecError as error:
+        sys.exit(str(error))
     if configured is None:
         sys.exit(f"{given.job} runs a program of its own: give a job.yaml with method: mean_teacher")
     training = same_steps(configured)

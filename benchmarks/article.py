@@ -1,12 +1,13 @@
 """The plain loop that the trainer is measured against: Mean Teacher as an article's listing writes it.
 
-    python -m benchmarks.article IMAGES_DIR --px 32 --steps 6
+    python -m benchmarks.article IMAGES_DIR --px 32 --stem cifar --steps 6
 
 Separate forward passes for labelled images, unlabelled images and the teacher; float32; a DataLoader of PIL images and
 torchvision's transforms, sample by sample; an EMA parameter by parameter; `.item()` at every step. Its faults that
 would make the two incomparable are mended: the labelled images cycle, the consistency is on softmax outputs, the two
-networks see views drawn apart. Model, batch and losses are those of the trainer's run beside it. Prints images a second
-between the end of the first step and the end of the last.
+networks see views drawn apart. Model, batch and losses are those of the trainer's run beside it; the model is
+torchvision's ResNet-18 as it is (`--stem imagenet`), or with the stem for small images (`--stem cifar`). Prints images
+a second between the end of the first step and the end of the last.
 """
 
 import argparse
@@ -54,14 +55,14 @@ class Pictures(Dataset[tuple[Tensor, Tensor, int]]):
         return self._transform(image), self._transform(image), self._classes[index]
 
 
-def train(directory: Path, px: int, steps: int, device: torch.device) -> Iterator[float]:
+def train(directory: Path, px: int, stem: str, steps: int, device: torch.device) -> Iterator[float]:
     """The moment at which each step has ended."""
     paths = sorted(directory.rglob("*.png"))
     workers = min(2, len(os.sched_getaffinity(0)))
     labelled = DataLoader(Pictures(paths[::10], px), LABELLED_BATCH, shuffle=True, num_workers=workers, drop_last=True)
     others = DataLoader(Pictures(paths, px), BATCH - LABELLED_BATCH, shuffle=True, num_workers=workers, drop_last=True)
     student = resnet18(num_classes=CLASSES)
-    if px <= 64:
+    if stem == "cifar":
         student.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
         student.maxpool = nn.Identity()
     student = student.to(device)
@@ -97,10 +98,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="one directory a class, named by its number, with PNG images")
     parser.add_argument("--px", type=int, default=32)
+    parser.add_argument("--stem", choices=("imagenet", "cifar"), default="imagenet")
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    moments = list(train(given.directory, given.px, given.steps, device))
+    moments = list(train(given.directory, given.px, given.stem, given.steps, device))
     print(BATCH * (len(moments) - 1) / (moments[-1] - moments[0]))
 
 
