@@ -14,9 +14,10 @@ import json
 import os
 import pickle
 import platform
+import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -98,6 +99,14 @@ class Meta(BaseModel):
     config: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """The checkpoint that a run goes on from, and what it says of itself."""
+
+    place: Path
+    meta: Meta
+
+
 def made_with(world: World, precision: str, *, channels_last: bool, compiled: bool) -> MadeWith:
     """What this process computes with."""
     cuda = world.device.type == "cuda"
@@ -118,6 +127,14 @@ def made_with(world: World, precision: str, *, channels_last: bool, compiled: bo
 def directory_name(step: int) -> str:
     """The name of a step's checkpoint; names sort as steps do."""
     return f"step-{step:012d}"
+
+
+def checkpoints_in(parent: Path) -> dict[int, Path]:
+    """The whole checkpoints of a directory, by step."""
+    try:
+        return {int(m[1]): path for path in parent.iterdir() if (m := re.fullmatch(r"step-(\d{12})", path.name))}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
 
 
 def write_checkpoint(
@@ -148,8 +165,9 @@ def write_checkpoint(
             digests[name] = _write_json(temporary / name, document, do)
         _write_json(temporary / DIGESTS, digests, do)
         do(partial(_sync_directory, temporary))
-        remove_checkpoint(place)  # the same step again, from a resume: it may belong to an earlier run
+        replaced = _set_aside(place)  # the same step again, from a resume: it may belong to an earlier run
         temporary.rename(place)
+        shutil.rmtree(replaced, ignore_errors=True)
         do(partial(_sync_directory, parent))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -159,17 +177,22 @@ def write_checkpoint(
 
 def remove_checkpoint(place: Path) -> None:
     """Remove a checkpoint, if there is one: it vanishes by rename, so that nobody finds half of it. Raises OSError."""
+    shutil.rmtree(_set_aside(place), ignore_errors=True)
+
+
+def _set_aside(place: Path) -> Path:
+    """Rename a checkpoint, if there is one, to a name under which it counts as removed, and return that."""
     going = place.with_name(f".tmp-old-{place.name}")
     shutil.rmtree(going, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         place.rename(going)
-    shutil.rmtree(going, ignore_errors=True)
+    return going
 
 
 def load_checkpoint(directory: Path, config: TrainingConfig, dataset: Dataset, state: TrainState) -> Meta:
     """Set `state` from a checkpoint; raises CheckpointRefused, with the reason, if it is damaged or of another run."""
     _require_unaltered(directory)
-    meta = _read_meta(directory)
+    meta = read_meta(directory)
     _require_same_config(directory, meta, config)
     if meta.dataset != dataset.fingerprint:
         raise CheckpointRefused(
@@ -201,7 +224,8 @@ def _require_unaltered(directory: Path) -> None:
         raise CheckpointRefused(f"{directory / DIGESTS}: damaged; resume from another checkpoint") from None
 
 
-def _read_meta(directory: Path) -> Meta:
+def read_meta(directory: Path) -> Meta:
+    """What a checkpoint says of itself; raises CheckpointRefused."""
     path = directory / "meta.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -230,7 +254,7 @@ def _require_same_config(directory: Path, meta: Meta, config: TrainingConfig) ->
     if differing:
         raise CheckpointRefused(
             f"{directory}: a checkpoint of another run, these differ: {', '.join(differing)}; "
-            "set them alike, or start without it"
+            "set them alike, or start without it, in another directory"
         )
     if not 0 <= meta.step <= meta.total_steps:
         raise CheckpointRefused(f"{directory}: step {meta.step} is not within the run's {meta.total_steps} steps")

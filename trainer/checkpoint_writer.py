@@ -4,7 +4,6 @@ At most one is in flight, and a full disk fails the checkpoint, not the run.
 """
 
 import os
-import re
 import shutil
 import threading
 import time
@@ -15,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint import Meta, remove_checkpoint, write_checkpoint
-from trainer.errors import CheckpointFailed
+from trainer.checkpoint import Meta, checkpoints_in, directory_name, remove_checkpoint, write_checkpoint
+from trainer.errors import CheckpointFailed, Unavailable
 from trainer.priority import Do, SpareTime, at_once
 from trainer.snapshot import Snapshot
 from trainer.state import Counters, TrainState
@@ -37,6 +36,7 @@ class CheckpointWriter:
     stall_s: how long the loop stood still for checkpoints, all in all. newest_step: of the last that was written whole.
     patience_s: how long that thread makes do with what time nobody else wants, before it takes a small share.
     kept: where the newest is to stay, beside `directory`, whatever becomes of that; None: nowhere.
+    Raises Unavailable where there can be no such directory.
     """
 
     def __init__(
@@ -59,7 +59,16 @@ class CheckpointWriter:
         self.stall_s = 0.0
         self.newest_step: int | None = None
         self._written: Counters | None = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{directory}: checkpoints cannot be written there: {error.strerror}") from None
         self._sweep()
+
+    @property
+    def newest(self) -> Path | None:
+        """The last that was written whole, unless that was removed since."""
+        return None if self.newest_step is None else self._directory / directory_name(self.newest_step)
 
     @property
     def busy(self) -> bool:
@@ -148,16 +157,17 @@ class CheckpointWriter:
 
     def _require_space(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        left = shutil.disk_usage(self._directory).free - self._snapshot.size_bytes
-        if left < self._keep_free_bytes:
+        needed, free = self._snapshot.size_bytes, shutil.disk_usage(self._directory).free
+        if free - needed < self._keep_free_bytes:
+            kept = f", and {_mebibytes(self._keep_free_bytes)} are to be kept" if self._keep_free_bytes else ""
             raise CheckpointFailed(
-                f"disk full: it would leave {max(left, 0) / 2**20:.0f} MiB free on the disk of {self._directory}, "
-                f"less than the {self._keep_free_bytes / 2**20:.0f} MiB to keep"
+                f"disk full: {_mebibytes(free)} are free on the disk of {self._directory}, it takes "
+                f"{_mebibytes(needed)}{kept}"
             )
 
     def _prune(self, newest_step: int) -> None:
         """Remove checkpoints beyond the newest few; those of later steps, of an earlier run, are not touched."""
-        steps = {int(m[1]): p for p in self._directory.iterdir() if (m := re.fullmatch(r"step-(\d{12})", p.name))}
+        steps = checkpoints_in(self._directory)
         older = sorted(step for step in steps if step <= newest_step)
         for step in older[: -self._keep_local]:
             with suppress(OSError):  # the one just written is whole all the same
@@ -167,6 +177,10 @@ class CheckpointWriter:
         """Remove what a killed predecessor left half written, and what it had kept to go back to."""
         for path in [*self._directory.glob(".tmp-*"), *([self._kept] if self._kept else [])]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
 
 
 def _linked(source: str, target: str) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from trainer.activity import told
 from trainer.allocator import keep_memory
-from trainer.checkpoint import load_checkpoint, made_with, what_matters
+from trainer.checkpoint import Resumed, load_checkpoint, made_with, what_matters
 from trainer.config import Plan, TrainingConfig
 from trainer.data.batches import open_batches
 from trainer.data.load import load_dataset
@@ -19,6 +19,7 @@ from trainer.progress import UtcNow
 from trainer.recorder import Recorder
 from trainer.sampling import Sampler
 from trainer.speed import Clock
+from trainer.starting_point import starting_point
 from trainer.state import TrainState, build_state
 from trainer.step import TrainStep
 from trainer.stop import StopRequest
@@ -31,7 +32,7 @@ FINISHED, DRAINED = 0, 75
 def train(
     config: TrainingConfig, options: RunOptions, world: World, stop: StopRequest, clock: Clock, now: UtcNow
 ) -> int:
-    """Train from `resume/`, or from the start, to the end or to a stop; returns the exit code. Raises TrainerError."""
+    """Train from where the run stands to its end or to a stop; returns the exit code. Raises TrainerError."""
     _choose_kernels(config, world.device)
     shards = world.shards(config.shards)
     precision = resolve(config.precision, world.device)
@@ -41,14 +42,13 @@ def train(
     channels_last = prefers_channels_last(config.channels_last, world.device, precision)
     pools = split_pools(dataset.train_classes, plan, config.seed, extra_unlabelled=dataset.facts.extra_unlabelled)
 
-    resume = options.run_dir / "resume"
-    resumes = resume.exists()
+    place = starting_point(options.run_dir)
 
     def start_anew() -> TrainState:
-        return build_state(config, plan, world.device, channels_last=channels_last, to_restore=resumes)
+        return build_state(config, plan, world.device, channels_last=channels_last, to_restore=place is not None)
 
     state = start_anew()
-    resumed = load_checkpoint(resume, config, dataset, state) if resumes else None
+    resumed = Resumed(place, load_checkpoint(place, config, dataset, state)) if place is not None else None
     batches = open_batches(config.loading, dataset, Sampler(config, pools), shards, state.step, world.device)
     with advised(config, plan, state, precision, world):
         is_compiled, compilation = _compile(config, plan, state, precision, world, clock)

@@ -6,7 +6,7 @@ are new ones its ranks do not stand still. Losses, accuracies and checkpoints ar
 
 from collections.abc import Callable
 
-from trainer.checkpoint import Meta
+from trainer.checkpoint import Resumed
 from trainer.config import Plan, TrainingConfig
 from trainer.data.batches import Batches
 from trainer.divergence import LastGood
@@ -25,7 +25,7 @@ class Silent:
     last_good: Callable[[], LastGood] | None = None
     """Checkpoints are the leading rank's."""
 
-    def started(self, _resumed: Meta | None, _compilation: str) -> None:
+    def started(self, _resumed: Resumed | None, _compilation: str) -> None:
         """The run begins."""
 
     def rolled_back(self, _told: str) -> None:

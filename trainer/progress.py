@@ -21,20 +21,21 @@ class Report:
 
     samples_per_second and data_wait are over the time since the last line; data_wait is the share of it, 0..1, in
     which the loop waited for images. loss = class_loss + consistency_weight * consistency_loss, and head_distance by
-    its weight where there are two heads; else that is None. Accuracies are the latest known, memory_bytes is the
-    leading rank's peak. checkpoint_stall_s is how long the loop has stood still for checkpoints since this process
-    started. loss_scale and skipped_updates are fp16's, None in other formats: what the loss is multiplied by, and how
-    many steps of the run moved nothing because their gradients overflowed.
+    its weight where there are two heads; else that is None. Losses and speed are None of a process that has made no
+    step. Accuracies are the latest known, memory_bytes is the leading rank's peak. checkpoint_stall_s is how long the
+    loop has stood still for checkpoints since this process started. loss_scale and skipped_updates are fp16's, None in
+    other formats: what the loss is multiplied by, and how many steps of the run moved nothing because their gradients
+    overflowed.
     """
 
     step: int
     total_steps: int
     epoch: float
     samples: int
-    samples_per_second: float
-    loss: float
-    class_loss: float
-    consistency_loss: float
+    samples_per_second: float | None
+    loss: float | None
+    class_loss: float | None
+    consistency_loss: float | None
     head_distance: float | None
     consistency_weight: float
     learning_rate: float
@@ -77,11 +78,15 @@ class ProgressLog:
     def report(self, report: Report) -> None:
         """Append a report."""
         self._append(asdict(report))
-        shown = [f"step {report.step}/{report.total_steps}", f"loss {report.loss:.4f}"]
+        shown = [f"step {report.step}/{report.total_steps}"]
+        if report.loss is not None:
+            shown.append(f"loss {report.loss:.4f}")
         for who, accuracy in (("student", report.student_accuracy), ("teacher", report.teacher_accuracy)):
             if accuracy is not None:
                 shown.append(f"{who} {100 * accuracy:.1f} %")
-        tell(", ".join([*shown, f"{report.samples_per_second:.0f} images/s"]))
+        if report.samples_per_second is not None:
+            shown.append(f"{report.samples_per_second:.0f} images/s")
+        tell(", ".join(shown))
 
     def node_report(self, report: NodeReport) -> None:
         """Append a report of a machine beside the leading rank's."""

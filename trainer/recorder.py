@@ -12,7 +12,7 @@ result.json, in the final checkpoint:
 from dataclasses import replace
 from typing import Any
 
-from trainer.checkpoint import MadeWith, Meta
+from trainer.checkpoint import MadeWith, Meta, Resumed
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import Plan, TrainingConfig
 from trainer.data.batches import Batches
@@ -58,6 +58,7 @@ class Recorder:
         curves = options.run_dir / "tensorboard"
         self._board = TensorBoard(curves, state.step, now) if options.tensorboard else None
         self._kept, self._from_step = options.run_dir / "rollback", state.step
+        self._resumed: Resumed | None = None
         self._writer = CheckpointWriter(
             options.run_dir / "checkpoints",
             state,
@@ -72,7 +73,7 @@ class Recorder:
         self._start_s = self._checkpoint_s = clock()
         self._speed = Speed(clock, config.images_per_step, state.step)
 
-    def started(self, resumed: Meta | None, compilation: str) -> None:
+    def started(self, resumed: Resumed | None, compilation: str) -> None:
         """Say what a person should know of images, weights and compilation; go on from a checkpoint's counters."""
         origin = self._state.origin
         first = (*self._dataset.remarks, origin.remark if origin else "") if resumed is None else ()
@@ -81,9 +82,11 @@ class Recorder:
                 self._log.note(self._state.step, remark)
         if resumed is None:
             return
-        self._seconds_before = resumed.seconds_training
-        self._student_accuracy, self._teacher_accuracy = resumed.student_accuracy, resumed.teacher_accuracy
-        was, now = resumed.made_with.model_dump(), self._maker.model_dump()
+        self._log.say(self._state.step, f"going on from {resumed.place}")
+        self._resumed, meta = resumed, resumed.meta
+        self._seconds_before = meta.seconds_training
+        self._student_accuracy, self._teacher_accuracy = meta.student_accuracy, meta.teacher_accuracy
+        was, now = meta.made_with.model_dump(), self._maker.model_dump()
         changes = [f"{name} {was[name]} -> {now[name]}" for name in was if was[name] != now[name]]
         if changes:
             self._log.note(
@@ -94,12 +97,11 @@ class Recorder:
     def last_good(self) -> LastGood:
         """The newest checkpoint on this machine: one of this run, or the one that it was resumed from."""
         self._writer.wait()
-        resume = self._options.run_dir / "resume"
-        kept = [self._kept] if self._writer.newest_step is not None else []
-        places = [place for place in (*kept, resume) if place.exists()]
+        places = [self._kept] if self._writer.newest_step is not None else []
+        places += [self._resumed.place] if self._resumed else []
         return LastGood(
             self._writer.newest_step if self._writer.newest_step is not None else self._from_step,
-            next(iter(places), None),
+            next((place for place in places if place.exists()), None),
         )
 
     def rolled_back(self, told: str) -> None:
@@ -137,12 +139,18 @@ class Recorder:
             self._report()
         if evaluation is not None or not self._writer.has_written(self._state.counters):
             self._write_last(evaluation)
-        if evaluation is None:
-            self._log.say(self._state.step, "stopped as asked, with a checkpoint to resume from")
+        self._say_the_end(finished=evaluation is not None)
         if self._board:
             self._board.close()
         self._tell_of_curves()
         self._log.close()
+
+    def _say_the_end(self, *, finished: bool) -> None:
+        place = self._writer.newest
+        if finished:
+            self._log.say(self._state.step, f"finished: {place}")
+        else:
+            self._log.say(self._state.step, f"stopped as asked; the same command goes on from {place}")
 
     def _write_last(self, evaluation: Evaluation | None) -> None:
         meta, snapshot = self._meta(), self._writer.copy()
@@ -177,18 +185,21 @@ class Recorder:
         rate = self._speed.take(step, self._batches.wait_s)
         mean_teacher, fp16 = self._state.teacher is not None, self._maker.precision == "fp16"
         weight = rates.consistency_weight if mean_teacher else 0.0
+        distance = losses.head_distance if self._config.consistency.second_head and mean_teacher else None
+        loss = losses.class_loss + weight * losses.consistency_loss
+        if distance is not None:
+            loss += self._config.consistency.head_distance * distance
+        has_stepped = step != self._from_step
         report = Report(
             step=step,
             total_steps=self._plan.total_steps,
             epoch=self._epoch(),
             samples=step * self._config.images_per_step,
-            samples_per_second=rate.samples_per_second,
-            loss=losses.class_loss
-            + weight * losses.consistency_loss
-            + self._config.consistency.head_distance * losses.head_distance,
-            class_loss=losses.class_loss,
-            consistency_loss=losses.consistency_loss,
-            head_distance=losses.head_distance if self._config.consistency.second_head and mean_teacher else None,
+            samples_per_second=rate.samples_per_second if has_stepped else None,
+            loss=loss if has_stepped else None,
+            class_loss=losses.class_loss if has_stepped else None,
+            consistency_loss=losses.consistency_loss if has_stepped else None,
+            head_distance=distance if has_stepped else None,
             consistency_weight=weight,
             learning_rate=rates.learning_rate,
             ema_decay=rates.ema_decay,

@@ -310,7 +310,7 @@ class TestTheWriter:
         outcome = writer.poll()
         assert outcome is not None
         assert outcome.failure is not None
-        assert "less than the 953674316406 MiB to keep" in outcome.failure
+        assert outcome.failure.endswith("MiB, and 953674316406 MiB are to be kept")
         assert not list(tmp_path.iterdir())
         with pytest.raises(CheckpointFailed, match="could not be written: disk full"):
             writer.write_last(meta(state.step), writer.copy(), {})

@@ -1,5 +1,6 @@
 """A loss that is no number stops the run with advice, or sends it back with half the learning rate."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,19 +67,22 @@ def test_what_an_earlier_run_kept_in_the_same_directory_is_not_gone_back_to(run_
     with start(run_dir, ROLLBACK, environ=EVERY_STEP) as run:
         run.finish()
     assert (run_dir / "rollback").exists()
+    shutil.rmtree(run_dir / "checkpoints")
     with start(run_dir, ROLLBACK, code=POISONED) as run:
         run.finish()
         assert "back to step 0 with" in run.notes()[0]
 
 
-def test_or_to_where_it_was_resumed(run_dir: Path) -> None:
-    with start(run_dir / "first", ROLLBACK | {"steps": 1000}) as run:
+@pytest.mark.parametrize("laid_out", [True, False])
+def test_or_to_where_it_was_resumed(laid_out: bool, run_dir: Path, tmp_path: Path) -> None:
+    with start(run_dir, ROLLBACK | {"steps": 1000}) as run:
         run.wait_for_step(1)
         run.processes[0].terminate()
         assert run.wait() == [75]
     (checkpoint,) = run.checkpoints()
     step = int(checkpoint.name.removeprefix("step-"))
-    with start(resume_from(checkpoint, run_dir / "second"), ROLLBACK | {"steps": 1000}, code=POISONED) as run:
+    second = resume_from(checkpoint, tmp_path / "second") if laid_out else run_dir
+    with start(second, ROLLBACK | {"steps": 1000}, code=POISONED) as run:
         wait_until(lambda: bool(run.notes()) or run.processes[0].poll() is not None, "a note")
         assert run.notes(), run.stderr()
         assert f"not a number at step {step + 3}" in run.notes()[0]
