@@ -30,9 +30,16 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> RunOp
         "4 the loss is no number any more, 1 failed otherwise.",
     )
     parser.add_argument("config", type=Path, help="config.json, or the training section as .yaml or .json")
-    parser.add_argument("run_dir", type=Path, help="where resume/ is read, checkpoints/ and progress.jsonl are written")
     parser.add_argument(
-        "--checkpoint-every-s", metavar="S", help="seconds between checkpoints [ELASTIC_CHECKPOINT_EVERY_S, 60]"
+        "run_dir",
+        type=Path,
+        help="where checkpoints/ and progress.jsonl are written; goes on from the last of these checkpoints, "
+        "or from the one in resume/ if that is later",
+    )
+    parser.add_argument(
+        "--checkpoint-every-s",
+        metavar="S",
+        help="seconds between checkpoints, longer while they take long to write [ELASTIC_CHECKPOINT_EVERY_S, 60]",
     )
     parser.add_argument(
         "--keep-free-bytes",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from trainer.errors import ConfigError, TrainerError
 
@@ -100,11 +101,14 @@ def join_world(environ: Mapping[str, str]) -> World:
     device = _device(environ)
     if size > 1:
         with contact():
-            backend = "nccl" if device.type == "cuda" else "gloo"
+            # A launcher can name a file to meet at, so that no port is opened; else torchrun's variables.
+            store, _, _ = next(rendezvous(environ.get("ELASTIC_RENDEZVOUS", "env://"), rank, size))
+            # torchrun has one store for all its attempts, which still tells the addresses of ranks that are gone.
+            attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
             dist.init_process_group(
-                backend,
-                # A launcher can name a file to meet at, so that no port is opened; else torchrun's variables.
-                init_method=environ.get("ELASTIC_RENDEZVOUS", "env://"),
+                "nccl" if device.type == "cuda" else "gloo",
+                store=store,
                 rank=rank,
                 world_size=size,
                 device_id=device if device.type == "cuda" else None,

@@ -2,8 +2,10 @@
 
 import shutil
 import signal
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.trainer.launch import TINY, Run, result, start
@@ -32,6 +34,20 @@ def test_the_same_command_goes_on_where_it_was_ended_and_comes_to_the_same_bits(
         run.finish()
         assert f"going on from {latest}" in run.stderr()
         assert f"finished: {run.checkpoints()[-1]}" in run.stderr()
+    assert result(run)["digest"] == result(undisturbed)["digest"]
+
+
+def test_under_torchrun_it_goes_on_by_itself_when_a_rank_is_lost(run_dir: Path, tmp_path: Path) -> None:
+    config = TINY | {"steps": 40}
+    with start(tmp_path / "undisturbed", config) as undisturbed:
+        undisturbed.finish()
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    with start(run_dir, config, command=(*command, "--max-restarts", "1", "-m", "trainer"), environ=EVERY_STEP) as run:
+        run.wait_for_checkpoint()
+        ranks = psutil.Process(run.processes[0].pid).children()
+        ranks[-1].kill()
+        run.finish()
+        assert "going on from" in run.stderr()
     assert result(run)["digest"] == result(undisturbed)["digest"]
 
 
