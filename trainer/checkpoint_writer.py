@@ -142,7 +142,9 @@ class CheckpointWriter:
         begin, step, failure = time.perf_counter(), self._snapshot.step, None
         self._written = None
         try:
-            self._require_space()
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if lack := self.lack_of_space():
+                raise CheckpointFailed(lack)
             if not self._snapshot.is_finite(do):
                 raise CheckpointFailed("the weights are not all numbers")
             place = write_checkpoint(self._directory, self._snapshot, meta, documents, do)
@@ -155,15 +157,19 @@ class CheckpointWriter:
             failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
         self._outcome = Outcome(step, time.perf_counter() - begin, failure)
 
-    def _require_space(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        needed, free = self._snapshot.size_bytes, shutil.disk_usage(self._directory).free
+    def lack_of_space(self) -> str:
+        """Why a checkpoint would not be written now; empty where nothing is in the way."""
+        try:
+            needed, free = self._snapshot.size_bytes, shutil.disk_usage(self._directory).free
+        except OSError:
+            return ""  # who writes it will be told
         if free - needed < self._keep_free_bytes:
             kept = f", and {_mebibytes(self._keep_free_bytes)} are to be kept" if self._keep_free_bytes else ""
-            raise CheckpointFailed(
+            return (
                 f"disk full: {_mebibytes(free)} are free on the disk of {self._directory}, it takes "
                 f"{_mebibytes(needed)}{kept}"
             )
+        return ""
 
     def _prune(self, newest_step: int) -> None:
         """Remove checkpoints beyond the newest few; those of later steps, of an earlier run, are not touched."""

@@ -77,7 +77,8 @@ class Recorder:
         """Say what a person should know of images, weights and compilation; go on from a checkpoint's counters."""
         origin = self._state.origin
         first = (*self._dataset.remarks, origin.remark if origin else "") if resumed is None else ()
-        for remark in (*first, compilation):
+        lack = self._writer.lack_of_space()
+        for remark in (*first, compilation, f"no checkpoint could be written now: {lack}" if lack else ""):
             if remark:
                 self._log.note(self._state.step, remark)
         if resumed is None:

@@ -125,6 +125,7 @@ class TestAFullDisk:
     def test_that_the_last_checkpoint_finds_fails_the_run(self, run_dir: Path) -> None:
         with start(run_dir, environ={"ELASTIC_KEEP_FREE_BYTES": str(10**18)}) as run:
             assert run.wait() == [1]
+            assert run.notes()[0].startswith("no checkpoint could be written now: disk full: ")
             assert "the last checkpoint, of step 12, could not be written: disk full" in run.stderr()
             assert "Traceback" not in run.stderr()
             assert not run.checkpoints()
