@@ -11,7 +11,8 @@ What lives where, in the order in which data flows:
     step                  one training step                       evaluate     accuracies on the test images
     divergence            a loss that is no number                memory, peak_memory   what would fit
     state, snapshot       all that a run consists of; a copy      checkpoint, checkpoint_writer   it on disk
-    durable_file          a file that is hashed while it is written
+    starting_point        from which a run goes on            durable_file   a file that is hashed as it is written
+    torch_file            what torch.save wrote, as tensors alone
     standard_error        what is told to whoever looks on
     recorder, progress    what the leading rank writes            tensorboard  the same as curves
     activity, priority    signs of life before the first step; threads that give way to the training

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 import platform
 import re
 import shutil
@@ -36,6 +35,7 @@ from trainer.network import StateDict
 from trainer.priority import Do, at_once
 from trainer.snapshot import Snapshot
 from trainer.state import Counters, TrainState, restore, state_files
+from trainer.torch_file import NotTensors, read_tensors
 from trainer.world import World
 
 FORMAT = 2
@@ -274,11 +274,14 @@ def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            content = read_tensors(file)
     except FileNotFoundError:
         raise CheckpointRefused(f"{path}: missing; resume from another checkpoint") from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointRefused(f"{path}: damaged ({_first_line(error)}); resume from another checkpoint") from None
+    except OSError as error:
+        raise CheckpointRefused(f"{path}: cannot be read ({error.strerror}); resume from another checkpoint") from None
+    except NotTensors as reason:
+        raise CheckpointRefused(f"{path}: damaged, it {reason}; resume from another checkpoint") from None
     if not isinstance(content, dict):
         raise CheckpointRefused(f"{path}: not a state dict; resume from another checkpoint")
     return content
@@ -293,10 +296,6 @@ def _require_same_shapes(path: Path, found: dict[str, Any], expected: StateDict)
 
 def _shape(tensor: Any) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else "absent"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _write_json(path: Path, content: Mapping[str, Any], do: Do) -> str:

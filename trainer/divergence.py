@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.checkpoint import load_checkpoint
+from trainer.checkpoint import directory_name, load_checkpoint
 from trainer.config import TrainingConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import Diverged
@@ -36,7 +36,7 @@ class Divergence:
         start_anew: Callable[[], TrainState],
     ) -> None:
         self._config, self._dataset, self._state, self._world = config, dataset, state, world
-        self._start_anew = start_anew
+        self._start_anew, self._from_step = start_anew, state.step
 
     def handle(self, outcome: Outcome, last_good: Callable[[], LastGood] | None) -> str:
         """Go back to the last good checkpoint, which only the leading rank knows; returns what to tell about it.
@@ -45,14 +45,14 @@ class Divergence:
         """
         counters = replace(self._state.counters)
         good = last_good() if last_good else LastGood(0, None)
-        good_step = self._world.gather(good.step)[0]
+        checkpoint = self._world.gather(self._name(good))[0]
         what = f"the loss is not a number at step {outcome.step} ({_losses(outcome)})"
         if self._config.on_divergence == "stop":
-            raise Diverged(f"{what}; last good checkpoint: of step {good_step}; {self._remedies()}")
+            raise Diverged(f"{what}; {self._advice(checkpoint, may_roll_back=True)}")
         if counters.rollbacks == MOST_ROLLBACKS:
             raise Diverged(
                 f"{what}, after going back {MOST_ROLLBACKS} times with half the learning rate; "
-                f"last good checkpoint: of step {good_step}; {self._remedies(rollback=False)}"
+                f"{self._advice(checkpoint, may_roll_back=False)}"
             )
         self._go_back(good.place, counters)
         lr = self._config.optimizer.lr * self._state.counters.lr_factor
@@ -85,18 +85,35 @@ class Divergence:
             tensor.copy_(fresh[name])
         state.counters = Counters()
 
-    def _remedies(self, *, rollback: bool = True) -> str:
+    def _name(self, good: LastGood) -> str:
+        """Where the last good checkpoint is in the run directory; empty: there is none."""
+        if good.place is not None and good.place.name == "resume" and good.step <= self._from_step:
+            return "resume/"
+        return f"checkpoints/{directory_name(good.step)}" if good.step or good.place else ""
+
+    def _advice(self, checkpoint: str, *, may_roll_back: bool) -> str:
+        """What to do: only on_divergence may be another when a checkpoint is resumed, the rest is for a new run."""
+        remedies = self._remedies()
+        if not checkpoint:
+            rollback = "on_divergence: rollback or " if may_roll_back else ""
+            return f"there is no checkpoint yet; start it anew with {rollback}{remedies}"
+        rollback = "set on_divergence: rollback, with which it can be resumed, or " if may_roll_back else ""
+        return (
+            f"last good checkpoint: {checkpoint}; {rollback}start a new run with {remedies}, "
+            "and with its student.pt as model.weights to keep what was learnt"
+        )
+
+    def _remedies(self) -> str:
         optimizer = self._config.optimizer
         remedies = [f"lower optimizer.lr ({optimizer.lr:g})"]
         if self._config.method == "mean_teacher":
             remedies.append(f"lower consistency.weight ({self._config.consistency.weight:g})")
         if optimizer.clip_norm is None:
-            remedies.append("set optimizer.clip_norm: 1.0")
+            remedies.append("optimizer.clip_norm: 1.0")
         if self._config.precision != "fp32":
-            remedies.append("set precision: fp32")
-        if rollback:
-            remedies.append("or set on_divergence: rollback")
-        return ", ".join(remedies)
+            remedies.append("precision: fp32")
+        *others, last = remedies
+        return f"{', '.join(others)} or {last}" if others else last
 
 
 def _losses(outcome: Outcome) -> str:

@@ -2,21 +2,20 @@
 
 import fcntl
 import hashlib
-import pickle
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
-import torch
 from torch import Tensor
 
 from trainer.config import Model
 from trainer.errors import ConfigError, Unavailable
 from trainer.model import ResNet
+from trainer.torch_file import NotTensors, read_tensors
 
 IMAGENET_URLS = {
     "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
@@ -33,6 +32,12 @@ MAY_DIFFER = {
     "fc2": "another number of classes",
 }
 """Layers whose shape follows from image size and classes, and what it means that theirs is another."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DistributedDataParallel, torch.compile and a module around the network put before each name."""
+
+WRAPPINGS = ("state_dict", "model_state_dict", "model")
+"""Under what training programs keep a state dict beside their other values."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,10 @@ def load_weights(setting: Model, model: ResNet, data_dir: str | None) -> Origin 
     fresh = _layers_that_stay(found, ours)
     _require_same_shapes(path, setting.name, fresh, found, ours)
     for name, tensor in ours.items():
-        if _layer(name) not in fresh:
-            tensor.copy_(found[name])
+        if _layer(name) not in fresh and not tensor.copy_(found[name]).isfinite().all():
+            raise ConfigError(
+                f"model.weights: {path} has NaN or infinity in {name}, and no training mends that; give another file"
+            )
     return Origin(path, sha256, fresh)
 
 
@@ -131,31 +138,48 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict in a file, and the file's SHA-256."""
+    """The state dict in a file, by the names that its model has alone, and the file's SHA-256."""
+    advice = "give a state dict, as torch.save(model.state_dict(), PATH) writes it"
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+            content = read_tensors(file)
     except FileNotFoundError:
         raise ConfigError(
             f"model.weights: there is no {path} on this machine; correct the path, or set it to imagenet or none"
         ) from None
     except OSError as error:
         raise ConfigError(f"model.weights: {path} cannot be read ({error.strerror})") from None
-    except (EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"model.weights: {path} is damaged or no state dict ({reason}); save one by torch.save(model.state_dict())"
-        ) from None
-    if not isinstance(content, dict) or not all(
+    except NotTensors as reason:
+        raise ConfigError(f"model.weights: {path} {reason}; {advice}") from None
+    state = _unwrapped(content)
+    if state is None:
+        raise ConfigError(f"model.weights: {path} holds something else than a state dict; {advice}")
+    return _without_prefixes(state), sha256
+
+
+def _unwrapped(content: object) -> dict[str, Tensor] | None:
+    """A state dict that is there, or lies one level below by a usual name; None: there is none."""
+    if _is_state_dict(content):
+        return content
+    within = [content[name] for name in WRAPPINGS if name in content] if isinstance(content, dict) else []
+    return next((state for state in within if state and _is_state_dict(state)), None)
+
+
+def _is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(content, dict) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) and (tensor.is_floating_point() or _is_count(name))
         for name, tensor in content.items()
-    ):
-        raise ConfigError(
-            f"model.weights: {path} holds something else than a state dict; save one by torch.save(model.state_dict())"
-        )
-    return content, sha256
+    )
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same by shorter names, if all begin with what stands around a model and is no part of it."""
+    for prefix in PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            return _without_prefixes({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+    return state
 
 
 def _imagenet_file(architecture: str, data_dir: str | None) -> Path:

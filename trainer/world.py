@@ -41,7 +41,7 @@ class World:
         if count % self.size:
             fit = min((n for n in range(1, count + 1) if count % n == 0), key=lambda n: (abs(n - self.size), n))
             raise ConfigError(
-                f"{self.size} ranks cannot share {count} shards evenly; start {fit}, or set training.shards"
+                f"{self.size} ranks cannot share {count} shards evenly; start {fit}, or set shards"
             )
         each = count // self.size
         return range(self.rank * each, (self.rank + 1) * each)

@@ -2,7 +2,8 @@
 
 - `models`: the fields, with units, bounds and defaults; `units`: durations and sizes; `names`: names of jobs.
 - `load`: a file and `--set` overrides to a `JobSpec`, or every mistake in them with its line. `document` reads the
-  YAML, `overrides` the `--set` arguments, `explain` puts pydantic's errors into sentences, `problems` prints them.
+  YAML, `overrides` the `--set` arguments, `explain` puts pydantic's errors into sentences (those of
+  `trainer.config`), `problems` prints them.
 - `schema`, `template`, `reference`: the same fields as JSON Schema, as a commented job.yaml and as Markdown; `fields`
   lists them for the latter two.
 

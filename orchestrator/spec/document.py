@@ -155,7 +155,9 @@ class _Walk:
         if node.tag not in _CONSTRUCTED or not self.is_plain(node):
             return self.text(node)
         try:
-            return self.yaml.constructor.construct_object(node)
+            value = self.yaml.constructor.construct_object(node)
+            str(value)  # a hexadecimal number may have more decimal digits than Python writes
+            return value
         except ValueError:
             self.document.complain(_span(node), "not a number that can be read")
             return None

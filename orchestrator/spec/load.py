@@ -16,10 +16,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.spec.document import Document, read_yaml
-from orchestrator.spec.explain import Mistake, mistakes
+from orchestrator.spec.explain import mistakes
 from orchestrator.spec.models import JobSpec
 from orchestrator.spec.overrides import apply_name, apply_override
 from orchestrator.spec.problems import Path, Problem, Span, SpecError, dotted
+from trainer.config import Mistake
 
 # A job.yaml has a few kilobytes; more is some other file.
 _MAX_FILE_BYTES = 1_000_000

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.spec.explain import models_in
 from orchestrator.spec.models import JobSpec
+from trainer.config import models_in
 
 SCHEMA_FILE = Path(__file__).with_name("job.schema.json")
 

@@ -121,6 +121,13 @@ def test_what_is_no_yaml_has_one_message(text: str, start: str, part: str) -> No
     assert part in head
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, f"0x{'f' * 5000}"], ids=["decimal", "hexadecimal"])
+def test_a_number_with_more_digits_than_python_writes_is_refused(number: str) -> None:
+    head, *_ = heads_of(JOB.replace("batch: 64", f"batch: {number}"))
+
+    assert head == "job.yaml:4:10: not a number that can be read"
+
+
 def test_a_billion_laughs_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]

@@ -1,10 +1,12 @@
 """A job as values: defaults, units in Python and in JSON, and what has to fit together."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from orchestrator.spec.models import JobSpec, Resources, Rung, Scaling
-from trainer.config import DATASETS, TrainingConfig, explain
+from trainer.config import DATASETS, TrainingConfig, Written, explain
 
 
 def _job(*rungs: Rung, scaling: Scaling | None = None) -> JobSpec:
@@ -68,21 +70,20 @@ def test_scaling_bounds_leave_out_rungs(scaling: Scaling, allowed: list[int]) ->
     assert _job(Rung(workers=1), Rung(workers=2), Rung(count=2, workers=2), scaling=scaling).allowed_rungs == allowed
 
 
-def test_the_trainer_explains_a_bad_configuration_without_a_file() -> None:
+def _explained(content: dict[str, Any]) -> list[str]:
     with pytest.raises(ValidationError) as refused:
-        TrainingConfig.model_validate({"steps": 3, "epochs": 3, "batch": 60, "labels": 5000})
+        TrainingConfig.model_validate(content)
+    return explain(refused.value, Written(content, TrainingConfig, "json"))
 
-    lines = explain(refused.value)
+
+def test_the_trainer_explains_a_bad_configuration_without_a_file() -> None:
+    lines = _explained({"steps": 3, "epochs": 3, "batch": 60, "labels": 5000})
     assert [line.partition(":")[0] for line in lines] == ["steps", "batch", "labels"]
     assert lines[0] == "steps: epochs is given too; keep one of the two"
 
 
 def test_the_trainer_explains_a_wrong_type_without_a_file() -> None:
-    with pytest.raises(ValidationError) as refused:
-        TrainingConfig.model_validate({"steps": 3, "optimizer": {"lr": "fast"}})
-
-    (line,) = explain(refused.value)
-    assert line.startswith("optimizer.lr: ")
+    assert _explained({"steps": 3, "optimizer": {"lr": "fast"}}) == ["optimizer.lr: must be a number"]
 
 
 @pytest.mark.parametrize(("labels", "count"), [(50, 50), ("10%", 144), ("1.5%", 22), ("100%", 1437)])

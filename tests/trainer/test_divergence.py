@@ -1,11 +1,12 @@
 """A loss that is no number stops the run with advice, or sends it back with half the learning rate."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.launch import TINY, result, resume_from, start, wait_until
+from tests.trainer.launch import LONG, TINY, result, resume_from, start, wait_until
 
 # The trainer itself, with one thing broken: in its third step a weight is no number, once.
 POISONED = """
@@ -25,16 +26,46 @@ EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 ROLLBACK = TINY | {"on_divergence": "rollback"}
 
 
-def test_it_stops_with_the_step_the_last_good_checkpoint_and_what_to_change(run_dir: Path) -> None:
-    with start(run_dir, code=POISONED, environ=EVERY_STEP) as run:
-        assert run.wait() == [4]
+REMEDIES = (
+    r"lower optimizer\.lr \(0\.05\), lower consistency\.weight \(10\), optimizer\.clip_norm: 1\.0 or precision: fp32"
+)
+"""What a run with the settings of TINY may have otherwise, as a regular expression."""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_it_stops_with_the_step_the_last_good_checkpoint_and_what_to_change(run_dir: Path, ranks: int) -> None:
+    with start(run_dir, code=POISONED, environ=EVERY_STEP, ranks=ranks) as run:
+        assert run.wait() == [4] * ranks
         said = run.stderr()
+        newest = run.checkpoints()[-1].name
     assert "the loss is not a number at step 3 (class loss nan" in said
-    assert "last good checkpoint: of step " in said
-    for remedy in ("optimizer.lr (0.05)", "consistency.weight (10)", "optimizer.clip_norm", "on_divergence: rollback"):
-        assert remedy in said
+    advice = (
+        rf"; last good checkpoint: checkpoints/{newest}; set on_divergence: rollback, with which it can be resumed, "
+        rf"or start a new run with {REMEDIES}, and with its student\.pt as model\.weights to keep what was learnt\n"
+    )
+    assert len(re.findall(advice, said)) == ranks
     assert "Traceback" not in said
     assert all("nan" not in str(report.values()) for report in run.reports())
+
+
+def test_what_it_advises_can_be_done(run_dir: Path, tmp_path: Path) -> None:
+    with start(run_dir, code=POISONED, environ=EVERY_STEP) as run:
+        assert run.wait() == [4]
+        newest = run.checkpoints()[-1]
+    anew = TINY | {"model": {"weights": str(newest / "student.pt")}, "optimizer": {"lr": 0.01, "clip_norm": 1.0}}
+    with start(tmp_path / "anew", anew) as run:
+        run.finish()
+    with start(resume_from(newest, tmp_path / "resumed"), ROLLBACK, code=POISONED) as run:
+        run.finish()
+        assert "with half the learning rate" in run.notes()[0]
+
+
+def test_before_its_first_checkpoint_it_says_that_there_is_none(run_dir: Path) -> None:
+    with start(run_dir, code=POISONED) as run:
+        assert run.wait() == [4]
+        assert re.search(
+            rf"; there is no checkpoint yet; start it anew with on_divergence: rollback or {REMEDIES}\n", run.stderr()
+        )
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -93,4 +124,22 @@ def test_what_diverges_again_and_again_stops(run_dir: Path) -> None:
     with start(run_dir, ROLLBACK | {"optimizer": {"lr": 1e25}, "precision": "fp32"}) as run:
         assert run.wait() == [4]
         assert len(run.notes()) == 5
-        assert "after going back 5 times with half the learning rate" in run.stderr()
+        said = run.stderr()
+    assert (
+        "after going back 5 times with half the learning rate; there is no checkpoint yet; start it anew with" in said
+    )
+    assert "rollback" not in said.partition("after going back 5 times")[2]
+
+
+@pytest.mark.parametrize("laid_out", [True, False])
+def test_the_checkpoint_that_it_was_resumed_from_is_named(laid_out: bool, run_dir: Path, tmp_path: Path) -> None:
+    with start(run_dir, LONG) as run:
+        run.wait_for_step(1)
+        run.processes[0].terminate()
+        assert run.wait() == [75]
+    (checkpoint,) = run.checkpoints()
+    second = resume_from(checkpoint, tmp_path / "second") if laid_out else run_dir
+    with start(second, LONG, code=POISONED) as run:
+        assert run.wait() == [4]
+        place = "resume/" if laid_out else f"checkpoints/{checkpoint.name}"
+        assert f"; last good checkpoint: {place}; set on_divergence" in run.stderr()

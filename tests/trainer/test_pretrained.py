@@ -1,6 +1,8 @@
 """`model.weights`: what a run starts from, what is left out, and what is refused."""
 
 import hashlib
+import math
+import pickle
 import re
 import socket
 import threading
@@ -27,6 +29,7 @@ from trainer.state import build_state
 
 CPU = torch.device("cpu")
 StateDict = dict[str, Tensor]
+ADVICE = "give a state dict, as torch.save(model.state_dict(), PATH) writes it"
 
 
 def make(weights: str | Path, *, classes: int = 10, px: int = 8, second_head: bool = False) -> tuple[Model, ResNet]:
@@ -105,6 +108,29 @@ class TestAFile:
         load_weights(setting, model, None)
         assert taken(model, given) == layers(model)
 
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "_orig_mod.module.", "module._orig_mod."])
+    def test_names_may_begin_with_what_stood_around_the_model(self, tmp_path: Path, prefix: str) -> None:
+        given = save(tmp_path / "plain.pt")
+        torch.save({f"{prefix}{name}": tensor for name, tensor in given.items()}, tmp_path / "around.pt")
+        setting, model = make(tmp_path / "around.pt")
+        load_weights(setting, model, None)
+        assert taken(model, given) == layers(model)
+
+    @pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model"])
+    def test_it_may_lie_beside_what_else_a_program_saved(self, tmp_path: Path, name: str) -> None:
+        given = save(tmp_path / "plain.pt")
+        torch.save({name: given, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "all.pt")
+        setting, model = make(tmp_path / "all.pt")
+        load_weights(setting, model, None)
+        assert taken(model, given) == layers(model)
+
+    def test_a_number_that_is_none_in_a_layer_that_starts_fresh_does_no_harm(self, tmp_path: Path) -> None:
+        given = save(tmp_path / "many.pt", classes=1000)
+        given["fc.weight"].fill_(math.nan)
+        torch.save(given, tmp_path / "many.pt")
+        setting, model = make(tmp_path / "many.pt")
+        assert "fc starts fresh" in remark_of(load_weights(setting, model, None))
+
     def test_another_stem_and_other_classes_start_fresh_and_are_named(self, tmp_path: Path) -> None:
         given = save(tmp_path / "imagenet-like.pt", classes=1000, px=224)
         setting, model = make(tmp_path / "imagenet-like.pt")
@@ -160,21 +186,43 @@ class TestRefused:
     def test_a_directory(self, tmp_path: Path) -> None:
         assert "cannot be read (Is a directory)" in self.refusal(tmp_path)
 
-    @pytest.mark.parametrize("keep", [0, 100, 10_000_000])
-    def test_a_file_that_was_cut_short(self, tmp_path: Path, keep: int) -> None:
+    @pytest.mark.parametrize(("keep", "says"), [(0, "is empty"), (100, "is cut off"), (10_000_000, "is cut off")])
+    def test_a_file_that_was_cut_short(self, tmp_path: Path, keep: int, says: str) -> None:
         path = tmp_path / "cut.pt"
         save(path)
         path.write_bytes(path.read_bytes()[:keep])
-        assert f"{path} is damaged or no state dict (" in self.refusal(path)
+        assert self.refusal(path) == f"model.weights: {path} {says}; {ADVICE}"
 
-    @pytest.mark.parametrize("content", [[1, 2], {"state_dict": {}, "epoch": 3}, {3: torch.zeros(2)}])
+    @pytest.mark.parametrize(
+        "content", [b'{"a": 1}', b"a: 1\n", b"hello world", b"\x1b[31mred", pickle.dumps({"a": 1})]
+    )
+    def test_what_torch_has_not_saved(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "other"
+        path.write_bytes(content)
+        assert self.refusal(path) == f"model.weights: {path} is no file of torch.save; {ADVICE}"
+
+    @pytest.mark.parametrize(
+        "content", [[1, 2], {"state_dict": {}, "epoch": 3}, {3: torch.zeros(2)}, {"optimizer": {"lr": torch.zeros(2)}}]
+    )
     def test_something_else_than_a_state_dict(self, tmp_path: Path, content: Any) -> None:
         torch.save(content, tmp_path / "other.pt")
         assert "holds something else than a state dict" in self.refusal(tmp_path / "other.pt")
 
     def test_a_pickle_that_would_run_code(self, tmp_path: Path) -> None:
         torch.save(tmp_path, tmp_path / "path.pt")  # any class that is not a tensor
-        assert "damaged or no state dict" in self.refusal(tmp_path / "path.pt")
+        said = self.refusal(tmp_path / "path.pt")
+        assert "path.pt holds pathlib.PosixPath, and for safety nothing but tensors is loaded; give a state d" in said
+        assert "weights_only" not in said
+
+    @pytest.mark.parametrize(("name", "value"), [("bn1.running_var", math.nan), ("layer2.0.conv1.weight", math.inf)])
+    def test_a_number_that_is_none(self, tmp_path: Path, name: str, value: float) -> None:
+        state = save(tmp_path / "diverged.pt")
+        state[name].view(-1)[3] = value
+        torch.save(state, tmp_path / "diverged.pt")
+        assert self.refusal(tmp_path / "diverged.pt") == (
+            f"model.weights: {tmp_path}/diverged.pt has NaN or infinity in {name}, and no training mends that; "
+            "give another file"
+        )
 
     def test_imagenet_where_its_file_is_damaged(self, tmp_path: Path) -> None:
         name = IMAGENET_URLS["resnet18"].rpartition("/")[2]

@@ -2,13 +2,15 @@
 
     training   TrainingConfig, the whole             sections   the parts: network, optimiser, augmentation, ...
     facts      sizes of the named data sets          plan       what follows from both: steps, labels
-    base       strict models, misfits and how they are told
+    base       strict models; values that do not fit together
+    explain    what pydantic found wrong, in sentences
 
 Pure and light: pydantic only, no torch, because the orchestrator imports it to check a job before anything starts. It
 imports this package, never the modules within.
 """
 
-from trainer.config.base import Misfit, Strict, explain, refuse
+from trainer.config.base import FieldPath, Misfit, Strict, refuse
+from trainer.config.explain import Mistake, Written, explain, mistakes, models_in
 from trainer.config.facts import DATASETS, DatasetFacts
 from trainer.config.plan import Plan
 from trainer.config.sections import (
@@ -31,15 +33,20 @@ __all__ = [
     "Consistency",
     "DatasetFacts",
     "Ema",
+    "FieldPath",
     "Folders",
     "Loading",
     "Misfit",
+    "Mistake",
     "Model",
     "Optimizer",
     "Plan",
     "Schedule",
     "Strict",
     "TrainingConfig",
+    "Written",
     "explain",
+    "mistakes",
+    "models_in",
     "refuse",
 ]

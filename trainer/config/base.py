@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
+
+FieldPath = tuple[str | int, ...]
+"""Where a value sits: ('schedule', 'milestones', 0)."""
 
 
 class Strict(BaseModel):
@@ -20,24 +23,12 @@ class Misfit(NamedTuple):
     blame, where an editor should put its mark.
     """
 
-    fields: tuple[tuple[str | int, ...], ...]
+    fields: tuple[FieldPath, ...]
     message: str
 
 
 def refuse(misfits: Sequence[Misfit]) -> None:
-    """Raise all misfits of a model as one pydantic error, if any; `orchestrator.spec.load` takes them apart again."""
+    """Raise all misfits of a model as one pydantic error, if any; `trainer.config.explain` takes them apart again."""
     if misfits:
         text = "; ".join(misfit.message for misfit in misfits)
         raise PydanticCustomError("misfits", "{text}", {"text": text, "misfits": list(misfits)})
-
-
-def explain(error: ValidationError) -> list[str]:
-    """Each problem of a refused configuration in a line of its own, for those who have no file and line to point at."""
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False):
-        where = tuple(problem["loc"])
-        misfits = problem["ctx"]["misfits"] if problem["type"] == "misfits" else [Misfit(((),), problem["msg"])]
-        for misfit in misfits:
-            path = ".".join(map(str, where + misfit.fields[0]))
-            lines.append(f"{path}: {misfit.message}" if path else misfit.message)
-    return lines
