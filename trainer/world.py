@@ -40,9 +40,7 @@ class World:
         """The contiguous logical shards of this rank; raises ConfigError when they cannot be shared out evenly."""
         if count % self.size:
             fit = min((n for n in range(1, count + 1) if count % n == 0), key=lambda n: (abs(n - self.size), n))
-            raise ConfigError(
-                f"{self.size} ranks cannot share {count} shards evenly; start {fit}, or set shards"
-            )
+            raise ConfigError(f"{self.size} ranks cannot share {count} shards evenly; start {fit}, or set shards")
         each = count // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
