@@ -194,6 +194,11 @@ def load_checkpoint(directory: Path, config: TrainingConfig, dataset: Dataset, s
     _require_unaltered(directory)
     meta = read_meta(directory)
     _require_same_config(directory, meta, config)
+    if config.dataset == "folder" and not meta.dataset.startswith("content-"):
+        raise CheckpointRefused(
+            f"{directory}: is of an earlier version, which knew images by names and sizes alone: nobody can tell "
+            "whether these are the same; go on with that version, or start without it"
+        )
     if meta.dataset != dataset.fingerprint:
         raise CheckpointRefused(
             f"{directory}: was trained on other images than {config.dataset} has now, or on others of its versions; "

@@ -189,6 +189,16 @@ def test_with_digests_a_missing_file_is_told_of_as_missing(original: Path, state
         load_checkpoint(original, config(), DIGITS, state)
 
 
+def test_of_a_version_that_knew_images_by_names_and_sizes_alone_it_is_refused(copy: Path, state: TrainState) -> None:
+    meta_of_it = json.loads((copy / "meta.json").read_text())
+    folders = {"labelled": "images", "test": "tests", "image_px": 8}
+    of_folders = TrainingConfig.model_validate(meta_of_it["config"] | {"dataset": "folder", "folders": folders})
+    meta_of_it |= {"config": of_folders.model_dump(mode="json"), "dataset": "0123456789abcdef"}
+    (copy / "meta.json").write_text(json.dumps(meta_of_it))
+    with pytest.raises(CheckpointRefused, match="is of an earlier version, which knew images by names and sizes"):
+        load_checkpoint(copy, of_folders, DIGITS, state)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"student.pt": 7}', '"text"'])
 def test_digests_that_are_damaged_are_no_digests_to_trust(original: Path, state: TrainState, content: str) -> None:
     (original / DIGESTS).write_text(content)

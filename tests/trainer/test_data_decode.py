@@ -1,5 +1,7 @@
 """Image files of every kind become three channels of one size, the right way up."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from PIL import Image
 
 from tests.trainer.images import picture
 from trainer.data.dataset import UnreadableImage
-from trainer.data.decode import decode
+from trainer.data.decode import SUFFIXES, decode
 
 ORIENTATION_TAG = 0x0112
 
@@ -97,3 +99,61 @@ def test_what_is_no_image_is_told(tmp_path: Path) -> None:
     for path, reason in (("text.png", "no image format"), ("empty.png", "no image format"), ("none.png", "No such")):
         with pytest.raises(UnreadableImage, match=reason):
             decode(tmp_path / path, 16)
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.j2k", "a.tga", "a.qoi", "a.pcx", "a.dib"])
+def test_less_common_formats_are_images_too(tmp_path: Path, name: str) -> None:
+    image = picture(1, 16, 16)
+    assert Path(name).suffix in SUFFIXES
+    pixels = decode(save(image, tmp_path / name), 16)
+    assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(np.float32, "floating-point values"), (np.int32, "values of 32 bits or with a sign")]
+)
+def test_values_whose_range_nobody_knows_are_refused(
+    tmp_path: Path, kind: type[Any], reason: str, compression: str
+) -> None:
+    path = save(Image.fromarray(np.ones((8, 8), kind)), tmp_path / "a.tif", compression=compression)
+    with pytest.raises(UnreadableImage, match=rf"{reason}.*, whose range is not known"):
+        decode(path, 4)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.pgm", "a.tif", "a.jp2"])
+def test_grey_of_16_bits_keeps_the_upper_8(tmp_path: Path, name: str) -> None:
+    path = save(Image.fromarray(np.full((8, 8), 77 * 257, np.uint16)), tmp_path / name)
+    assert np.array_equal(decode(path, 4), np.full((3, 4, 4), 77))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_decompression_bomb_is_told_and_what_is_merely_large_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(picture(1, 16, 16), tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UnreadableImage, match=r"a\.png \(Image size \(256 pixels\) exceeds limit"):
+        decode(path, 16)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    assert decode(path, 16).shape == (3, 16, 16)
+
+
+def test_pillow_prints_nothing_of_its_own(tmp_path: Path) -> None:
+    """What it warns of is in no file that anybody could find by it."""
+    picture(1, 16, 16).save(tmp_path / "large.png")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0"
+    picture(1, 16, 16).save(tmp_path / "exif.jpg", exif=exif)
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "from trainer.data.decode import decode\n"
+        "Image.MAX_IMAGE_PIXELS = 200\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(decode(Path(path), 16).shape)\n"
+    )
+    files = [str(tmp_path / "large.png"), str(tmp_path / "exif.jpg")]
+    done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, check=True)
+    assert done.stdout == 2 * "(3, 16, 16)\n"
+    assert done.stderr == ""

@@ -1,10 +1,13 @@
 """The user's own images: what is found, what is refused, and in which words."""
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,9 @@ from PIL import Image
 from tests.support.forbidden import no_entry
 from tests.trainer.images import CLASSES, PX, config_of, make_folders, picture, save_pictures
 from trainer.config import TrainingConfig
-from trainer.data import look
+from trainer.data import look, reading
 from trainer.data.dataset import Dataset, ResidentPixels, channel_statistics
-from trainer.data.decode import decode
+from trainer.data.decode import decode_from
 from trainer.data.load import load_dataset
 from trainer.data.sources import ArraySource, FileSource, StreamedPixels
 from trainer.errors import ConfigError
@@ -139,7 +142,7 @@ def test_folders_may_move_and_be_copied(root: Path, tmp_path: Path) -> None:
 
 def test_a_second_start_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(config_of(root))
-    monkeypatch.setattr(look, "decode", None)
+    monkeypatch.setattr(reading, "decode_from", None)
     second = load(config_of(root))
     assert isinstance(second.train, ResidentPixels)
     assert torch.equal(train_pixels(first), train_pixels(second))
@@ -148,14 +151,126 @@ def test_a_second_start_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(streamed.train, StreamedPixels) and isinstance(streamed.train.source, ArraySource)
 
 
+def test_a_later_start_opens_no_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for images in ("stream", "device"):
+        first = load(config_of(root, loading={"images": images}))
+        with monkeypatch.context() as patch:
+            patch.setattr(reading, "open_image", None)
+            assert load(config_of(root, loading={"images": images})).fingerprint == first.fingerprint
+
+
+@pytest.fixture
+def bitmaps(tmp_path: Path) -> Path:
+    """Two sets of images of the same names and sizes, in one and in other."""
+    for first_seed, directory in ((0, "one"), (50, "other")):
+        for number, name in enumerate(("labelled/cat", "labelled/dog", "test/cat", "test/dog", "unlabelled")):
+            save_pictures(tmp_path / directory / name, 2, first_seed + 2 * number, ".bmp")
+    return tmp_path
+
+
+def overwrite(file: Path, other: Path) -> None:
+    """In place, leaving the time of change as it was."""
+    status = file.stat()
+    file.write_bytes(other.read_bytes())
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replace(file: Path, other: Path) -> None:
+    """By another file that has the same time of change."""
+    status = file.stat()
+    shutil.copyfile(other, file.with_suffix(".new"))
+    os.utime(file.with_suffix(".new"), ns=(status.st_atime_ns, status.st_mtime_ns))
+    file.with_suffix(".new").rename(file)
+
+
+@pytest.mark.parametrize("images", ["device", "stream"])
+def test_other_images_of_the_same_names_and_sizes_are_not_confused(bitmaps: Path, images: str) -> None:
+    one, other = bitmaps / "one", bitmaps / "other"
+    loading = {"images": images}
+    apart = load(config_of(other, data_dir=str(bitmaps / "apart"), loading=loading))
+    first = load(config_of(one, loading=loading))
+    second = load(config_of(other, loading=loading))
+    assert torch.equal(train_pixels(second), train_pixels(apart)) and torch.equal(second.mean, apart.mean)
+    assert second.fingerprint == apart.fingerprint != first.fingerprint
+    again = load(config_of(one, loading=loading))
+    assert torch.equal(train_pixels(again), train_pixels(first)) and again.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("images", ["device", "stream"])
+@pytest.mark.parametrize("change", [overwrite, replace])
+def test_images_that_were_exchanged_are_looked_at_again(
+    bitmaps: Path, images: str, change: Callable[[Path, Path], None]
+) -> None:
+    one, loading = bitmaps / "one", {"images": images}
+    before = load(config_of(one, loading=loading))
+    for file in one.rglob("*.bmp"):
+        change(file, bitmaps / "other" / file.relative_to(one))
+    after, expected = load(config_of(one, loading=loading)), load(config_of(bitmaps / "other"))
+    assert torch.equal(train_pixels(after), train_pixels(expected)) and torch.equal(after.mean, expected.mean)
+    assert after.fingerprint == expected.fingerprint != before.fingerprint
+
+
+def test_images_that_were_exchanged_among_classes_are_others(bitmaps: Path) -> None:
+    before = load(config_of(bitmaps / "one"))
+    labelled = bitmaps / "one" / "labelled"
+    for old, new in (("cat", "other"), ("dog", "cat"), ("other", "dog")):
+        (labelled / old).rename(labelled / new)
+    after = load(config_of(bitmaps / "one"))
+    assert after.fingerprint != before.fingerprint
+    assert torch.equal(train_pixels(after)[:2], train_pixels(before)[2:4])
+
+
+def test_the_same_images_elsewhere_are_read_once_and_not_decoded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(config_of(root))
+    moved = shutil.copytree(root, tmp_path / "moved" / "images", copy_function=shutil.copyfile)
+    monkeypatch.setattr(reading, "decode_from", None)
+    config = config_of(moved, data_dir=str(tmp_path / "data"))
+    second = load(config)
+    assert torch.equal(train_pixels(first), train_pixels(second)) and first.fingerprint == second.fingerprint
+    assert len(list((tmp_path / "data").rglob("train.npy"))) == 1
+    monkeypatch.setattr(reading, "open_image", None)
+    assert load(config).fingerprint == load(config_of(root)).fingerprint == first.fingerprint
+
+
+def test_what_others_decoded_is_used_from_a_data_dir_that_cannot_be_written(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(config_of(root))
+    (lock,) = (tmp_path / "data").rglob("lock")
+    lock.unlink()
+    lock.mkdir()
+    moved = shutil.copytree(root, tmp_path / "moved" / "images", copy_function=shutil.copyfile)
+    monkeypatch.setattr(reading, "decode_from", None)
+    for _ in range(2):
+        second = load(config_of(moved, data_dir=str(tmp_path / "data")))
+        assert torch.equal(train_pixels(first), train_pixels(second))
+        assert "looked at again at every start, since" in second.remarks[0]
+    assert load(config_of(root)).remarks == ()
+
+
+def test_an_image_that_is_written_to_while_it_is_read_is_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_to(file: BufferedReader, path: Path, px: int) -> Any:
+        pixels = decode_from(file, path, px)
+        if path.name == "05.png":
+            picture(9).save(path)
+        return pixels
+
+    monkeypatch.setattr(reading, "decode_from", written_to)
+    assert "labelled/cat/05.png (written to while it was read)" in refusal(root)
+
+
 def test_ranks_that_start_together_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
 
-    def counted(path: Path, px: int) -> Any:
+    def counted(file: BufferedReader, path: Path, px: int) -> Any:
         decoded.append(path)
-        return decode(path, px)
+        return decode_from(file, path, px)
 
-    monkeypatch.setattr(look, "decode", counted)
+    monkeypatch.setattr(reading, "decode_from", counted)
     with ThreadPoolExecutor(3) as ranks:
         datasets = list(ranks.map(lambda _: load(config_of(root)), range(3)))
     assert len(decoded) == len(set(decoded)) == 37
@@ -166,14 +281,14 @@ def test_streaming_keeps_no_pixels_but_what_was_found_out(root: Path, monkeypatc
     config = config_of(root, loading={"images": "stream"})
     first = load(config)
     assert isinstance(first.train, StreamedPixels) and isinstance(first.train.source, FileSource)
-    assert not list((root.parent / "data").rglob("*.npy"))
-    monkeypatch.setattr(look, "decode", None)
+    assert {path.name for path in (root.parent / "data").rglob("*.npy")} == {"train_sha256.npy", "test_sha256.npy"}
+    monkeypatch.setattr(reading, "decode_from", None)
     assert torch.equal(load(config).mean, first.mean)
 
 
 def test_a_start_that_was_cut_short_is_done_again(root: Path) -> None:
     expected = train_pixels(load(config_of(root)))
-    (kept,) = (root.parent / "data" / "decoded").iterdir()
+    (kept,) = (root.parent / "data" / "decoded").glob("*/content-*")
     (kept / "about.json").unlink()
     (kept / "train.npy").write_bytes((kept / "train.npy").read_bytes()[:5000])
     assert torch.equal(train_pixels(load(config_of(root))), expected)
@@ -307,6 +422,55 @@ def test_images_outside_the_classes_are_told(root: Path) -> None:
     save_pictures(root / "labelled", 2, 0)
     (remark,) = load(config_of(root)).remarks
     assert remark == f"folders: 2 images outside the class directories are not used, such as {root}/labelled/00.png"
+
+
+def test_files_of_other_kinds_are_told(root: Path) -> None:
+    for name in ("labelled/cat/p.heic", "labelled/dog/deep.HEIC", "test/owl/p.svg", "unlabelled/q.heic"):
+        (root / name).write_text("x")
+    (root / "unlabelled" / "photo").write_text("x")
+    for name in (".DS_Store", "Thumbs.db", "labels.csv", "p.xml", "LICENSE"):
+        (root / "labelled" / "cat" / name).write_text("x")
+    dataset = load(config_of(root))
+    (remark,) = dataset.remarks
+    assert remark == (
+        "folders: 5 files of kinds that cannot be read (.heic, no suffix, .svg) are not used, "
+        f"such as {root}/labelled/cat/p.heic"
+    )
+    assert dataset.facts.train_images == 18
+
+
+def test_images_of_other_kinds_alone_are_none(root: Path) -> None:
+    (root / "labelled" / "eel").mkdir()
+    (root / "labelled" / "eel" / "p.heic").write_text("x")
+    assert refusal(root) == (
+        f"folders.labelled: no images in {root}/labelled for class 'eel', but 1 file of kinds that cannot be read "
+        "(.heic), to be converted to JPEG or PNG; put some in or remove the directory"
+    )
+    shutil.rmtree(root / "labelled" / "eel")
+    (root / "heic").mkdir()
+    for name in ("a.heic", "b.heic"):
+        (root / "heic" / name).write_text("x")
+    assert refusal(root, folders={"unlabelled": str(root / "heic")}) == (
+        f"folders.unlabelled: {root}/heic has no images, but 2 files of kinds that cannot be read (.heic), "
+        "to be converted to JPEG or PNG; put some there or leave the field out"
+    )
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("images", ["device", "stream"])
+def test_a_pipe_is_no_image_and_holds_nobody_up(root: Path, images: str) -> None:
+    names = load(config_of(root)).names
+    os.mkfifo(root / "labelled" / "cat" / "pipe.png")
+    os.mkfifo(root / "unlabelled" / "pipe.heic")
+    assert "1 of 38 images cannot be read: labelled/cat/pipe.png (no regular file); mend" in refusal(root)
+    config = config_of(root, folders={"unreadable": "skip"}, loading={"images": images})
+    assert load(config).names == load(config).names == names
+
+
+def test_images_whose_range_is_not_known_are_left_out_if_wished(root: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / "labelled" / "cat" / "float.tif")
+    assert "labelled/cat/float.tif (floating-point values, whose range is not known); mend" in refusal(root)
+    assert load(config_of(root, folders={"unreadable": "skip"})).facts.train_images == 18
 
 
 def test_labels_that_do_not_divide_among_the_classes_are_told(root: Path) -> None:

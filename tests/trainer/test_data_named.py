@@ -157,14 +157,29 @@ def test_without_network_one_sentence_says_what_to_put_where(
     message = str(caught.value)
     assert message.startswith(f"dataset {name}: {tmp_path}/data has no whole copy and it could not be downloaded (")
     assert "refused" in message and "\n" not in message
-    assert f"put there what these addresses give, or set training.data_dir: {nowhere}/{file}" in message
+    assert f"put there what these addresses give, or set data_dir: {nowhere}/{file}" in message
 
 
-def test_a_data_dir_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str) -> None:
+@pytest.mark.parametrize(("data_dir", "reason"), [("file/data", "Not a directory"), ("file", "File exists")])
+def test_a_data_dir_that_cannot_be_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str, data_dir: str, reason: str
+) -> None:
     small_cifar10(monkeypatch, nowhere)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"dataset cifar10: .*/file/data has no whole copy .*Not a directory"):
-        load("cifar10", tmp_path / "file" / "data")
+    with pytest.raises(ConfigError) as caught:
+        load("cifar10", tmp_path / data_dir)
+    assert str(caught.value) == (
+        f"dataset cifar10: {tmp_path / data_dir} cannot be used for its files: {reason}; "
+        "set data_dir to a directory that can be written and has room"
+    )
+
+
+def test_a_directory_in_the_way_of_a_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve({}) as server:
+        server.files[CIFAR10_FILE], *_ = small_cifar10(monkeypatch, server.address)
+        (tmp_path / "cifar-10-batches-py").write_text("")
+        with pytest.raises(ConfigError, match=r"/cifar-10-batches-py.* cannot be used for its files: "):
+            load("cifar10", tmp_path)
 
 
 def test_a_full_disk_costs_time_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from tests.trainer.images import config_of, make_folders
+from tests.trainer.images import config_of, make_folders, picture
 from tests.trainer.launch import COLD, runs, start, wait_until
 from trainer.config import Loading, TrainingConfig
 from trainer.data.batches import Batches, ResidentBatches, open_batches
@@ -172,6 +173,33 @@ def test_an_image_that_became_unreadable_is_told(tmp_path: Path, workers: int) -
     batches.close()
     with pytest.raises(TrainerError, match="can no longer be read"):
         dataset.test.fetch(torch.arange(3))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_became_another_is_told(tmp_path: Path, workers: int) -> None:
+    root = make_folders(tmp_path / "images")
+    config = config_of(root, loading={"images": "stream", "workers": workers})
+    dataset = load_dataset(config, CPU)
+    for path in root.rglob("*.png"):
+        picture(7).save(path)
+    batches = open_batches(config.loading, dataset, _sampler(config, dataset), range(SHARDS), 0, CPU)
+    with (
+        closing(batches),
+        pytest.raises(TrainerError, match=r"is no longer what it was when it was looked at first: .*\.png; put that"),
+    ):
+        batches.take(0, 0)
+    with pytest.raises(TrainerError, match="is no longer what it was"):
+        dataset.test.fetch(torch.arange(3))
+
+
+def test_an_image_that_was_touched_or_linked_is_the_same(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "images")
+    dataset = load_dataset(config_of(root, loading={"images": "stream"}), CPU)
+    before = dataset.test.fetch(torch.arange(9))
+    for number, path in enumerate((root / "test").rglob("*.png")):
+        path.touch()
+        os.link(path, tmp_path / f"{number}.png")
+    assert torch.equal(dataset.test.fetch(torch.arange(9)), before)
 
 
 def test_what_a_process_raises_reaches_the_rank() -> None:

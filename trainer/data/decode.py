@@ -1,7 +1,13 @@
 """An image file as pixels: uint8 [3, px, px], whatever its size, mode and orientation."""
 
+import logging
+import stat
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +18,20 @@ from trainer.data.dataset import Array, UnreadableImage
 SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "avif"),
-        *("bmp", "tif", "tiff", "pbm", "pgm", "pnm", "ppm"),
+        *("jpg", "jpeg", "jpe", "jfif", "jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "png", "apng", "webp", "gif", "avif"),
+        *("bmp", "dib", "tif", "tiff", "pbm", "pgm", "pnm", "ppm", "tga", "pcx", "qoi"),
     )
 )
 """What counts as an image file, in lower case."""
 
 ORIENTATION_TAG = 0x0112
+
+_I_IS_16_BITS = frozenset({"PNG", "PPM"})
+"""Formats whose images of Pillow's mode I, 32 bits, have 16 bits in fact."""
+
+# Pillow warns of damaged tags and of sizes that it decodes nevertheless, and does not say in which file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,8 +61,29 @@ _DAMAGED = (
 
 def decode(path: Path, px: int) -> Array:
     """The middle square, scaled to px times px; the first frame of several. Raises UnreadableImage."""
+    with open_image(path) as file:
+        return decode_from(file, path, px)
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[BufferedReader]:
+    """Read a file; raises UnreadableImage, also where the system fails to read it further on.
+
+    Others than regular files are not opened: a pipe would wait for somebody to write into it.
+    """
     try:
-        with Image.open(path) as image:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableImage(path, "no regular file")
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise UnreadableImage(path, _reason(error)) from None
+
+
+def decode_from(file: BufferedReader, path: Path, px: int) -> Array:
+    """As `decode`, from a file that is open already."""
+    try:
+        with Image.open(file) as image:
             # A JPEG decodes several times faster at a fraction of its size; twice the size wanted loses nothing.
             image.draft(None, (2 * px, 2 * px))
             image.load()
@@ -71,9 +105,16 @@ def _square(image: Image.Image, px: int) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Grey thrice, 16 bits to the upper 8, what is transparent on white."""
+    """Grey thrice, 16 bits to the upper 8, what is transparent on white.
+
+    Raises ValueError for values of which nobody knows which is black and which is white.
+    """
     if image.mode == "RGB":
         return image
+    if image.mode == "F":
+        raise ValueError("floating-point values, whose range is not known")
+    if image.mode == "I" and image.format not in _I_IS_16_BITS:
+        raise ValueError("values of 32 bits or with a sign, whose range is not known")
     if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion cuts off at 255
         upper = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(upper).convert("RGB")

@@ -2,31 +2,30 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from trainer.config import Folders
 from trainer.data.decode import SUFFIXES
+from trainer.data.image_file import NO_FILE, ImageFile, Stamp
 from trainer.errors import ConfigError
 
 NAMED_AT_MOST = 5
-"""How many files or classes a message names."""
+"""How many files, classes or kinds of files a message names."""
 
+NO_IMAGES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("txt", "md", "rst", "html", "htm", "log", "pdf", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml"),
+        *("ini", "cfg", "conf", "db", "lnk", "url", "xmp", "aae", "py", "ipynb", "sh", "lock", "md5", "sha1", "sha256"),
+    )
+)
+"""What lies beside images and is none, in lower case: it is left out without a word."""
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image below a directory: its path from there with slashes, its size, its class; -1 without."""
-
-    root: Path
-    name: str
-    size_bytes: int
-    label: int = -1
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        return self.root / self.name
+NO_IMAGES_BY_NAME = frozenset({"readme", "license", "licence", "copying", "notice", "makefile", "sha256sums"})
 
 
 @dataclass(frozen=True)
@@ -34,27 +33,51 @@ class FoundImages:
     """All images of a run, each by its name among all, such as labelled/cat/7.jpg, sorted.
 
     train: those with a class, by class, then those without. strays: images outside the class directories.
+    others: paths of files of kinds that cannot be read, which may well be images.
     """
 
     class_names: tuple[str, ...]
     train: dict[str, ImageFile]
     test: dict[str, ImageFile]
     strays: tuple[Path, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.train) + len(self.test)
 
+    @cached_property
+    def all(self) -> dict[str, ImageFile]:
+        """The training images and those for tests."""
+        return self.train | self.test
+
     @property
-    def fingerprint(self) -> str:
-        """Tells whether these are the same images: by names and sizes; times and places may change."""
-        lines = [f"{name}/{file.size_bytes}" for name, file in (self.train | self.test).items()]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    def outline(self) -> str:
+        """Differs where images cannot be the same: by names and sizes alone."""
+        return _digest(f"{name}/{file.stamp.size_bytes}" for name, file in self.all.items())
+
+    @property
+    def stamps(self) -> str:
+        """The same only for the same files of this machine, not written to meanwhile: by places, names and stamps."""
+        roots = {root: os.path.realpath(root) for root in {file.root for file in self.all.values()}}
+        return _digest(f"{name}/{roots[file.root]}/{'/'.join(map(str, file.stamp))}" for name, file in self.all.items())
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Below:
+    """What lies below a directory, by path from there with slashes, sorted: images, and files of `others`' kinds."""
+
+    images: list[tuple[str, Stamp]]
+    others: list[str]
 
 
 def find_images(folders: Folders) -> FoundImages:
     """Look into the folders; raises ConfigError where they are not as they should be."""
-    class_names, labelled, strays = _find_by_class("folders.labelled", folders.labelled)
-    test_names, test, test_strays = _find_by_class("folders.test", folders.test)
+    class_names, labelled, strays, others = _find_by_class("folders.labelled", folders.labelled)
+    test_names, test, test_strays, test_others = _find_by_class("folders.test", folders.test)
     if len(class_names) == 1:
         raise ConfigError(
             f"folders.labelled: {folders.labelled} has one class directory, {listed(class_names)}; "
@@ -74,39 +97,44 @@ def find_images(folders: Folders) -> FoundImages:
     unlabelled: list[ImageFile] = []
     if folders.unlabelled is not None:
         root = _directory("folders.unlabelled", folders.unlabelled)
-        unlabelled = [ImageFile(root, name, size) for name, size in _images_below(root)]
+        below = _look_below(root)
+        unlabelled = [ImageFile(root, name, stamp) for name, stamp in below.images]
+        others += [str(root / name) for name in below.others]
         if not unlabelled:
-            raise ConfigError(f"folders.unlabelled: {root} has no images; put some there or leave the field out")
+            but = _but_others(below.others)
+            raise ConfigError(f"folders.unlabelled: {root} has no images{but}; put some there or leave the field out")
     train = _named("labelled", labelled) | _named("unlabelled", unlabelled)
-    return FoundImages(class_names, train, _named("test", test), (*strays, *test_strays))
+    return FoundImages(class_names, train, _named("test", test), (*strays, *test_strays), (*others, *test_others))
 
 
 def _named(part: str, files: list[ImageFile]) -> dict[str, ImageFile]:
     return {f"{part}/{file.name}": file for file in files}
 
 
-def _find_by_class(field: str, directory: str) -> tuple[tuple[str, ...], list[ImageFile], list[Path]]:
+def _find_by_class(field: str, directory: str) -> tuple[tuple[str, ...], list[ImageFile], list[Path], list[str]]:
+    """The classes, their images, images outside of them, files of other kinds."""
     root = _directory(field, directory)
-    by_class: dict[str, list[tuple[str, int]]] = {
+    by_class: dict[str, list[tuple[str, Stamp]]] = {
         entry.name: [] for entry in os.scandir(root) if _is_directory(entry) and not entry.name.startswith(".")
     }
     if not by_class:
         raise ConfigError(f"{field}: {root} has no class directories; give each class one, named as the class")
-    strays = []
-    for name, size in _images_below(root):
+    strays, below = [], _look_below(root)
+    for name, stamp in below.images:
         class_name, slash, _ = name.partition("/")
         if slash:
-            by_class[class_name].append((name, size))
+            by_class[class_name].append((name, stamp))
         else:
             strays.append(root / name)
     empty = sorted(name for name, files in by_class.items() if not files)
     if empty:
-        raise ConfigError(f"{field}: no images in {root} for {listed(empty)}; put some in or remove the directory")
+        but = _but_others([name for name in below.others if name.partition("/")[0] in empty])
+        raise ConfigError(f"{field}: no images in {root} for {listed(empty)}{but}; put some in or remove the directory")
     class_names = tuple(sorted(by_class))
     files = [
-        ImageFile(root, name, size, label) for label, key in enumerate(class_names) for name, size in by_class[key]
+        ImageFile(root, name, stamp, label) for label, key in enumerate(class_names) for name, stamp in by_class[key]
     ]
-    return class_names, files, strays
+    return class_names, files, strays, [str(root / name) for name in below.others]
 
 
 def _directory(field: str, path: str) -> Path:
@@ -123,12 +151,19 @@ def _directory(field: str, path: str) -> Path:
         raise ConfigError(f"{field}: {root} cannot be read as a directory: {error.strerror}") from None
 
 
-def _images_below(root: Path) -> list[tuple[str, int]]:
-    return sorted(_walk(root, "", frozenset()))
+def _look_below(root: Path) -> Below:
+    images, others = [], []
+    for name, entry in _walk(root, "", frozenset()):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in SUFFIXES:
+            images.append((name, _stamp(entry)))
+        elif suffix not in NO_IMAGES and entry.name.lower() not in NO_IMAGES_BY_NAME and _is_file(entry):
+            others.append(name)
+    return Below(sorted(images), sorted(others))
 
 
-def _walk(directory: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """Names and sizes of images; links are followed, but not in a circle; hidden files and others are left out."""
+def _walk(directory: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """What is no directory, by name; links are followed, but not in a circle; what is hidden is left out."""
     try:
         status = directory.stat()
         entries = list(os.scandir(directory))
@@ -144,8 +179,8 @@ def _walk(directory: Path, prefix: str, above: frozenset[tuple[int, int]]) -> It
             raise ConfigError(f"{directory}: the name {entry.name!r} is not UTF-8; rename it")
         if _is_directory(entry):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            yield prefix + entry.name, _size_bytes(entry)
+        else:
+            yield prefix + entry.name, entry
 
 
 def _is_directory(entry: "os.DirEntry[str]") -> bool:
@@ -157,11 +192,18 @@ def _is_directory(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _size_bytes(entry: "os.DirEntry[str]") -> int:
+def _is_file(entry: "os.DirEntry[str]") -> bool:
     try:
-        return entry.stat().st_size
+        return entry.is_file()
+    except OSError:  # a link that cannot be followed
+        return False
+
+
+def _stamp(entry: "os.DirEntry[str]") -> Stamp:
+    try:
+        return Stamp.of(entry.stat())
     except OSError:  # a link to nothing: an image that cannot be read, as is told when it is decoded
-        return 0
+        return NO_FILE
 
 
 def _is_no(names: list[str]) -> str:
@@ -174,3 +216,15 @@ def listed(names: Sequence[str]) -> str:
     more = len(names) - NAMED_AT_MOST
     kind = "class" if len(names) == 1 else "classes"
     return f"{kind} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def other_kinds(names: Sequence[str]) -> str:
+    """How many files of kinds that cannot be read, and which those are, the most frequent first."""
+    kinds = [kind for kind, _ in Counter(Path(name).suffix.lower() or "no suffix" for name in names).most_common()]
+    more = len(kinds) - NAMED_AT_MOST
+    shown = ", ".join(kinds[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    return f"{len(names)} {'file' if len(names) == 1 else 'files'} of kinds that cannot be read ({shown})"
+
+
+def _but_others(names: Sequence[str]) -> str:
+    return f", but {other_kinds(names)}, to be converted to JPEG or PNG" if names else ""

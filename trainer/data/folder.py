@@ -3,12 +3,15 @@
 import torch
 
 from trainer.config import DatasetFacts, TrainingConfig
-from trainer.data.dataset import Array, Dataset, Pixels
-from trainer.data.files import FoundImages, ImageFile, find_images
-from trainer.data.look import Look, Looked, named_unreadable, refuse_unreadable
+from trainer.data.dataset import Dataset, Pixels
+from trainer.data.files import FoundImages, find_images, other_kinds
+from trainer.data.image_file import ImageFile
+from trainer.data.known import KnownImages
+from trainer.data.look import Look, Looked, LookedPart
 from trainer.data.residence import fits_on_device, placed
-from trainer.data.shelf import Shelf, data_directory
+from trainer.data.shelf import data_directory
 from trainer.data.sources import FileSource, StreamedPixels
+from trainer.data.unreadable import named_unreadable, refuse_unreadable
 
 
 def load_folder(config: TrainingConfig, device: torch.device) -> Dataset:
@@ -18,18 +21,20 @@ def load_folder(config: TrainingConfig, device: torch.device) -> Dataset:
     found, px = find_images(folders), folders.image_px
     size_bytes = len(found) * 3 * px * px
     resident = fits_on_device(config.loading, size_bytes, device)
-    shelf = Shelf(data_directory(config.data_dir), f"folder-{found.fingerprint}-{px}px")
+    known = KnownImages(data_directory(config.data_dir), found, px)
     look = Look(found, px, resident, config.loading.workers, folders.unreadable)
     remarks = _remarks_on(found)
-    looked = look.remembered(shelf)
+    looked = look.remembered(known)
     if looked is None:
-        with shelf.lock() as unwritable:
-            looked = look.remembered(shelf)  # another rank may have been quicker
+        with known.lock() as unwritable:
+            # another rank may have been quicker
+            looked = look.remembered(known) or look.recognised(known, writable=unwritable is None)
+            hindrance = unwritable
             if looked is None:
-                hindrance = unwritable or (shelf.lack_of_room(size_bytes) if resident else None)
-                looked = look.now(shelf if hindrance is None else None)
-                if hindrance is not None:
-                    remarks.append(f"folders: all images are looked at again at every start, since {hindrance}")
+                hindrance = unwritable or (known.lack_of_room(size_bytes) if resident else None)
+                looked = look.now(known if hindrance is None else None)
+            if hindrance is not None:
+                remarks.append(f"folders: all images are looked at again at every start, since {hindrance}")
     unreadable = looked.about.unreadable
     refuse_unreadable(found, unreadable, folders.unreadable)
     if unreadable:
@@ -38,10 +43,13 @@ def load_folder(config: TrainingConfig, device: torch.device) -> Dataset:
 
 
 def _remarks_on(found: FoundImages) -> list[str]:
-    if not found.strays:
-        return []
-    first, count = found.strays[0], len(found.strays)
-    return [f"folders: {count} images outside the class directories are not used, such as {first}"]
+    remarks = []
+    if found.strays:
+        first, count = found.strays[0], len(found.strays)
+        remarks.append(f"folders: {count} images outside the class directories are not used, such as {first}")
+    if found.others:
+        remarks.append(f"folders: {other_kinds(found.others)} are not used, such as {found.others[0]}")
+    return remarks
 
 
 def _dataset(
@@ -60,10 +68,10 @@ def _dataset(
     )
     train_classes = torch.tensor([file.label for file in train if file.label >= 0])
 
-    def pixels(files: list[ImageFile], array: Array | None) -> Pixels:
-        if array is not None:
-            return placed(array, device, resident=resident)
-        return StreamedPixels(FileSource([file.path for file in files], px), device)
+    def pixels(files: list[ImageFile], part: LookedPart) -> Pixels:
+        if part.pixels is not None:
+            return placed(part.pixels, device, resident=resident)
+        return StreamedPixels(FileSource(files, part.sha256, px), device)
 
     return Dataset(
         facts=DatasetFacts(

@@ -3,6 +3,7 @@
 torchvision's import costs seconds at every start, so later starts do without it.
 """
 
+import errno
 import hashlib
 import http.client
 import socket
@@ -19,7 +20,7 @@ import torch
 from trainer.config import DATASETS, TrainingConfig
 from trainer.data.dataset import Array, Dataset, channel_counts, statistics_of
 from trainer.data.residence import fits_on_device, placed
-from trainer.data.shelf import About, Shelf, data_directory
+from trainer.data.shelf import About, Shelf, data_directory, shelf_named
 from trainer.errors import ConfigError, Unavailable
 
 SILENCE_S = 30.0
@@ -29,6 +30,11 @@ ROWS_AT_ONCE = 4096
 
 _FAILED_DOWNLOAD = (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError)
 """What torchvision's downloader raises without network, for a damaged file, on a full disk."""
+
+_UNUSABLE = frozenset(
+    getattr(errno, name) for name in ("EEXIST", "ENOTDIR", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ELOOP")
+)
+"""What the system says where files cannot be written; what a network says has other numbers or none."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ ARRAYS = ("train", "train_classes", "test", "test_classes")
 def load_named(config: TrainingConfig, device: torch.device) -> Dataset:
     """The data set from `data_dir`, downloaded where it is missing; raises ConfigError when it cannot be had."""
     name, data_dir = config.dataset, data_directory(config.data_dir)
-    shelf, remarks = Shelf(data_dir, name), []
+    shelf, remarks = shelf_named(data_dir, name), []
     kept = _kept(shelf, name)
     if kept is None:
         with shelf.lock() as unwritable:
@@ -140,10 +146,15 @@ def _from_torchvision(name: str, data_dir: Path) -> tuple[Arrays, list[str]]:
         with _patience():
             train, test = (kind(str(data_dir), download=True, **splits[split]) for split in ("train", "test"))
     except _FAILED_DOWNLOAD as error:
+        if isinstance(error, OSError) and error.errno in _UNUSABLE:
+            raise Unavailable(
+                f"dataset {name}: {error.filename or data_dir} cannot be used for its files: {error.strerror}; "
+                "set data_dir to a directory that can be written and has room"
+            ) from None
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise Unavailable(
             f"dataset {name}: {data_dir} has no whole copy and it could not be downloaded ({reason}); "
-            f"put there what these addresses give, or set training.data_dir: {', '.join(_sources(kind))}"
+            f"put there what these addresses give, or set data_dir: {', '.join(_sources(kind))}"
         ) from None
     train_classes, test_classes = _classes(train), _classes(test)
     class_names = [str(label) for label in getattr(train, "classes", range(DATASETS[name].classes))]

@@ -39,8 +39,8 @@ class About(BaseModel):
 class Shelf:
     """A place on disk for one data set, shared by all ranks of a machine and all runs of a user."""
 
-    def __init__(self, data_dir: Path, name: str) -> None:
-        self.directory = data_dir / "decoded" / f"{name}-v{FORMAT}"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def about(self) -> About | None:
         """What is known; None when nothing is, or not for sure."""
@@ -80,20 +80,15 @@ class Shelf:
             return None
         return f"{size_bytes / 1e9:.1f} GB are much for the {free_bytes / 1e9:.1f} GB that are free at {self.directory}"
 
-    def clear(self) -> None:
-        """Remove what is here, what tells that it is whole first."""
-        for path in (self.directory / "about.json", *self.directory.glob("*.npy"), *self.directory.glob("*.part")):
-            path.unlink(missing_ok=True)
-
     def keep_about(self, about: About) -> None:
         """Write it down; it appears by rename."""
-        with self._appearing("about.json") as file:
+        with self.appearing("about.json") as file:
             file.write(about.model_dump_json(indent=1).encode())
 
     def keep_array(self, name: str, blocks: Iterable[Array], most: int, shape: tuple[int, ...], dtype: Any) -> int:
         """Write blocks of rows of this shape as one array, `most` rows or fewer; returns how many there are."""
         rows = 0
-        with self._appearing(f"{name}.npy") as file:
+        with self.appearing(f"{name}.npy") as file:
             file.write(_npy_header((most, *shape), dtype))
             for block in blocks:
                 file.write(np.ascontiguousarray(block, dtype).data)
@@ -103,13 +98,19 @@ class Shelf:
         return rows
 
     @contextmanager
-    def _appearing(self, name: str) -> Iterator[io.BufferedWriter]:
+    def appearing(self, name: str) -> Iterator[io.BufferedWriter]:
+        """A file to be written; it appears by rename, whole."""
         part = self.directory / f"{name}.part"
         with open(part, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.directory / name)
+
+
+def shelf_named(data_dir: Path, name: str) -> Shelf:
+    """The shelf of a data set among those of a directory of data sets."""
+    return Shelf(data_dir / "decoded" / f"{name}-v{FORMAT}")
 
 
 def data_directory(setting: str | None) -> Path:

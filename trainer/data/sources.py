@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.dataset import Array, UnreadableImage
+from trainer.data.image_file import ImageFile, is_still
 from trainer.data.loader import worker_count
 from trainer.errors import TrainerError
 
@@ -40,21 +40,35 @@ class ArraySource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Image files, decoded as they are read."""
+    """Image files, decoded as they are read; each has to hold what it held at the look: sha256 is uint8 [N, 32]."""
 
-    paths: Sequence[Path]
+    files: Sequence[ImageFile]
+    sha256: Array
     px: int
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def read(self, indices: Array) -> Tensor:
-        from trainer.data.decode import decode  # Pillow's import is time that other data sets need not spend
-
+        """As `Source.read`; raises AlteredImage too."""
         pixels = np.empty((len(indices), 3, self.px, self.px), dtype=np.uint8)
         for row, index in enumerate(indices.tolist()):
-            pixels[row] = decode(self.paths[index], self.px)
+            pixels[row] = self._decode(index)
         return torch.from_numpy(pixels)
+
+    def _decode(self, index: int) -> Array:
+        from trainer.data.decode import decode_from, open_image  # Pillow's import is time that others need not spend
+
+        image_file = self.files[index]
+        with open_image(image_file.path) as file:
+            image = decode_from(file, image_file.path, self.px)
+            if not is_still(file, image_file.stamp, self.sha256[index].tobytes()):
+                raise AlteredImage(image_file.path)
+        return image
+
+
+class AlteredImage(Exception):
+    """A file that holds another image than before."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Attempt:
             return self.source.read(indices)
         except UnreadableImage as error:
             return f"an image can no longer be read, though it could when it was looked at first: {error}; put it back"
+        except AlteredImage as error:
+            return f"an image is no longer what it was when it was looked at first: {error}; put that one back"
 
 
 @dataclass(frozen=True)
