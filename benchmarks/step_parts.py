@@ -21,7 +21,7 @@ from trainer.step import TrainStep
 from trainer.world import World
 
 PX, IMAGES = 32, 1_000
-BATCH = {"cpu": 64, "cuda": 512}
+BATCH = {"cpu": 128, "cuda": 512}
 SHARDS = 2
 STEPS = {"cpu": 3, "cuda": 30}
 BASE: dict[str, Any] = {"steps": 10_000, "shards": SHARDS, "augmentation": {"flip": True}}
