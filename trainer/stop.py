@@ -10,11 +10,14 @@ from trainer.errors import TrainerError
 
 PR_SET_PDEATHSIG = 1
 
+ONE_PRESS_S = 0.5
+"""A Ctrl-C may come twice: to the whole group of processes, and handed on by what started this one (`uv run`)."""
+
 
 class StopRequest:
     """Whether the run was asked to stop, by SIGTERM or Ctrl-C; the loop looks at it once a step.
 
-    More of SIGTERM changes nothing; a second Ctrl-C ends the process at once.
+    More of SIGTERM changes nothing; another Ctrl-C ends the process at once, wherever it is.
     """
 
     def __init__(self) -> None:
@@ -28,8 +31,9 @@ class StopRequest:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if number == signal.SIGINT and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+            signal.signal(signal.SIGALRM, lambda *_: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            signal.setitimer(signal.ITIMER_REAL, ONE_PRESS_S)
 
 
 def die_with_parent(parent: int | None = None) -> None:

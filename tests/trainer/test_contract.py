@@ -20,6 +20,14 @@ REPORT = {
     "memory_bytes", "checkpoint_stall_s", "world_size", "head_distance", "loss_scale", "skipped_updates", "time",
 }  # fmt: skip
 
+# The trainer itself, but that no step tells it to stop.
+NEVER_STOPS = """
+from trainer import __main__ as program, step
+real = step.TrainStep.run
+step.TrainStep.run = lambda self, stop: real(self, False)
+program.end_at_once(program.main())
+"""
+
 
 class TestAFinishedRun:
     def test_leaves_one_whole_checkpoint_at_the_last_step(self, undisturbed: Run) -> None:
@@ -92,6 +100,24 @@ class TestSigterm:
             run.signal(signal.SIGINT)
             assert run.wait() == [75]
             assert "Traceback" not in run.stderr()
+
+    def test_of_a_ctrl_c_that_comes_twice_the_second_is_the_same(self, run_dir: Path) -> None:
+        with start(run_dir, LONG) as run:
+            run.wait_for_step(1)
+            for _ in range(2):
+                run.signal(signal.SIGINT)
+            assert run.wait() == [75]
+            assert run.checkpoints()
+
+    def test_another_ctrl_c_ends_it_at_once(self, run_dir: Path) -> None:
+        def has_ended() -> bool:
+            run.signal(signal.SIGINT)
+            return run.processes[0].poll() is not None
+
+        with start(run_dir, LONG, code=NEVER_STOPS) as run:
+            run.wait_for_step(1)
+            wait_until(has_ended, "its end")
+            assert run.wait() == [-signal.SIGINT]
 
     def test_is_not_lost_when_it_comes_while_torch_is_imported(self, run_dir: Path) -> None:
         with start(run_dir, LONG, command=COLD) as run:
