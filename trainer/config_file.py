@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.config import FieldPath, TrainingConfig, Written, explain
-from trainer.errors import ConfigError
+from trainer.config import FieldPath, TrainingConfig, Written, dotted, explain
+from trainer.errors import ConfigError, printable
 
 _YAML = (".yaml", ".yml")
 _KINDS = {"NoneType": "nothing", "str": "text", "int": "a number", "float": "a number", "bool": "true or false"}
@@ -18,7 +18,7 @@ def load_config(path: Path) -> TrainingConfig:
     try:
         return _checked(path, _parse(path, _read(path)))
     except ConfigError as error:
-        raise ConfigError(_tame(str(error))) from None
+        raise ConfigError(printable(str(error))) from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply to be the training section of a job") from None
     except ValueError:  # of Python's int, both ways
@@ -46,7 +46,7 @@ def _parse_json(path: Path, text: str) -> Any:
     twice: list[FieldPath] = []
     plain = _plain(content, (), twice)
     if twice:
-        told = [f"{'.'.join(map(str, field))}: given more than once; keep one" for field in twice]
+        told = [f"{dotted(field)}: given more than once; keep one" for field in twice]
         raise ConfigError(f"{path}: {'; '.join(told)}")
     return plain
 
@@ -101,8 +101,3 @@ def _checked(path: Path, content: Any) -> TrainingConfig:
     except ValidationError as error:
         written = Written(content, TrainingConfig, "yaml" if path.suffix in _YAML else "json")
         raise ConfigError(f"{path}: {'; '.join(explain(error, written))}") from None
-
-
-def _tame(text: str) -> str:
-    """Text of which a terminal obeys nothing."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,6 +1,18 @@
 """Errors that reach a person: one sentence each that says what, where and what to do."""
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+
+def printable(text: str) -> str:
+    """Text of which a terminal obeys nothing."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def first_few(texts: Sequence[str], most: int) -> str:
+    """So many of them, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class TrainerError(Exception):

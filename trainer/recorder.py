@@ -188,8 +188,7 @@ class Recorder:
         weight = rates.consistency_weight if mean_teacher else 0.0
         distance = losses.head_distance if self._config.consistency.second_head and mean_teacher else None
         loss = losses.class_loss + weight * losses.consistency_loss
-        if distance is not None:
-            loss += self._config.consistency.head_distance * distance
+        loss += self._config.consistency.head_distance * losses.head_distance  # 0 where there is one head
         has_stepped = step != self._from_step
         report = Report(
             step=step,

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import torch
 
+from trainer.errors import printable
+
 _ZIP = b"PK\x03\x04"
 _MAGIC_BEFORE_ZIP = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # what torch.save began a file with until 1.6
 _LONGEST_REASON = 100
@@ -64,4 +66,4 @@ def _require_torch_file(file: BinaryIO) -> None:
 def _first_sentence(text: str) -> str:
     """Of an error of torch's, what a person can use: short, and a terminal obeys nothing of it."""
     said = re.sub(r"\x1b\[[\d;]*m|^\s*\[[^\]]*\]\s*\.?\s*", "", text).partition("\n")[0].partition(". ")[0]
-    return "".join(character if character.isprintable() else " " for character in said)[:_LONGEST_REASON]
+    return printable(said)[:_LONGEST_REASON]

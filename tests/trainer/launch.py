@@ -35,6 +35,11 @@ LONG = TINY | {"steps": 100_000}
 """A run that is still going when the test acts."""
 
 
+EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
+"""A checkpoint whenever the one before is written."""
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
 COLD = (sys.executable, "-m", "trainer")
 """The command of a trainer that starts from nothing, as it does in reality."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.any_config import draw_config, draw_loading
 from tests.trainer.images import make_folders
-from tests.trainer.launch import result, resume_from, start, wait_until
+from tests.trainer.launch import EVERY_STEP, result, resume_from, start, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -33,9 +33,7 @@ def check(seed: int, root: Path) -> None:
     run_dir, history = root / "0", []
     for attempt in range(4):
         ranks, loading = draws.choice((1, 2, 4)), draw_loading(draws)
-        with start(
-            run_dir, config | {"loading": loading}, ranks=ranks, environ={"ELASTIC_CHECKPOINT_EVERY_S": "0"}
-        ) as run:
+        with start(run_dir, config | {"loading": loading}, ranks=ranks, environ=EVERY_STEP) as run:
             if attempt < 3:
                 end = draws.choice((signal.SIGTERM, signal.SIGKILL))
                 wait_until(lambda: bool(run.reports()) or any(p.poll() is not None for p in run.processes), "a step")

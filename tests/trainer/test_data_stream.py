@@ -160,14 +160,20 @@ def test_processes_leave_the_signals_of_a_drain_to_the_rank(opened: Open) -> Non
     assert child.is_alive()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_became_unreadable_is_told(tmp_path: Path, workers: int) -> None:
+def _after_a_change(change: Callable[[Path], object], tmp_path: Path, workers: int) -> tuple[Dataset, Batches]:
+    """Images that are streamed, each file changed after it was looked at."""
     root = make_folders(tmp_path / "images")
     config = config_of(root, loading={"images": "stream", "workers": workers})
     dataset = load_dataset(config, CPU)
     for path in root.rglob("*.png"):
-        path.write_bytes(b"")
+        change(path)
     batches = open_batches(config.loading, dataset, _sampler(config, dataset), range(SHARDS), 0, CPU)
+    return dataset, batches
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_became_unreadable_is_told(tmp_path: Path, workers: int) -> None:
+    dataset, batches = _after_a_change(lambda path: path.write_bytes(b""), tmp_path, workers)
     with pytest.raises(TrainerError, match=r"can no longer be read, .*\.png \(no image format .*\); put it back"):
         batches.take(0, 0)
     batches.close()
@@ -177,12 +183,7 @@ def test_an_image_that_became_unreadable_is_told(tmp_path: Path, workers: int) -
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_became_another_is_told(tmp_path: Path, workers: int) -> None:
-    root = make_folders(tmp_path / "images")
-    config = config_of(root, loading={"images": "stream", "workers": workers})
-    dataset = load_dataset(config, CPU)
-    for path in root.rglob("*.png"):
-        picture(7).save(path)
-    batches = open_batches(config.loading, dataset, _sampler(config, dataset), range(SHARDS), 0, CPU)
+    dataset, batches = _after_a_change(lambda path: picture(7).save(path), tmp_path, workers)
     with (
         closing(batches),
         pytest.raises(TrainerError, match=r"is no longer what it was when it was looked at first: .*\.png; put that"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.launch import LONG, TINY, result, resume_from, start, wait_until
+from tests.trainer.launch import EVERY_STEP, LONG, TINY, result, resume_from, start, wait_until
 
 # The trainer itself, with one thing broken: in its third step a weight is no number, once.
 POISONED = """
@@ -22,7 +22,6 @@ def run(self, stop):
 step.TrainStep.run = run
 program.end_at_once(program.main())
 """
-EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 ROLLBACK = TINY | {"on_divergence": "rollback"}
 
 

@@ -3,20 +3,17 @@
 import random
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.launch import TINY, Run, result, resume_from, start, wait_until
+from tests.trainer.launch import EVERY_STEP, TINY, TORCHRUN, Run, result, resume_from, start, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
-EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 STEM = {"fp32": "cifar", "bf16": "cifar", "fp16": "imagenet"}
 """Processors are slow at convolutions in fp16, and the other stem has a fraction of them."""
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
 def test_torchrun_with_two_ranks_gives_the_same_bits_as_one_process(undisturbed: Run, run_dir: Path) -> None:

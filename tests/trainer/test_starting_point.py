@@ -2,17 +2,14 @@
 
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.trainer.launch import TINY, Run, result, start
+from tests.trainer.launch import EVERY_STEP, TINY, TORCHRUN, Run, result, start
 from trainer.errors import CheckpointRefused
 from trainer.starting_point import starting_point
-
-EVERY_STEP = {"ELASTIC_CHECKPOINT_EVERY_S": "0"}
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -41,8 +38,9 @@ def test_under_torchrun_it_goes_on_by_itself_when_a_rank_is_lost(run_dir: Path, 
     config = TINY | {"steps": 40}
     with start(tmp_path / "undisturbed", config) as undisturbed:
         undisturbed.finish()
-    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    with start(run_dir, config, command=(*command, "--max-restarts", "1", "-m", "trainer"), environ=EVERY_STEP) as run:
+    with start(
+        run_dir, config, command=(*TORCHRUN, "2", "--max-restarts", "1", "-m", "trainer"), environ=EVERY_STEP
+    ) as run:
         run.wait_for_checkpoint()
         ranks = psutil.Process(run.processes[0].pid).children()
         ranks[-1].kill()

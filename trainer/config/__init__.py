@@ -10,7 +10,7 @@ imports this package, never the modules within.
 """
 
 from trainer.config.base import FieldPath, Misfit, Strict, refuse
-from trainer.config.explain import Mistake, Written, explain, mistakes, models_in
+from trainer.config.explain import Mistake, Written, dotted, explain, mistakes, models_in
 from trainer.config.facts import DATASETS, DatasetFacts
 from trainer.config.plan import Plan
 from trainer.config.sections import (
@@ -45,6 +45,7 @@ __all__ = [
     "Strict",
     "TrainingConfig",
     "Written",
+    "dotted",
     "explain",
     "mistakes",
     "models_in",

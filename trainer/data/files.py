@@ -11,7 +11,7 @@ from pathlib import Path
 from trainer.config import Folders
 from trainer.data.decode import SUFFIXES
 from trainer.data.image_file import NO_FILE, ImageFile, Stamp
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, first_few
 
 NAMED_AT_MOST = 5
 """How many files, classes or kinds of files a message names."""
@@ -212,17 +212,15 @@ def _is_no(names: list[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Classes as a message names them: the first few and how many more."""
-    shown = ", ".join(f"'{name}'" for name in names[:NAMED_AT_MOST])
-    more = len(names) - NAMED_AT_MOST
     kind = "class" if len(names) == 1 else "classes"
-    return f"{kind} {shown}" + (f" and {more} more" if more > 0 else "")
+    quoted = [f"'{name}'" for name in names]
+    return f"{kind} {first_few(quoted, NAMED_AT_MOST)}"
 
 
 def other_kinds(names: Sequence[str]) -> str:
     """How many files of kinds that cannot be read, and which those are, the most frequent first."""
     kinds = [kind for kind, _ in Counter(Path(name).suffix.lower() or "no suffix" for name in names).most_common()]
-    more = len(kinds) - NAMED_AT_MOST
-    shown = ", ".join(kinds[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    shown = first_few(kinds, NAMED_AT_MOST)
     return f"{len(names)} {'file' if len(names) == 1 else 'files'} of kinds that cannot be read ({shown})"
 
 

@@ -8,7 +8,7 @@ import torch
 from trainer.config import TrainingConfig
 from trainer.data.dataset import Dataset
 from trainer.data.pools import labels_by_class
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, first_few
 
 NAMED_AT_MOST = 10
 """How many classes a remark names."""
@@ -52,11 +52,9 @@ def _about_labels(config: TrainingConfig, dataset: Dataset) -> list[str]:
     for label, count in enumerate(labels_by_class(dataset.train_classes, plan, config.seed)):
         classes_by_count[count].append(dataset.class_names[label])
     if len(classes_by_count) > 1:
-        shares = [f"{count} of {_listed(names)}" for count, names in sorted(classes_by_count.items(), reverse=True)]
+        shares = [
+            f"{count} of {first_few(names, NAMED_AT_MOST)}"
+            for count, names in sorted(classes_by_count.items(), reverse=True)
+        ]
         remarks.append(f"labels: {plan.label_count} are not the same number for each class: {', '.join(shares)}")
     return remarks
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from trainer.data.files import NAMED_AT_MOST, FoundImages, listed
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, first_few
 
 IfUnreadable = Literal["fail", "skip"]
 
@@ -28,8 +28,5 @@ def refuse_unreadable(found: FoundImages, unreadable: dict[str, str], if_unreada
 
 def named_unreadable(found: FoundImages, unreadable: dict[str, str]) -> str:
     """How many files cannot be read, the first few by name and why."""
-    first = ", ".join(f"{name} ({reason})" for name, reason in list(unreadable.items())[:NAMED_AT_MOST])
-    more = len(unreadable) - NAMED_AT_MOST
-    return f"{len(unreadable)} of {len(found)} images cannot be read: {first}" + (
-        f" and {more} more" if more > 0 else ""
-    )
+    first = first_few([f"{name} ({reason})" for name, reason in unreadable.items()], NAMED_AT_MOST)
+    return f"{len(unreadable)} of {len(found)} images cannot be read: {first}"
